@@ -1,0 +1,114 @@
+"""Bilateral trade as linopy variables and constraints (MODEL.md §2).
+
+In PyPSA's signs ``Link-p`` is p0, minus what the prosumer at bus0 buys over the edge, and
+``Link-p1`` is p1, minus what the prosumer at bus1 buys. Both in MW, dims (scenario, name,
+snapshot) with ``name`` the trade edges.
+"""
+
+from __future__ import annotations
+
+import linopy
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from pypsa_p2p.market_data import MarketData
+from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT
+
+#: p1, the power entering a trade edge at bus1; PyPSA writes it to ``n.links_t.p1``.
+QUANTITY1 = "Link-p1"
+RECIPROCITY = "Link-p1-reciprocity"
+CAPACITY0 = "Link-fix-p-lower"  # PyPSA's own rows: p0 >= -capacity of the buyer at bus0
+CAPACITY1 = "Link-p1-capacity"
+_PYPSA_UPPER = "Link-fix-p-upper"
+NODAL_BALANCE = "nodal_balance"  # how PyPSA's names of its balances end
+
+
+def define_trading(m: linopy.Model, data: MarketData, surplus: bool) -> None:
+    """Turn PyPSA's lossless p2p Links into the paper's bilateral trades: (1), (2), (3)."""
+    if data.edges.empty:
+        return
+    define_quantity_variables(m, data)
+    define_reciprocity_constraints(m, data, surplus)
+    define_capacity_constraints(m, data)
+    define_exchange(m, data)
+
+
+def define_quantity_variables(m: linopy.Model, data: MarketData) -> None:
+    """p1 of every trade edge, MW: the second of the two quantities of an edge."""
+    p0 = quantity0(m, data)
+    m.add_variables(coords=[p0.indexes[dim] for dim in p0.dims], dims=p0.dims, name=QUANTITY1)
+
+
+def define_reciprocity_constraints(m: linopy.Model, data: MarketData, surplus: bool) -> None:
+    r"""Nobody sells what the other does not sell: :math:`q_{mn} + q_{nm} \le 0` (1).
+
+    In PyPSA's signs p0 + p1 >= 0, the surplus that is sold at the import price; an equality
+    where no surplus is allowed. Its dual is :math:`-\zeta`, EUR/h weighted by probability.
+    """
+    sign = ">=" if surplus else "="
+    m.add_constraints(quantity0(m, data) + m[QUANTITY1], sign, 0, name=RECIPROCITY)
+
+
+def define_capacity_constraints(m: linopy.Model, data: MarketData) -> None:
+    r"""Trade capacity :math:`q_{mn} \le \kappa_{mn}` of each direction (2).
+
+    PyPSA's own lower limit of ``Link-p`` is the one of the prosumer at bus0. Its upper limit
+    would bound what she sells, which (2) does not: it gives way to the limit of what the
+    prosumer at bus1 buys.
+    """
+    p1 = m[QUANTITY1]
+    m.add_constraints(p1, ">=", _as_model(-data.capacity1, data, p1), name=CAPACITY1)
+    upper = m.constraints[_PYPSA_UPPER]
+    of_trade = upper.rhs.coords[NAME].isin(data.edges.to_numpy())
+    upper.update(rhs=upper.rhs.where(~of_trade, np.inf))
+
+
+def define_exchange(m: linopy.Model, data: MarketData) -> None:
+    """Let bus1 receive -p1 instead of p0: the surplus p0 + p1 leaves the balance (3)."""
+    surplus = quantity0(m, data) + m[QUANTITY1]
+    for name, balance in list(m.constraints.items()):
+        if not name.endswith(NODAL_BALANCE):
+            continue
+        buses = balance.indexes[NAME]
+        here = data.bus1[pd.Index(data.bus1.to_numpy()).isin(buses)]
+        if here.size:
+            leaving = surplus.sel({NAME: here.indexes[NAME]}).groupby(here.rename("bus")).sum()
+            leaving = leaving.rename(bus=NAME).reindex({NAME: buses}).fillna(0)
+            balance.update(lhs=(balance.lhs - leaving).simplify())
+
+
+def quantity0(m: linopy.Model, data: MarketData) -> linopy.Variable:
+    """p0 of every trade edge, MW: PyPSA's ``Link-p`` of the p2p Links."""
+    return m["Link-p"].sel({NAME: data.edges})
+
+
+def trade_cost(m: linopy.Model, data: MarketData, cross: float) -> linopy.QuadraticExpression:
+    r"""Expected cost of trading, EUR (6), (7).
+
+    .. math:: \sum_\omega p_\omega \sum_t w_t \sum_n \sum_m
+        (a_{mn} q_{mn} + \mathrm{cross}\, a_{mn} q_{nm} + b_{mn} + p^0_n) q_{mn}
+
+    `cross` is 1 in the social cost (8) and 1/2 in the potential whose minimiser is the
+    risk-neutral variational equilibrium (MODEL.md §4).
+    """
+    p0, p1 = quantity0(m, data), m[QUANTITY1]
+    hours = data.probability * data.weighting
+    linear0 = -(data.price0 + _at(data.import_price, data.bus0)) * hours
+    linear1 = -(data.price1 + _at(data.import_price, data.bus1)) * hours
+    cost = (p0 * _as_model(linear0, data, p0) + p1 * _as_model(linear1, data, p1)).sum()
+    if not bool((data.congestion > 0).any()):
+        return cost
+    a = _as_model(data.congestion * hours, data, p0)
+    return cost + (p0 * p0 * a).sum() + (p1 * p1 * a).sum() + (p0 * p1 * (2 * cross * a)).sum()
+
+
+def _at(by_prosumer: xr.DataArray, ends: xr.DataArray) -> xr.DataArray:
+    """Values of the prosumers at the given ends of the edges, `prosumer` becoming `name`."""
+    return by_prosumer.sel(prosumer=ends).drop_vars("prosumer")
+
+
+def _as_model(array: xr.DataArray, data: MarketData, like: linopy.Variable) -> xr.DataArray:
+    """`array` with exactly the dims and their order that the model's variable has."""
+    full = data.for_model(array.broadcast_like(data.capacity0))
+    return full.transpose(*[dim for dim in (SCENARIO, NAME, SNAPSHOT) if dim in like.dims])

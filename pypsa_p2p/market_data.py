@@ -1,0 +1,291 @@
+"""What a market needs from a network, as labelled arrays (MODEL.md §1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.errors import DataError, listed
+from pypsa_p2p.names import (
+    CONGESTION,
+    FIXED_COST,
+    IMPORT_PRICE,
+    NAME,
+    PRICE0,
+    PRICE1,
+    PROSUMER,
+    PROSUMER_CARRIER,
+    RISK_ATTITUDE,
+    SCENARIO,
+    SNAPSHOT,
+    TRADE_CARRIER,
+    USAGE_BENEFIT,
+)
+
+#: Label of the one scenario of a network that has none.
+ONLY_SCENARIO = "certain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarketData:
+    """Sets and data of a market, read from a network and checked.
+
+    Attributes
+    ----------
+    probability : DataArray (scenario)
+        Sums to 1; one scenario of probability 1 when the network has none.
+    weighting : DataArray (snapshot)
+        ``snapshot_weightings.objective``, h.
+    risk_attitude : DataArray (prosumer)
+    usage_benefit, fixed_cost : DataArray (scenario, prosumer)
+        EUR/h.
+    import_price : DataArray (scenario, snapshot, prosumer)
+        EUR/MWh.
+    bus0, bus1 : DataArray (name)
+        Prosumers at the two ends of each trade edge; ``name`` are the Links.
+    capacity0, capacity1 : DataArray (scenario, snapshot, name)
+        Most that the prosumer at bus0 (bus1) may buy over the edge, MW.
+    price0, price1, congestion : DataArray (scenario, name)
+        EUR/MWh, EUR/MWh, EUR/MW2h.
+    """
+
+    stochastic: bool
+    probability: xr.DataArray
+    weighting: xr.DataArray
+    risk_attitude: xr.DataArray
+    usage_benefit: xr.DataArray
+    fixed_cost: xr.DataArray
+    import_price: xr.DataArray
+    bus0: xr.DataArray
+    bus1: xr.DataArray
+    capacity0: xr.DataArray
+    capacity1: xr.DataArray
+    price0: xr.DataArray
+    price1: xr.DataArray
+    congestion: xr.DataArray
+
+    @property
+    def scenarios(self) -> pd.Index:
+        """Labels of the scenarios, (S,)."""
+        return self.probability.indexes[SCENARIO]
+
+    @property
+    def snapshots(self) -> pd.Index:
+        """Labels of the snapshots, (T,)."""
+        return self.weighting.indexes[SNAPSHOT]
+
+    @property
+    def prosumers(self) -> pd.Index:
+        """Names of the prosumers, (N,)."""
+        return self.risk_attitude.indexes[PROSUMER]
+
+    @property
+    def edges(self) -> pd.Index:
+        """Names of the Links that are trade edges, (E,)."""
+        return self.bus0.indexes[NAME]
+
+    @property
+    def fixed_part(self) -> xr.DataArray:
+        """Cost no decision changes, sum_t w_t (d - b~), EUR; dims (scenario, prosumer)."""
+        return (self.fixed_cost - self.usage_benefit) * self.weighting.sum()
+
+    def for_model(self, array: xr.DataArray) -> xr.DataArray:
+        """`array` as a PyPSA model wants it: without the scenario dim when there is none."""
+        return array if self.stochastic else array.isel({SCENARIO: 0}, drop=True)
+
+
+def read_market(n: pypsa.Network, sns: pd.Index | None = None) -> MarketData:
+    """Sets and data of the market in a network, over snapshots `sns` (default: all).
+
+    Raises
+    ------
+    DataError
+        No prosumers, a trade edge whose end is not a prosumer, or values that make no sense
+        (naming the element and the way out).
+    """
+    if not isinstance(n, pypsa.Network):
+        raise DataError(f"A market needs a pypsa.Network, not a {type(n).__name__}.")
+    sns = pd.Index(n.snapshots if sns is None else sns, name=SNAPSHOT)
+    prosumers = carrier_names(n, "Bus", PROSUMER_CARRIER).rename(PROSUMER)
+    if prosumers.empty:
+        raise DataError(
+            "The network has no prosumers (buses of carrier 'prosumer'). Add them with "
+            "add_prosumers(n, ...) or assign_prosumers(n, ...)."
+        )
+    edges = carrier_names(n, "Link", TRADE_CARRIER)
+    p_nom = static_values(n, "Link", "p_nom", edges)
+    data = MarketData(
+        stochastic=bool(n.has_scenarios),
+        probability=probabilities(n),
+        weighting=xr.DataArray(
+            n.snapshot_weightings["objective"].loc[sns].to_numpy(float), coords={SNAPSHOT: sns}
+        ),
+        risk_attitude=_prosumer_column(n, RISK_ATTITUDE, prosumers).isel({SCENARIO: 0}, drop=True),
+        usage_benefit=_prosumer_column(n, USAGE_BENEFIT, prosumers),
+        fixed_cost=_prosumer_column(n, FIXED_COST, prosumers),
+        import_price=_by_prosumer(dynamic_values(n, "Bus", IMPORT_PRICE, prosumers, sns)),
+        bus0=_ends(n, "bus0", edges),
+        bus1=_ends(n, "bus1", edges),
+        capacity0=-p_nom * dynamic_values(n, "Link", "p_min_pu", edges, sns),
+        capacity1=p_nom * dynamic_values(n, "Link", "p_max_pu", edges, sns),
+        price0=static_values(n, "Link", PRICE0, edges),
+        price1=static_values(n, "Link", PRICE1, edges),
+        congestion=static_values(n, "Link", CONGESTION, edges),
+    )
+    _check(n, data)
+    return data
+
+
+def carrier_names(n: pypsa.Network, component: str, carrier: str) -> pd.Index:
+    """Names of the active components of a carrier, in the network's order."""
+    static = first_scenario(n, component)
+    chosen = static["carrier"] == carrier
+    if "active" in static:
+        chosen &= static["active"].astype(bool)
+    return pd.Index(static.index[chosen], name=NAME, dtype=object)
+
+
+def first_scenario(n: pypsa.Network, component: str) -> pd.DataFrame:
+    """Static table of a component by name: that of the first scenario where there are several."""
+    static = n.c[component].static
+    if not n.has_scenarios or static.empty:
+        return static
+    return static.xs(n.scenarios[0], level=SCENARIO)
+
+
+def probabilities(n: pypsa.Network) -> xr.DataArray:
+    """Probability of each scenario, dims (scenario)."""
+    if not n.has_scenarios:
+        return xr.DataArray([1.0], coords={SCENARIO: [ONLY_SCENARIO]})
+    weights = n.scenario_weightings["weight"]
+    labels = pd.Index(weights.index, name=SCENARIO, dtype=object)
+    return xr.DataArray(weights.to_numpy(float), coords={SCENARIO: labels})
+
+
+def static_values(
+    n: pypsa.Network, component: str, attribute: str, names: pd.Index, default: float = 0.0
+) -> xr.DataArray:
+    """A numeric column of static data, dims (scenario, name); `default` where it is missing."""
+    scenarios = probabilities(n).indexes[SCENARIO]
+    names = pd.Index(names, name=NAME)
+    static = n.c[component].static
+    if attribute not in static:
+        values = np.full((len(scenarios), len(names)), default)
+    elif n.has_scenarios:
+        index = pd.MultiIndex.from_product([scenarios, names])
+        values = static[attribute].reindex(index).to_numpy(float).reshape(len(scenarios), -1)
+    else:
+        values = static[attribute].reindex(names).to_numpy(float)[None]
+    return xr.DataArray(values, coords={SCENARIO: scenarios, NAME: names})
+
+
+def dynamic_values(
+    n: pypsa.Network,
+    component: str,
+    attribute: str,
+    names: pd.Index,
+    sns: pd.Index,
+    default: float = 0.0,
+) -> xr.DataArray:
+    """A quantity that may vary in time, dims (scenario, snapshot, name).
+
+    The time series where there is one, else the static value, else `default`.
+    """
+    static = static_values(n, component, attribute, names, default)
+    scenarios, names = static.indexes[SCENARIO], static.indexes[NAME]
+    values = np.repeat(static.to_numpy()[:, None, :], len(sns), axis=1)
+    table = n.c[component].dynamic.get(attribute)
+    if table is not None and not table.empty:
+        wanted = pd.MultiIndex.from_product([scenarios, names]) if n.has_scenarios else names
+        columns = table.columns.get_indexer(wanted)
+        found = columns >= 0
+        series = table.loc[sns].to_numpy(float)[:, columns[found]]
+        flat = values.transpose(1, 0, 2).reshape(len(sns), -1)
+        flat[:, found] = series
+        values = flat.reshape(len(sns), len(scenarios), len(names)).transpose(1, 0, 2)
+    return xr.DataArray(values, coords={SCENARIO: scenarios, SNAPSHOT: sns, NAME: names})
+
+
+def _prosumer_column(n: pypsa.Network, attribute: str, prosumers: pd.Index) -> xr.DataArray:
+    return _by_prosumer(static_values(n, "Bus", attribute, prosumers))
+
+
+def _by_prosumer(by_name: xr.DataArray) -> xr.DataArray:
+    return by_name.rename({NAME: PROSUMER})
+
+
+def _ends(n: pypsa.Network, end: str, edges: pd.Index) -> xr.DataArray:
+    values = first_scenario(n, "Link")[end].reindex(edges).to_numpy(object)
+    return xr.DataArray(values, coords={NAME: edges})
+
+
+def _check(n: pypsa.Network, data: MarketData) -> None:
+    """Refuse what add_prosumers and add_trades would, for networks built or edited by hand."""
+    for end in (data.bus0, data.bus1):
+        stray = data.edges[~pd.Index(end.to_numpy()).isin(data.prosumers)]
+        if len(stray):
+            raise DataError(
+                f"Trade edges {listed(stray)}: an end is not a prosumer. Connect p2p Links to "
+                "prosumer buses only, or give these Links another carrier."
+            )
+    itself = data.edges[data.bus0.to_numpy() == data.bus1.to_numpy()]
+    if len(itself):
+        raise DataError(f"Trade edges {listed(itself)} lead from a prosumer to herself; remove them.")
+    _require_finite(data)
+    _require(data.probability > 0, "probability", "be positive")
+    if abs(float(data.probability.sum()) - 1) > 1e-9:
+        raise DataError(f"Probabilities sum to {float(data.probability.sum()):.12g}, not 1.")
+    _require(data.weighting > 0, "snapshot_weightings.objective", "be positive")
+    chi = data.risk_attitude
+    _require((chi >= 0) & (chi < 1), RISK_ATTITUDE, "lie in [0, 1)")
+    _require(data.capacity0 >= 0, "capacity (p_nom * -p_min_pu)", "not be negative")
+    _require(data.capacity1 >= 0, "capacity (p_nom * p_max_pu)", "not be negative")
+    _require(data.congestion >= 0, CONGESTION, "not be negative")
+    if data.stochastic:
+        first = static_values(n, "Bus", RISK_ATTITUDE, data.prosumers)
+        _require(first == first.isel({SCENARIO: 0}), RISK_ATTITUDE, "be the same in all scenarios")
+    _check_links(n, data)
+
+
+def _require_finite(data: MarketData) -> None:
+    for name, array in vars(data).items():
+        if isinstance(array, xr.DataArray) and array.dtype.kind == "f":
+            _require(np.isfinite(array), name, "be finite (neither missing nor infinite)")
+
+
+def _require(good: xr.DataArray, what: str, must: str) -> None:
+    if bool(good.all()):
+        return
+    culprits = [
+        " ".join(f"{dim} {array.indexes[dim][i]!r}" for dim, i in zip(good.dims, at, strict=True))
+        for array in [good]
+        for at in np.argwhere(~good.to_numpy())[:3]
+    ]
+    raise DataError(f"{what} must {must}; it does not for {'; '.join(culprits)}.")
+
+
+def _check_links(n: pypsa.Network, data: MarketData) -> None:
+    """A trade edge carries energy without loss, delay or cost of its own."""
+    links = n.c["Link"]
+    sns = data.snapshots
+    for attribute, wanted in {"efficiency": 1.0, "marginal_cost": 0.0, "marginal_cost_quadratic": 0.0}.items():
+        values = dynamic_values(n, "Link", attribute, data.edges, sns, default=wanted)
+        _require(
+            values == wanted,
+            f"{attribute} of p2p Links",
+            f"be {wanted:g} (put prices in price0, price1 and congestion)",
+        )
+    static = first_scenario(n, "Link").reindex(data.edges)
+    for flag in ("p_nom_extendable", "committable"):
+        if flag in static and static[flag].astype(bool).any():
+            culprits = static.index[static[flag].astype(bool)]
+            raise DataError(f"Trade edges {listed(culprits)} must not be {flag}.")
+    extra = [c for c in links.static.columns if c.startswith("bus") and c[3:].isdigit() and int(c[3:]) > 1]
+    for column in extra:
+        culprits = static.index[static[column].fillna("").astype(str) != ""]
+        if len(culprits):
+            raise DataError(f"Trade edges {listed(culprits)} must have two ends only; clear {column}.")
