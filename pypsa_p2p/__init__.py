@@ -1,1 +1,12 @@
-"""p2p."""
+"""Risk-averse peer-to-peer electricity markets on PyPSA networks."""
+
+from pypsa_p2p.contracts import Contracts
+from pypsa_p2p.errors import ConvergenceError, DataError, MarketError, P2PError
+from pypsa_p2p.markets import CentralizedMarket, PeerToPeerMarket
+from pypsa_p2p.prosumers import add_prosumers, assign_prosumers
+from pypsa_p2p.results import results
+from pypsa_p2p.risk import CVaR
+from pypsa_p2p.scenarios import set_scenarios
+from pypsa_p2p.trades import add_trades
+
+__version__ = "0.1.0"

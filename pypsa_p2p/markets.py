@@ -1,0 +1,307 @@
+"""The markets: hooks for PyPSA's optimize, and the fastest way to the same answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.contracts import Contracts
+from pypsa_p2p.errors import MarketError, listed
+from pypsa_p2p.formulation.building import build_model
+from pypsa_p2p.formulation.trading import define_trading, trade_cost
+from pypsa_p2p.infeasibility import explain
+from pypsa_p2p.market_data import MarketData, read_market
+from pypsa_p2p.names import PROSUMER
+from pypsa_p2p.ownership import asset_owners, bus_owners
+from pypsa_p2p.record import record_market, write_solution
+from pypsa_p2p.risk import NEUTRAL, CVaR
+from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
+from pypsa_p2p.solvers.linearised import pose_linear
+from pypsa_p2p.solvers.market import MarketSolution, risk_program, solve_market
+from pypsa_p2p.formulation.trading import QUANTITY1, quantity0
+
+Extra = Callable[[pypsa.Network, pd.Index], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Market(ABC):
+    """What all market designs share. Use `CentralizedMarket` or `PeerToPeerMarket`."""
+
+    risk: CVaR | None = None
+    contracts: Contracts | None = None
+    surplus: bool = True
+    delivery: Literal["trades", "grid"] = "trades"
+
+    #: Share of the partner's quantity in the congestion cost a design minimises.
+    cross: ClassVar[float]
+
+    def __post_init__(self) -> None:
+        _require_type("risk", self.risk, CVaR)
+        _require_type("contracts", self.contracts, Contracts)
+        _require_choice("surplus", self.surplus, (True, False))
+        _require_choice("delivery", self.delivery, ("trades", "grid"))
+        if self.delivery == "grid":
+            raise MarketError(
+                "delivery='grid' is not available in this version; use delivery='trades'."
+            )
+        if self.contracts is not None and self.risk is None:
+            raise MarketError(
+                "Contracts hedge risk, but the market is risk-neutral: give a risk measure, "
+                "risk=CVaR(), or drop the contracts."
+            )
+
+    def __call__(self, n: pypsa.Network, sns: pd.Index) -> None:
+        """Turn `n.model` into this market: PyPSA's ``extra_functionality``.
+
+        Raises
+        ------
+        DataError, MarketError
+            The data make no sense, the market cannot be formed, or it has no solution.
+        """
+        data = read_market(n, sns)
+        self._check(data)
+        compiled, solution = self._solve(n, data)
+        record_market(n, self, data, solution)
+        pose_linear(compiled, solution.x, solution.row_dual, solution.objective)
+
+    def optimize(
+        self,
+        n: pypsa.Network,
+        snapshots: pd.Index | None = None,
+        *,
+        extra_functionality: Extra | None = None,
+        **model_options: Any,
+    ) -> tuple[str, str]:
+        """Solve the market the fastest way and write the solution to the network.
+
+        Parameters
+        ----------
+        n : pypsa.Network
+        snapshots : sequence, optional
+            A subset of ``n.snapshots``; default all.
+        extra_functionality : callable, optional
+            The user's own ``f(n, snapshots)`` that adds to ``n.model``; its constraints hold.
+        **model_options
+            Passed to ``n.optimize.create_model`` (``transmission_losses``, ...).
+
+        Returns
+        -------
+        status, condition : str
+            PyPSA's, ("ok", "optimal").
+
+        Raises
+        ------
+        DataError, MarketError
+            The data make no sense, the market cannot be formed, or it has no solution.
+        ConvergenceError
+            No solver met the package's own residual checks.
+        """
+        sns = n.snapshots if snapshots is None else pd.Index(snapshots, name="snapshot")
+        data = read_market(n, sns)
+        self._check(data)
+        build_model(n, data, model_options, bare=extra_functionality is None)
+        if extra_functionality is not None:
+            extra_functionality(n, sns)
+        compiled, solution = self._solve(n, data)
+        return write_solution(n, self, data, compiled, solution)
+
+    def _solve(self, n: pypsa.Network, data: MarketData) -> tuple[CompiledModel, MarketSolution]:
+        m = n.model
+        define_trading(m, data, self.surplus)
+        m.objective = m.objective.expression + trade_cost(m, data, self.cross)
+        compiled = compile_model(m, data.scenarios.to_numpy(object), _owners(n, data))
+        attitude = self.attitudes(data)
+        weight = (self.risk or NEUTRAL).weight
+        program = risk_program(
+            compiled, data.probability.to_numpy(), attitude, weight, data.fixed_part.to_numpy()
+        )
+        trades = compiled.columns(quantity0(m, data).labels, m[QUANTITY1].labels)
+        solution = solve_market(compiled, program, trades)
+        if solution.status != "optimal":
+            raise explain(n, data, compiled, solution)
+        return compiled, solution
+
+    def attitudes(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Attitude of each group whose risk is taken: the prosumers, or the community.
+
+        With complete contracts the community is as risk-averse as its least averse member
+        (MODEL.md §5); a risk-neutral community needs no distinction.
+        """
+        chi = (self.risk or NEUTRAL).attitudes(data.risk_attitude).to_numpy()
+        if self.contracts is not None or not chi.any():
+            return chi.min(keepdims=True)
+        return self._groups(chi)
+
+    def _groups(self, chi: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return chi
+
+    @abstractmethod
+    def _check(self, data: MarketData) -> None:
+        """Refuse what this design cannot honour."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, as plain values that survive netCDF."""
+
+    def _common_settings(self) -> dict[str, Any]:
+        risk = self.risk or NEUTRAL
+        attitude = risk.attitude
+        if isinstance(attitude, Mapping | pd.Series):
+            attitude = {str(name): float(value) for name, value in dict(attitude).items()}
+        return {
+            "design": type(self).__name__,
+            "risk_averse": self.risk is not None,
+            "attitude": attitude,
+            "weight": float(risk.weight),
+            "contracts": self.contracts is not None,
+            "surplus": bool(self.surplus),
+            "delivery": self.delivery,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CentralizedMarket(Market):
+    r"""A market operator minimises social cost: the benchmark (MODEL.md §4, (10), (24), (28)).
+
+    Parameters
+    ----------
+    aggregate : {"prosumers", "community"}
+        What is minimised when risk-averse: :math:`\sum_n CVaR_{\chi_n}[\Pi_n]` (28), or
+        :math:`CVaR_\chi[\sum_n \Pi_n]` (24) with the operator's one attitude.
+    risk : CVaR, optional
+        Default: risk-neutral.
+    contracts : Contracts, optional
+        Default: none are traded.
+    surplus : bool
+        Whether energy offered and not taken is sold at the import price; if not, (1) is an
+        equality.
+    delivery : {"trades"}
+        Trades move the energy.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.CentralizedMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> round(n.objective, 6)
+    7.61029
+    """
+
+    aggregate: Literal["prosumers", "community"] = "prosumers"
+    cross: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_choice("aggregate", self.aggregate, ("prosumers", "community"))
+
+    def _groups(self, chi: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return chi if self.aggregate == "prosumers" else chi[:1]
+
+    def _check(self, data: MarketData) -> None:
+        chi = (self.risk or NEUTRAL).attitudes(data.risk_attitude)
+        if self.aggregate == "community" and np.ptp(chi) > 0:
+            raise MarketError(
+                "aggregate='community' takes the operator's one attitude, but the prosumers' "
+                "differ: give it, risk=CVaR(attitude=0.5)."
+            )
+        if self.attitudes(data).size > 1 and bool((data.congestion > 0).any()):
+            raise MarketError(
+                "A planner who sums the prosumers' CVaR faces a problem that is not convex when "
+                "congestion > 0: the cross term a q_mn q_nm is weighted by the risk-adjusted "
+                "probabilities of one prosumer on one side and of another on the other. Use "
+                "aggregate='community', complete Contracts(), or congestion 0."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, as plain values that survive netCDF."""
+        return {**self._common_settings(), "aggregate": self.aggregate}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerToPeerMarket(Market):
+    r"""Every prosumer minimises her own risk-adjusted cost, given the others' trades.
+
+    A generalized Nash game (MODEL.md §4, (21), (38)); its variational equilibrium gives an
+    edge one price, whoever looks at it.
+
+    Parameters
+    ----------
+    equilibrium : {"variational"}
+        Which equilibrium. "generalized" is not available in this version.
+    weights : None
+        For generalized equilibria.
+    risk, contracts, surplus, delivery
+        As in `CentralizedMarket`.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(risk=p2p.CVaR(), surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> p2p.results(n).risk_adjusted_cost.round(6).values
+    array([-0.678826,  3.981606, 10.674345])
+    """
+
+    equilibrium: Literal["variational", "generalized"] = "variational"
+    weights: Any = None
+    cross: ClassVar[float] = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_choice("equilibrium", self.equilibrium, ("variational", "generalized"))
+        if self.equilibrium == "generalized" or self.weights is not None:
+            raise MarketError(
+                "Generalized equilibria and their weights are not available in this version; "
+                "use equilibrium='variational'."
+            )
+
+    def _check(self, data: MarketData) -> None:
+        chi = (self.risk or NEUTRAL).attitudes(data.risk_attitude)
+        if bool((chi > 0).any()) and bool((data.congestion > 0).any()):
+            culprits = data.edges[(data.congestion > 0).any("scenario").to_numpy()]
+            raise MarketError(
+                "A risk-averse peer-to-peer market with congestion > 0 (trade edges "
+                f"{listed(culprits)}) has no potential and is not available in this version. "
+                "Use risk=None or congestion 0."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, as plain values that survive netCDF."""
+        return {**self._common_settings(), "equilibrium": self.equilibrium}
+
+
+def _owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
+    """By class of components, the position of each one's prosumer; -1 where it is nobody's.
+
+    A trade edge's ``Link-p`` is what the prosumer at bus0 decides; ``Link-p1`` is a class of
+    its own here, decided at bus1.
+    """
+    buses = bus_owners(n)
+    owners = {}
+    for component in n.all_components:
+        if component in n.one_port_components | n.branch_components and len(n.c[component].static):
+            names = asset_owners(n, component, buses)
+            owners[component] = names.copy(data=data.prosumers.get_indexer(names.to_numpy()))
+    if len(data.edges):
+        position = data.prosumers.get_indexer(data.bus1.to_numpy())
+        owners[QUANTITY1] = data.bus1.copy(data=position)
+    return owners
+
+
+def _require_type(name: str, value: object, wanted: type) -> None:
+    if value is not None and not isinstance(value, wanted):
+        raise MarketError(f"{name} must be a {wanted.__name__} or None, not {value!r}.")
+
+
+def _require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices:
+        raise MarketError(f"{name} must be one of {listed(choices)}, not {value!r}.")

@@ -1,0 +1,106 @@
+"""What a solved market leaves in the network, all of it in PyPSA's own tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.errors import MarketError
+from pypsa_p2p.market_data import MarketData
+from pypsa_p2p.names import PROSUMER, SCENARIO
+from pypsa_p2p.solvers.compiled import CompiledModel
+from pypsa_p2p.solvers.market import MarketSolution
+
+if TYPE_CHECKING:
+    from pypsa_p2p.markets import Market
+
+META = "p2p"  # n.meta["p2p"]: which market was solved
+RISK_ADJUSTED_PROBABILITY = "risk_adjusted_probability"  # column of n.buses
+#: Columns of n.links that make PyPSA keep the multipliers of constraints with these endings:
+#: zeta of (1), and xi of (2) for the prosumers at bus0 and at bus1.
+KEPT_DUALS = ("mu_reciprocity", "mu_lower", "mu_capacity")
+
+
+def record_market(
+    n: pypsa.Network, market: Market, data: MarketData, solution: MarketSolution
+) -> None:
+    """Note which market it is, and tau of every prosumer, in ``n.meta`` and ``n.buses``."""
+    tau = np.broadcast_to(
+        solution.risk_adjusted_probability.T, (len(data.scenarios), len(data.prosumers))
+    )
+    labelled = xr.DataArray(tau, coords={SCENARIO: data.scenarios, PROSUMER: data.prosumers})
+    _write_bus_column(n, data, RISK_ADJUSTED_PROBABILITY, labelled)
+    for column in KEPT_DUALS:
+        n.c["Link"].static[column] = 0.0
+    n.meta[META] = {
+        **market.settings(),
+        "solver": solution.solver,
+        "snapshots": len(data.snapshots),
+        "constraints": sorted(n.model.constraints),
+    }
+
+
+def write_solution(
+    n: pypsa.Network,
+    market: Market,
+    data: MarketData,
+    compiled: CompiledModel,
+    solution: MarketSolution,
+) -> tuple[str, str]:
+    """Write dispatch, trades and prices the way ``n.optimize`` does."""
+    record_market(n, market, data, solution)
+    status = compiled.assign(
+        solution.x, solution.row_dual, solution.objective, solution.solver
+    )
+    n.optimize.assign_solution()
+    n.optimize.assign_duals()
+    n.optimize.post_processing()
+    return status
+
+
+def recorded(n: pypsa.Network) -> dict[str, Any]:
+    """What `record_market` noted.
+
+    Raises
+    ------
+    MarketError
+        No market was solved on this network, its last solve failed, or constraints were added
+        after the market had been.
+    """
+    settings = n.meta.get(META) if isinstance(n, pypsa.Network) else None
+    if settings is None or not n.is_solved:
+        raise MarketError(
+            "The network holds no solved market. Solve one first: market.optimize(n) or "
+            "n.optimize(extra_functionality=market)."
+        )
+    model = n._model
+    if model is None:
+        return dict(settings)
+    if model.status != "ok":
+        raise MarketError(
+            f"The market's last solve ended with {model.termination_condition!r}. Constraints "
+            "added after the market contradict its solution: let the market come last."
+        )
+    added = sorted(set(model.constraints) - set(settings["constraints"]))
+    if added:
+        raise MarketError(
+            f"Constraints {', '.join(map(repr, added))} were added after the market, which does "
+            "not know them: let the market come last in extra_functionality."
+        )
+    return dict(settings)
+
+
+def _write_bus_column(
+    n: pypsa.Network, data: MarketData, column: str, values: xr.DataArray
+) -> None:
+    static = n.c["Bus"].static
+    if data.stochastic:
+        index = pd.MultiIndex.from_product([data.scenarios, data.prosumers])
+        series = pd.Series(values.transpose(SCENARIO, PROSUMER).to_numpy().ravel(), index=index)
+    else:
+        series = pd.Series(values.isel({SCENARIO: 0}).to_numpy(), index=data.prosumers)
+    static[column] = series.reindex(static.index).fillna(0.0).to_numpy()

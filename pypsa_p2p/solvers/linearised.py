@@ -1,0 +1,83 @@
+"""Leave PyPSA's own solve a linear model whose solution is the market's (SOLVING of §3).
+
+PyPSA hands the model to whatever solver the user named, HiGHS by default, whose method for
+quadratic objectives is slow and whose tolerances are too coarse for prices. So the market is
+solved first; then its objective gives way to the linear one with the same solution and the same
+multipliers, and every variable may move a hair's breadth only. The solver still checks all
+constraints, the user's included, and still computes the multipliers.
+"""
+
+from __future__ import annotations
+
+import linopy
+import numpy as np
+import xarray as xr
+
+from pypsa_p2p.solvers.compiled import CompiledModel
+from pypsa_p2p.solvers.program import Vector
+
+#: How far variables may move from the market's solution, MW.
+ROOM = 1e-8
+#: Factor between the user's units and the solver's, so that ROOM is far above its tolerances.
+MAGNIFICATION = 1e5
+#: Largest cost coefficient the solver sees.
+LARGEST_COST = 1e4
+CONSTANT = "objective_constant"  # PyPSA's own name for what no decision changes
+
+
+def pose_linear(compiled: CompiledModel, x: Vector, row_dual: Vector, objective: float) -> None:
+    """Replace the model's objective by a linear one that the market's solution minimises.
+
+    With cost A'y every feasible point that keeps active what has a multiplier is optimal, and
+    y are multipliers: linear programming duality, no tolerance involved. `objective`, EUR, is
+    the value the solved model will report.
+    """
+    m, A = compiled.model, compiled.program.A
+    cost = np.asarray(A.T @ row_dual)
+    at = _by_label(compiled, x)
+    price = _by_label(compiled, cost)
+    terms = []
+    for name, variable in list(m.variables.items()):
+        if name == CONSTANT:
+            continue
+        terms.append((variable * _shaped(price, variable, 0.0)).sum())
+        _confine(variable, _shaped(at, variable, np.nan))
+    fixed = objective - float(cost @ x)
+    m.objective = linopy.merge(terms, cls=linopy.LinearExpression) + _constant(m, fixed)
+    _magnify(m, float(np.abs(cost).max(initial=0.0)))
+
+
+def _constant(m: linopy.Model, value: float) -> linopy.LinearExpression:
+    if CONSTANT in m.variables:
+        m.variables[CONSTANT].update(lower=-np.inf, upper=np.inf)
+        m.variables[CONSTANT].update(lower=value, upper=value)
+        return 1 * m.variables[CONSTANT]
+    return 1 * m.add_variables(lower=value, upper=value, name=CONSTANT)
+
+
+def _confine(variable: linopy.Variable, at: xr.DataArray) -> None:
+    """Bounds a hair's breadth around `at`, never outside the variable's own."""
+    lower = np.minimum(np.maximum(variable.lower, at - ROOM), variable.upper)
+    upper = np.maximum(np.minimum(variable.upper, at + ROOM), variable.lower)
+    variable.update(lower=lower.fillna(variable.lower), upper=upper.fillna(variable.upper))
+
+
+def _magnify(m: linopy.Model, largest: float) -> None:
+    """Let the solver see small units: its absolute tolerances become negligible ones."""
+    for _, variable in m.variables.items():
+        variable.scaling = MAGNIFICATION
+    for _, constraint in m.constraints.items():
+        if isinstance(constraint, linopy.constraints.Constraint):
+            constraint.scaling = MAGNIFICATION
+    m.objective.scaling = MAGNIFICATION * LARGEST_COST / max(largest, 1e-12)
+
+
+def _by_label(compiled: CompiledModel, values: Vector) -> Vector:
+    dense = np.full(int(compiled.column_labels.max()) + 2, np.nan)  # the last: label -1
+    dense[compiled.column_labels] = values
+    return dense
+
+
+def _shaped(by_label: Vector, variable: linopy.Variable, missing: float) -> xr.DataArray:
+    values = by_label[variable.labels.to_numpy()]
+    return variable.labels.copy(data=np.where(np.isnan(values), missing, values))

@@ -1,0 +1,198 @@
+"""One answer where a market has many: least expected cost, then least-norm trades.
+
+MODEL.md §8.8: where costs are linear in the traded quantities, circulating trades cost nothing.
+MODEL.md §8.9: in scenarios a risk-averse prosumer does not weigh, she is indifferent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution, Sparse, Vector
+from pypsa_p2p.solvers.quadratic import solve_quadratic
+
+Mask = npt.NDArray[np.bool_]
+
+#: A multiplier (per unit of probability, EUR/MWh) below this holds nothing in place.
+NEGLIGIBLE_PRICE = 1e-6
+#: Newton-type steps of `least_expected_cost`; it converges quadratically.
+MAX_STEPS = 40
+
+
+def optimal_face(qp: QuadraticProgram, solution: Solution, weight: Vector) -> QuadraticProgram:
+    """All solutions of a convex QP: {feasible, P x = P x*, what has a multiplier stays active}.
+
+    Parameters
+    ----------
+    weight : (n,)
+        Weight each column's cost carries in `qp`; multipliers are judged relative to it.
+
+    Returns
+    -------
+    QuadraticProgram
+        The same rows and bounds, tightened, and no objective.
+    """
+    x, n = solution.x, solution.x.size
+    pinned = _uniquely_determined(qp.P, weight)
+    row_weight = _largest(qp.A, weight)
+    at_lower, at_upper = _active(solution.row_dual / row_weight, qp.A @ x, qp.lower, qp.upper)
+    x_at_lower, x_at_upper = _active(solution.bound_dual / weight, x, qp.x_lower, qp.x_upper)
+    sums = _determined_sums(qp.P, pinned)
+    return QuadraticProgram(
+        P=sp.csc_matrix((n, n)),
+        c=np.zeros(n),
+        A=sp.vstack([qp.A, sums], format="csr"),
+        lower=np.append(np.where(at_upper, qp.upper, qp.lower), sums @ x),
+        upper=np.append(np.where(at_lower, qp.lower, qp.upper), sums @ x),
+        x_lower=np.where(pinned, x, np.where(x_at_upper, qp.x_upper, qp.x_lower)),
+        x_upper=np.where(pinned, x, np.where(x_at_lower, qp.x_lower, qp.x_upper)),
+    )
+
+
+def least_norm(face: QuadraticProgram, columns: npt.NDArray[np.int64]) -> Solution:
+    """The point of a face with the least Euclidean norm of some columns (the trades)."""
+    n = face.c.size
+    diagonal = np.zeros(n)
+    diagonal[columns] = 1.0
+    return solve_quadratic(replace(face, P=sp.diags(diagonal, format="csc")))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tail:
+    """Where each cell's cost stands to its group's value at risk, by the multipliers found."""
+
+    below: Mask  # not weighed: Pi <= eta
+    above: Mask  # weighed as much as can be: Pi >= eta
+
+    @property
+    def at(self) -> Mask:
+        """Cells exactly at the value at risk: Pi = eta."""
+        return ~(self.below | self.above)
+
+
+def classify(program: RiskProgram, solution: Solution) -> Tail:
+    """Which cells lie below, at and above their value at risk, by complementarity."""
+    room = program.tail_room
+    excess = solution.risk_adjusted_probability - program.least_probability
+    share = np.where(room > 0, excess / np.where(room > 0, room, 1.0), 0.0)
+    costs = program.costs(solution.x)
+    distance = (costs - solution.value_at_risk[program.group]) / max(1.0, np.abs(costs).max())
+    open_cells = (room > 0) & (program.attitude[program.group] > 0)
+    below = open_cells & (share < np.maximum(-distance, NEGLIGIBLE_PRICE))
+    above = ~below & ((1 - share < np.maximum(distance, NEGLIGIBLE_PRICE)) | ~open_cells)
+    return Tail(below=below, above=above)
+
+
+def least_expected_cost(
+    program: RiskProgram, solution: Solution
+) -> tuple[QuadraticProgram, Solution] | None:
+    """Among the risk-averse optima the one of least expected cost, and the QP it solves.
+
+    Newton's method on: min E[cost] over the optimal face of the tau-weighted QP, subject to
+    Pi_k <= eta_g where tau_k is at its least, = where it is between its limits, >= where it is
+    at its cap. Costs above are linear on the face, so only the first kind is curved; those are
+    linearised at the iterate, with their multipliers in the Hessian. None if it does not settle.
+    """
+    tail = classify(program, solution)
+    tau = np.where(tail.below, program.least_probability, solution.risk_adjusted_probability)
+    weights = program.per_column(tau)
+    unit = program.per_column(program.probability)
+    face = optimal_face(program.weighted(tau), solution, np.maximum(weights, 1e-12 * unit))
+    face = _hold(face, solution.x, (program.P.diagonal() > 0) & (weights > 1e-9 * unit))
+    x, multiplier = solution.x, np.zeros(program.group.size)
+    for _ in range(MAX_STEPS):
+        qp = _step(program, face, tail, x, multiplier)
+        found = solve_quadratic(qp)
+        if found.status != "optimal":
+            return None
+        move = np.abs(found.x[: x.size] - x).max()
+        x = found.x[: x.size]
+        multiplier = np.maximum(-found.row_dual[face.lower.size :], 0.0) * tail.below
+        if move <= 1e-9 * max(1.0, np.abs(x).max()):
+            return qp, found
+    return None
+
+
+def _step(
+    program: RiskProgram, face: QuadraticProgram, tail: Tail, x: Vector, multiplier: Vector
+) -> QuadraticProgram:
+    """The Newton subproblem at x, in the columns (x, eta)."""
+    groups, cells = program.attitude.size, program.group.size
+    weights = program.per_column(program.probability + multiplier)
+    H = (program.P @ sp.diags(weights)).tocsc()
+    gradient = np.asarray(program.P @ x + program.c)
+    linear = gradient * program.per_column(program.probability) - H @ x
+    J = _cell_rows(program, gradient)
+    value = program.costs(x) - J @ x
+    to_group = sp.csr_matrix((np.ones(cells), (np.arange(cells), program.group)), (cells, groups))
+    rows = sp.bmat([[face.A, None], [J, -to_group]], format="csr")
+    return QuadraticProgram(
+        P=sp.block_diag([H, sp.csc_matrix((groups, groups))], format="csc"),
+        c=np.append(linear, np.zeros(groups)),
+        A=rows,
+        lower=np.append(face.lower, np.where(tail.below, -np.inf, -value)),
+        upper=np.append(face.upper, np.where(tail.above, np.inf, -value)),
+        x_lower=np.append(face.x_lower, np.full(groups, -np.inf)),
+        x_upper=np.append(face.x_upper, np.full(groups, np.inf)),
+    )
+
+
+def _cell_rows(program: RiskProgram, gradient: Vector) -> Sparse:
+    """Gradient of each cell's cost, (cells, n)."""
+    owned = np.flatnonzero(program.cell >= 0)
+    shape = (program.group.size, gradient.size)
+    return sp.csr_matrix((gradient[owned], (program.cell[owned], owned)), shape)
+
+
+def _hold(face: QuadraticProgram, x: Vector, columns: Mask) -> QuadraticProgram:
+    return replace(
+        face,
+        x_lower=np.where(columns, x, face.x_lower),
+        x_upper=np.where(columns, x, face.x_upper),
+    )
+
+
+def _largest(A: Sparse, by_column: Vector) -> Vector:
+    """Largest of a positive column quantity over the columns of each row, (m,)."""
+    A = A.tocsr()
+    largest = np.ones(A.shape[0])
+    filled = np.diff(A.indptr) > 0
+    starts = A.indptr[:-1][filled]
+    largest[filled] = np.maximum.reduceat(by_column[A.indices], starts) if filled.any() else 1.0
+    return largest
+
+
+def _active(price: Vector, value: Vector, lower: Vector, upper: Vector) -> tuple[Mask, Mask]:
+    """Sides held by their multiplier: larger than negligible and than the slack left."""
+    with np.errstate(invalid="ignore"):
+        at_lower = (price > NEGLIGIBLE_PRICE) & (price > value - lower)
+        at_upper = (-price > NEGLIGIBLE_PRICE) & (-price > upper - value)
+    return at_lower, at_upper
+
+
+def _uniquely_determined(P: Sparse, weight: Vector) -> Mask:
+    """Columns whose value P x = P x* fixes: own curvature, and any 2 x 2 block regular."""
+    diagonal = P.diagonal()
+    off, i, j = _off_diagonal(P)
+    regular = diagonal > 1e-9 * weight
+    determinant = diagonal[i] * diagonal[j] - off**2
+    regular[i] &= determinant > 1e-9 * diagonal[i] * diagonal[j]
+    return regular
+
+
+def _determined_sums(P: Sparse, pinned: Mask) -> Sparse:
+    """Rows (P x)_i that a singular 2 x 2 block fixes, one per block."""
+    _, i, j = _off_diagonal(P)
+    first = np.unique(i[(i < j) & ~pinned[i]])
+    scale = P.diagonal()[first]
+    return sp.diags(1.0 / scale) @ P.tocsr()[first] if first.size else sp.csr_matrix((0, P.shape[0]))
+
+
+def _off_diagonal(P: Sparse) -> tuple[Vector, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    entries = P.tocoo()
+    off = (entries.row != entries.col) & (entries.data != 0)
+    return entries.data[off], entries.row[off], entries.col[off]
