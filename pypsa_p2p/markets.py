@@ -15,17 +15,17 @@ import xarray as xr
 from pypsa_p2p.contracts import Contracts
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.formulation.building import build_model
-from pypsa_p2p.formulation.trading import define_trading, trade_cost
+from pypsa_p2p.formulation.trading import QUANTITY1, define_trading, quantity0, trade_cost
 from pypsa_p2p.infeasibility import explain
 from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.names import PROSUMER
 from pypsa_p2p.ownership import asset_owners, bus_owners
-from pypsa_p2p.record import record_market, write_solution
+from pypsa_p2p.record import record_market
 from pypsa_p2p.risk import NEUTRAL, CVaR
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.linearised import pose_linear
 from pypsa_p2p.solvers.market import MarketSolution, risk_program, solve_market
-from pypsa_p2p.formulation.trading import QUANTITY1, quantity0
+from pypsa_p2p.writing import write_solution
 
 Extra = Callable[[pypsa.Network, pd.Index], Any]
 
@@ -106,11 +106,16 @@ class Market(ABC):
         sns = n.snapshots if snapshots is None else pd.Index(snapshots, name="snapshot")
         data = read_market(n, sns)
         self._check(data)
-        build_model(n, data, model_options, bare=extra_functionality is None)
+        plain = build_model(n, data, model_options, bare=extra_functionality is None)
         if extra_functionality is not None:
             extra_functionality(n, sns)
         compiled, solution = self._solve(n, data)
-        return write_solution(n, self, data, compiled, solution)
+        record_market(n, self, data, solution)
+        status = compiled.assign(
+            solution.x, solution.row_dual, solution.objective, solution.solver
+        )
+        write_solution(n, data, plain=plain)
+        return status
 
     def _solve(self, n: pypsa.Network, data: MarketData) -> tuple[CompiledModel, MarketSolution]:
         m = n.model

@@ -12,7 +12,6 @@ import xarray as xr
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import PROSUMER, SCENARIO
-from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.market import MarketSolution
 
 if TYPE_CHECKING:
@@ -42,24 +41,6 @@ def record_market(
         "snapshots": len(data.snapshots),
         "constraints": sorted(n.model.constraints),
     }
-
-
-def write_solution(
-    n: pypsa.Network,
-    market: Market,
-    data: MarketData,
-    compiled: CompiledModel,
-    solution: MarketSolution,
-) -> tuple[str, str]:
-    """Write dispatch, trades and prices the way ``n.optimize`` does."""
-    record_market(n, market, data, solution)
-    status = compiled.assign(
-        solution.x, solution.row_dual, solution.objective, solution.solver
-    )
-    n.optimize.assign_solution()
-    n.optimize.assign_duals()
-    n.optimize.post_processing()
-    return status
 
 
 def recorded(n: pypsa.Network) -> dict[str, Any]:

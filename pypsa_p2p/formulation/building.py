@@ -25,28 +25,36 @@ _PLAIN: dict[str, set[str]] = {
         "bus0", "bus1", "carrier", "length", "p_max_pu", "p_min_pu", "p_nom", "p_nom_opt", "type",
     },
 }  # fmt: skip
-_PLAIN_CLASSES = {"Bus", "Carrier", "SubNetwork", "Shape", *_PLAIN}
+_PLAIN_CLASSES = {"Bus", "Carrier", "LineType", "TransformerType", "SubNetwork", "Shape", *_PLAIN}
 
 
 def build_model(
     n: pypsa.Network, data: MarketData, options: Mapping[str, Any], *, bare: bool
-) -> linopy.Model:
+) -> bool:
     """Build ``n.model`` with the network's own operating cost as objective.
 
     PyPSA's `create_model` sums its objective scenario by scenario, which takes longer than
     solving does. Where the network holds nothing but what `add_prosumers` and `add_trades` make
     and nobody else adds to the model (`bare`), an identical model is built at once.
+
+    Returns
+    -------
+    bool
+        Whether the model is such a plain one.
     """
     if bare and not options and is_plain(n, data):
-        return _adopt(n, build_plain_model(n, data), data.snapshots)
-    options = {"include_objective_constant": False, **options}
-    return n.optimize.create_model(data.snapshots, **options)
+        _adopt(n, build_plain_model(n, data), data.snapshots)
+        return True
+    n.optimize.create_model(data.snapshots, **{"include_objective_constant": False, **options})
+    return False
 
 
 def is_plain(n: pypsa.Network, data: MarketData) -> bool:
     """Whether every component is of a kind, and uses only attributes, built here."""
     present = {c.name for c in n.components if len(c.static)}
-    if not present <= _PLAIN_CLASSES or isinstance(n.snapshots, pd.MultiIndex):
+    if not n.has_scenarios or not present <= _PLAIN_CLASSES:
+        return False
+    if isinstance(n.snapshots, pd.MultiIndex):
         return False
     if len(first_scenario(n, "Link")) != len(data.edges):
         return False
@@ -130,7 +138,7 @@ def _values(n: pypsa.Network, data: MarketData, component: str, attribute: str) 
     return data.for_model(values.transpose(SCENARIO, NAME, SNAPSHOT))
 
 
-def _adopt(n: pypsa.Network, m: linopy.Model, sns: pd.Index) -> linopy.Model:
+def _adopt(n: pypsa.Network, m: linopy.Model, sns: pd.Index) -> None:
     """Make `m` the network's model, as `create_model` would.
 
     PyPSA has no public way to hand it a model; its `assign_solution` and `assign_duals`
@@ -143,4 +151,3 @@ def _adopt(n: pypsa.Network, m: linopy.Model, sns: pd.Index) -> linopy.Model:
         from pypsa.optimization.window import SnapshotWindow
 
         n._optimize_window = SnapshotWindow.build(n, sns, "auto")
-    return m

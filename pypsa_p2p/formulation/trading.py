@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import linopy
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from pypsa_p2p.market_data import MarketData
@@ -65,17 +64,20 @@ def define_capacity_constraints(m: linopy.Model, data: MarketData) -> None:
 
 
 def define_exchange(m: linopy.Model, data: MarketData) -> None:
-    """Let bus1 receive -p1 instead of p0: the surplus p0 + p1 leaves the balance (3)."""
-    surplus = quantity0(m, data) + m[QUANTITY1]
-    for name, balance in list(m.constraints.items()):
-        if not name.endswith(NODAL_BALANCE):
-            continue
-        buses = balance.indexes[NAME]
-        here = data.bus1[pd.Index(data.bus1.to_numpy()).isin(buses)]
-        if here.size:
-            leaving = surplus.sel({NAME: here.indexes[NAME]}).groupby(here.rename("bus")).sum()
-            leaving = leaving.rename(bus=NAME).reindex({NAME: buses}).fillna(0)
-            balance.update(lhs=(balance.lhs - leaving).simplify())
+    """Let bus1 receive -p1 where PyPSA's balance (3) says p0: the surplus p0 + p1 leaves."""
+    p0, p1 = quantity0(m, data).labels.to_numpy(), m[QUANTITY1].labels.to_numpy()
+    other = np.full(max(int(p0.max()), int(p1.max())) + 2, -1)  # the last: label -1, no term
+    other[p0] = p1
+    for name in [name for name in m.constraints if name.endswith(NODAL_BALANCE)]:
+        balance = m.constraints[name]
+        labels, coeffs = balance.vars, balance.coeffs
+        inside = np.where(labels.to_numpy() < other.size - 1, labels.to_numpy(), -1)
+        replacement = other[inside]
+        at_bus1 = (replacement >= 0) & (coeffs.to_numpy() > 0)
+        balance.update(
+            variables=labels.copy(data=np.where(at_bus1, replacement, labels.to_numpy())),
+            coeffs=coeffs.copy(data=np.where(at_bus1, -coeffs.to_numpy(), coeffs.to_numpy())),
+        )
 
 
 def quantity0(m: linopy.Model, data: MarketData) -> linopy.Variable:

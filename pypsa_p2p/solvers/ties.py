@@ -38,18 +38,18 @@ def optimal_face(qp: QuadraticProgram, solution: Solution, weight: Vector) -> Qu
     """
     x, n = solution.x, solution.x.size
     pinned = _uniquely_determined(qp.P, weight)
-    row_weight = _largest(qp.A, weight)
-    at_lower, at_upper = _active(solution.row_dual / row_weight, qp.A @ x, qp.lower, qp.upper)
-    x_at_lower, x_at_upper = _active(solution.bound_dual / weight, x, qp.x_lower, qp.x_upper)
+    price = solution.row_dual / _largest(qp.A, weight)
     sums = _determined_sums(qp.P, pinned)
+    lower, upper = _tightened(price, np.asarray(qp.A @ x), qp.lower, qp.upper)
+    x_lower, x_upper = _tightened(solution.bound_dual / weight, x, qp.x_lower, qp.x_upper)
     return QuadraticProgram(
         P=sp.csc_matrix((n, n)),
         c=np.zeros(n),
         A=sp.vstack([qp.A, sums], format="csr"),
-        lower=np.append(np.where(at_upper, qp.upper, qp.lower), sums @ x),
-        upper=np.append(np.where(at_lower, qp.lower, qp.upper), sums @ x),
-        x_lower=np.where(pinned, x, np.where(x_at_upper, qp.x_upper, qp.x_lower)),
-        x_upper=np.where(pinned, x, np.where(x_at_lower, qp.x_lower, qp.x_upper)),
+        lower=np.append(lower, sums @ x),
+        upper=np.append(upper, sums @ x),
+        x_lower=np.where(pinned, x, x_lower),
+        x_upper=np.where(pinned, x, x_upper),
     )
 
 
@@ -65,26 +65,32 @@ def least_norm(face: QuadraticProgram, columns: npt.NDArray[np.int64]) -> Soluti
 class Tail:
     """Where each cell's cost stands to its group's value at risk, by the multipliers found."""
 
-    below: Mask  # not weighed: Pi <= eta
-    above: Mask  # weighed as much as can be: Pi >= eta
-
-    @property
-    def at(self) -> Mask:
-        """Cells exactly at the value at risk: Pi = eta."""
-        return ~(self.below | self.above)
+    below: Mask  # not weighed: Pi - eta <= most
+    above: Mask  # weighed as much as can be: Pi - eta >= least
+    least: Vector  # of Pi - eta, EUR; -inf below
+    most: Vector  # of Pi - eta, EUR; inf above
 
 
 def classify(program: RiskProgram, solution: Solution) -> Tail:
-    """Which cells lie below, at and above their value at risk, by complementarity."""
+    """Which cells lie below, at and above their value at risk, by complementarity.
+
+    Limits of Pi - eta are 0 up to the rounding in the solution, which they do not exclude.
+    """
     room = program.tail_room
     excess = solution.risk_adjusted_probability - program.least_probability
     share = np.where(room > 0, excess / np.where(room > 0, room, 1.0), 0.0)
     costs = program.costs(solution.x)
-    distance = (costs - solution.value_at_risk[program.group]) / max(1.0, np.abs(costs).max())
+    gap = costs - solution.value_at_risk[program.group]
+    distance = gap / max(1.0, np.abs(costs).max())
     open_cells = (room > 0) & (program.attitude[program.group] > 0)
     below = open_cells & (share < np.maximum(-distance, NEGLIGIBLE_PRICE))
     above = ~below & ((1 - share < np.maximum(distance, NEGLIGIBLE_PRICE)) | ~open_cells)
-    return Tail(below=below, above=above)
+    return Tail(
+        below=below,
+        above=above,
+        least=np.where(below, -np.inf, np.where(above, np.minimum(gap, 0.0), gap)),
+        most=np.where(above, np.inf, np.where(below, np.maximum(gap, 0.0), gap)),
+    )
 
 
 def least_expected_cost(
@@ -134,8 +140,8 @@ def _step(
         P=sp.block_diag([H, sp.csc_matrix((groups, groups))], format="csc"),
         c=np.append(linear, np.zeros(groups)),
         A=rows,
-        lower=np.append(face.lower, np.where(tail.below, -np.inf, -value)),
-        upper=np.append(face.upper, np.where(tail.above, np.inf, -value)),
+        lower=np.append(face.lower, tail.least - value),
+        upper=np.append(face.upper, tail.most - value),
         x_lower=np.append(face.x_lower, np.full(groups, -np.inf)),
         x_upper=np.append(face.x_upper, np.full(groups, np.inf)),
     )
@@ -166,12 +172,22 @@ def _largest(A: Sparse, by_column: Vector) -> Vector:
     return largest
 
 
-def _active(price: Vector, value: Vector, lower: Vector, upper: Vector) -> tuple[Mask, Mask]:
-    """Sides held by their multiplier: larger than negligible and than the slack left."""
+def _tightened(
+    price: Vector, value: Vector, lower: Vector, upper: Vector
+) -> tuple[Vector, Vector]:
+    """Limits with the sides held that have a multiplier larger than the slack left there.
+
+    The held ones are held at `value`, and none excludes it: rounding in the solution must not
+    make its own face empty.
+    """
     with np.errstate(invalid="ignore"):
         at_lower = (price > NEGLIGIBLE_PRICE) & (price > value - lower)
         at_upper = (-price > NEGLIGIBLE_PRICE) & (-price > upper - value)
-    return at_lower, at_upper
+    held = at_lower | at_upper | (lower == upper)
+    return (
+        np.where(held, value, np.minimum(lower, value)),
+        np.where(held, value, np.maximum(upper, value)),
+    )
 
 
 def _uniquely_determined(P: Sparse, weight: Vector) -> Mask:

@@ -1,0 +1,18 @@
+"""The array types of the solvers, and sums by label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Sparse = Any  # scipy.sparse matrix or array; scipy ships no types
+
+
+def sum_by(label: Labels, values: Vector, count: int) -> Vector:
+    """(count,) sums of the values with label 0, 1, ..., count - 1."""
+    return np.asarray(np.bincount(label, weights=values, minlength=count), dtype=np.float64)

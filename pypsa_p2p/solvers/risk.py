@@ -1,0 +1,66 @@
+"""Risk programs: the front door that tries the fast solver first and checks every answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pypsa_p2p.solvers.conic import solve_risk_conic
+from pypsa_p2p.solvers.interior_point import solve_risk_interior_point
+from pypsa_p2p.solvers.program import RiskProgram, Solution, no_solution
+from pypsa_p2p.solvers.quadratic import solve_quadratic
+from pypsa_p2p.solvers.residuals import risk_residuals
+
+_GOOD = 1e-9  # residual at which the first answer is taken without a second opinion
+_ACCEPTABLE = 1e-7  # residual above which there is no answer
+
+
+def solve_risk(program: RiskProgram) -> Solution:
+    """Solve a risk program and check the answer against the program itself.
+
+    Where tau can only be p (neutral, theta = 0, or one scenario) this is one quadratic
+    program with weights p. Otherwise the structured interior point, then second-order cones.
+
+    Returns
+    -------
+    Solution
+        With tau and the value at risk. "infeasible" carries row weights in `certificate`.
+    """
+    if not program.at_risk.any():
+        return _neutral(program)
+    answer = solve_risk_interior_point(program)
+    if _worst(program, answer) <= _GOOD:
+        return answer
+    # Rows and bounds do not depend on the weights, so any weights tell whether they can hold.
+    feasibility = solve_quadratic(program.weighted(program.probability))
+    if feasibility.status == "infeasible":
+        return feasibility
+    second = solve_risk_conic(program)
+    if second.status == "unbounded" or _worst(program, second) <= _ACCEPTABLE:
+        return second
+    iterations = answer.iterations + second.iterations
+    return no_solution(program, "failed", f"{answer.solver}, {second.solver}", iterations)
+
+
+def _worst(program: RiskProgram, solution: Solution) -> float:
+    if solution.status != "optimal" or not np.all(np.isfinite(solution.x)):
+        return np.inf
+    return risk_residuals(program, solution).worst
+
+
+def _neutral(program: RiskProgram) -> Solution:
+    """The quadratic program with weights p, for programs whose tau is p."""
+    answer = solve_quadratic(program.weighted(program.probability))
+    if answer.status != "optimal":
+        return answer
+    first = replace(
+        answer,
+        risk_adjusted_probability=program.probability,
+        value_at_risk=program.tail(program.costs(answer.x)).value_at_risk,
+    )
+    if _worst(program, first) <= _GOOD:
+        return first
+    # The general solver stops at a sum that unlikely scenarios hardly enter.
+    second = solve_risk_interior_point(program)
+    return second if _worst(program, second) < _worst(program, first) else first

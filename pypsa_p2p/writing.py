@@ -1,0 +1,100 @@
+"""Writing a solution to the network's tables, the PyPSA way."""
+
+from __future__ import annotations
+
+import linopy
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.formulation.trading import NODAL_BALANCE, QUANTITY1
+from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario
+from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT
+from pypsa_p2p.record import KEPT_DUALS
+
+
+def write_solution(n: pypsa.Network, data: MarketData, *, plain: bool) -> None:
+    """Write what the model's solution says to the network, as ``n.optimize`` does."""
+    if plain:
+        write_plain_solution(n, data)
+        return
+    n.optimize.assign_solution()
+    n.optimize.assign_duals()
+    n.optimize.post_processing()
+
+
+def write_plain_solution(n: pypsa.Network, data: MarketData) -> None:
+    """Dispatch, trades and prices of a model of generators, loads and p2p Links only.
+
+    What PyPSA's `assign_solution`, `assign_duals` and `post_processing` write, at once: those
+    merge p1 into its table column by column, which takes longer than solving does.
+    """
+    m = n.model
+    output = m["Generator-p"].solution
+    write_table(n, data, "Generator", "p", output)
+    loads = first_scenario(n, "Load").index
+    load = data.for_model(dynamic_values(n, "Load", "p_set", loads, data.snapshots))
+    write_table(n, data, "Load", "p", load)
+    injection = _at_bus(n, output, "Generator", "bus") - _at_bus(n, load, "Load", "bus")
+    if len(data.edges):
+        p0, p1 = m["Link-p"].solution, m[QUANTITY1].solution
+        for attribute, power in {"p": p0, "p0": p0, "p1": p1}.items():
+            write_table(n, data, "Link", attribute, power)
+        injection = injection - _at_bus(n, p0, "Link", "bus0") - _at_bus(n, p1, "Link", "bus1")
+        _write_trade_prices(n, data, m)
+    write_table(n, data, "Bus", "p", injection)
+    balance = next(m.constraints[name] for name in m.constraints if name.endswith(NODAL_BALANCE))
+    write_table(n, data, "Bus", "marginal_price", balance.dual / data.weighting)
+    for component in ("Generator", "Link"):
+        n.c[component].static["p_nom_opt"] = n.c[component].static["p_nom"]
+    n._objective = m.objective.value
+
+
+def _write_trade_prices(n: pypsa.Network, data: MarketData, m: linopy.Model) -> None:
+    for name in m.constraints:
+        column = f"mu_{name.rsplit('-', 1)[-1]}"
+        if name.startswith("Link-") and column in KEPT_DUALS:
+            write_table(n, data, "Link", column, m.constraints[name].dual)
+
+
+def write_table(
+    n: pypsa.Network, data: MarketData, component: str, attribute: str, values: xr.DataArray
+) -> None:
+    """Write an array with dims (scenario, name, snapshot) to ``n.c[component].dynamic``.
+
+    Snapshots that were not solved keep what they hold.
+    """
+    names = pd.Index(first_scenario(n, component).index, name=NAME)
+    full = values.reindex({NAME: names}, fill_value=0.0)
+    dims = [SNAPSHOT, SCENARIO, NAME] if data.stochastic else [SNAPSHOT, NAME]
+    columns: pd.Index = names
+    if data.stochastic:
+        columns = pd.MultiIndex.from_product([data.scenarios, names], names=[SCENARIO, NAME])
+    array = full.transpose(*dims).to_numpy().reshape(len(data.snapshots), -1)
+    table = pd.DataFrame(np.nan_to_num(array), index=data.snapshots, columns=columns)
+    dynamic = n.c[component].dynamic
+    if len(data.snapshots) < len(n.snapshots):
+        table = _keep_other_snapshots(table, dynamic.get(attribute), n.snapshots)
+    dynamic[attribute] = table
+
+
+def _keep_other_snapshots(
+    table: pd.DataFrame, before: pd.DataFrame | None, snapshots: pd.Index
+) -> pd.DataFrame:
+    whole = pd.DataFrame(0.0, index=snapshots, columns=table.columns)
+    if before is not None and not before.empty:
+        whole.update(before)
+    whole.loc[table.index] = table
+    return whole
+
+
+def _at_bus(n: pypsa.Network, power: xr.DataArray, component: str, end: str) -> xr.DataArray:
+    """Sum of a power over the components at each bus, MW."""
+    static = first_scenario(n, component)
+    at = xr.DataArray(
+        static[end].to_numpy(object), {NAME: pd.Index(static.index, name=NAME)}, name="bus"
+    )
+    buses = pd.Index(first_scenario(n, "Bus").index, name=NAME)
+    summed = power.groupby(at.sel({NAME: power.indexes[NAME]})).sum().rename(bus=NAME)
+    return summed.reindex({NAME: buses}, fill_value=0.0)
