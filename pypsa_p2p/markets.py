@@ -212,7 +212,7 @@ class CentralizedMarket(Market):
 
     def _check(self, data: MarketData) -> None:
         chi = (self.risk or NEUTRAL).attitudes(data.risk_attitude)
-        if self.aggregate == "community" and np.ptp(chi) > 0:
+        if self.aggregate == "community" and float(chi.max()) > float(chi.min()):
             raise MarketError(
                 "aggregate='community' takes the operator's one attitude, but the prosumers' "
                 "differ: give it, risk=CVaR(attitude=0.5)."

@@ -119,7 +119,7 @@ def _define_nodal_balance(
     if flow is not None:
         parts += [_by_bus(-1 * flow, first_scenario(n, "Link")["bus0"])]
         parts += [_by_bus(1 * flow, first_scenario(n, "Link")["bus1"])]
-    supply = linopy.merge([part.reindex({NAME: buses}) for part in parts], cls=type(parts[0]))
+    supply = linopy.merge([part.reindex({NAME: buses}).fillna(0) for part in parts], cls=type(parts[0]))
     load = _values(n, data, "Load", "p_set")
     at = xr.DataArray(first_scenario(n, "Load")["bus"].to_numpy(object), {NAME: load.indexes[NAME]})
     demand = load.groupby(at.rename("bus")).sum().rename(bus=NAME).reindex({NAME: buses}, fill_value=0.0)

@@ -70,14 +70,15 @@ def define_exchange(m: linopy.Model, data: MarketData) -> None:
     other[p0] = p1
     for name in [name for name in m.constraints if name.endswith(NODAL_BALANCE)]:
         balance = m.constraints[name]
-        labels, coeffs = balance.vars, balance.coeffs
-        inside = np.where(labels.to_numpy() < other.size - 1, labels.to_numpy(), -1)
-        replacement = other[inside]
-        at_bus1 = (replacement >= 0) & (coeffs.to_numpy() > 0)
-        balance.update(
-            variables=labels.copy(data=np.where(at_bus1, replacement, labels.to_numpy())),
-            coeffs=coeffs.copy(data=np.where(at_bus1, -coeffs.to_numpy(), coeffs.to_numpy())),
+        terms = balance.lhs.data
+        labels, coeffs = terms.vars.to_numpy(), terms.coeffs.to_numpy()
+        replacement = other[np.where(labels < other.size - 1, labels, -1)]
+        at_bus1 = (replacement >= 0) & (coeffs > 0)
+        terms = terms.assign(
+            vars=terms.vars.copy(data=np.where(at_bus1, replacement, labels)),
+            coeffs=terms.coeffs.copy(data=np.where(at_bus1, -coeffs, coeffs)),
         )
+        balance.update(lhs=linopy.LinearExpression(terms, m))
 
 
 def quantity0(m: linopy.Model, data: MarketData) -> linopy.Variable:

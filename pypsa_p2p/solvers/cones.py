@@ -92,7 +92,6 @@ def solve_cones(P: Sparse, q: Vector, A: Sparse, b: Vector, cones: list[Any]) ->
     settings.verbose = False
     settings.max_threads = 1
     settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = TOLERANCE
-    settings.presolve_enable = False  # it would drop lines, and with them multipliers
     upper = sparse.csc_matrix(sparse.triu(P))
     solver = clarabel.DefaultSolver(upper, q, sparse.csc_matrix(A), b, cones, settings)
     answer = solver.solve()

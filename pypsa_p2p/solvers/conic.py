@@ -91,22 +91,11 @@ def _epigraphs(program: RiskProgram, cells: Labels) -> _Epigraphs:
     position = np.full(program.group.size + 1, -1)
     position[cells] = np.arange(count)
     member = position[program.cell]  # of each column; -1 where not at risk
-    owned = np.flatnonzero(member >= 0)
-    factor, first_column = _factor(program.P, owned)
-    cell_of_term = member[first_column]
-    terms = factor.shape[0]
+    factor, first_column = _factor(program.P, np.flatnonzero(member >= 0))
+    cell_of_term, terms = member[first_column], factor.shape[0]
     together = np.max(np.bincount(cell_of_term, minlength=1)) <= _TERMS_IN_ONE_CONE
-    split = 0 if together else terms  # variables t >= 1/2 (F x)^2, one per term
-
-    linear = sparse.csr_matrix((-program.c[owned], (member[owned], owned)), shape=(count, n))
-    pick = (np.ones(count), (np.arange(count), program.group[cells]))
-    eta = sparse.csr_matrix(pick, shape=(count, groups))
-    sums = sparse.csr_matrix(
-        (-np.ones(split), (cell_of_term[:split], np.arange(split))), shape=(count, split)
-    )
-    excess = sparse.hstack([linear, eta, sparse.eye(count), sums], format="csr")
-    constant = -program.constant[cells]
-    width = excess.shape[1]
+    excess = _excess(program, cells, member, cell_of_term[:0] if together else cell_of_term)
+    constant, width = -program.constant[cells], excess.shape[1]
     squares = sparse.hstack([factor, sparse.csr_matrix((terms, width - n))], format="csr")
     u = sparse.eye(count, width, k=n + groups)
     cost = np.zeros(width - n)
@@ -129,6 +118,20 @@ def _epigraphs(program: RiskProgram, cells: Labels) -> _Epigraphs:
         cost=cost,
         sigma=sigma,
     )
+
+
+def _excess(program: RiskProgram, cells: Labels, member: Labels, of_term: Labels) -> Sparse:
+    """eta + u - c'x - sum of t, one row per cell; t >= 1/2 (F x)^2, one per term given."""
+    n, count, owned = program.c.size, cells.size, np.flatnonzero(member >= 0)
+    here = np.arange(count)
+    parts = [
+        (-program.c[owned], (member[owned], owned), n),
+        (np.ones(count), (here, program.group[cells]), program.attitude.size),
+        (np.ones(count), (here, here), count),
+        (-np.ones(of_term.size), (of_term, np.arange(of_term.size)), of_term.size),
+    ]
+    blocks = [sparse.csr_matrix((v, at), shape=(count, width)) for v, at, width in parts]
+    return sparse.hstack(blocks, format="csr")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,7 +175,12 @@ def _factor(P: Sparse, columns: Labels) -> tuple[Sparse, Labels]:
     size = np.bincount(label, minlength=blocks)
     order = np.argsort(label, kind="stable")
     start = np.concatenate([[0], np.cumsum(size)[:-1]])
-    values, rows, places, first = [np.zeros(0)], [np.zeros(0, int)], [np.zeros(0, int)], []
+    values, rows, places, first = (
+        [np.zeros(0)],
+        [np.zeros(0, int)],
+        [np.zeros(0, int)],
+        [np.zeros(0, int)],
+    )
     done = 0
     for width in np.unique(size):
         # (blocks of this size, width): the columns of each block

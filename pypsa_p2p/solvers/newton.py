@@ -53,38 +53,31 @@ class NewtonSystem:
         cell_scale: Vector,
     ) -> None:
         m, n = A.shape
-        cells = group.size
         self.sizes = np.cumsum([n, groups, m])
-        first_row, first_cell = self.sizes[1:]
-        total = first_cell + cells
         self.scale = np.concatenate(
             [column_scale**-0.5, np.ones(groups), row_scale**0.5, cell_scale**0.5]
         )
         self._squared_scale = self.scale**2
-        rows_of_A = A.tocoo()
-        above = sparse.triu(P, k=1, format="coo")
-        owned = np.flatnonzero(member >= 0)
-        row = [above.row, np.arange(total), owned, rows_of_A.col, n + group]
-        column = [
-            above.col,
-            np.arange(total),
-            first_cell + member[owned],
-            first_row + rows_of_A.row,
-            first_cell + np.arange(cells),
-        ]
-        position, self.matrix = _upper_triangle(row, column, total)
-        self._above, self._diagonal, self._gradient, of_A, of_group = position
-        scale, data = self.scale, self.matrix.data
-        data[of_A] = rows_of_A.data * scale[row[3]] * scale[column[3]]
-        data[of_group] = -scale[row[4]] * scale[column[4]]
-        self._above_values = above.data * scale[above.row] * scale[above.col]
-        self._above_column = above.col
+        self._regularisation = np.full(self.scale.size, _PROXIMAL)
+        self._regularisation[n + groups :] = -_DUAL_PROXIMAL
         self._curvature = P.diagonal()
-        self._gradient_scale = scale[owned] * scale[column[2]]
-        self._owned = owned
-        self._regularisation = np.full(total, _PROXIMAL)
-        self._regularisation[first_row:] = -_DUAL_PROXIMAL
+        self._owned = np.flatnonzero(member >= 0)
+        self._fill(sparse.triu(P, k=1, format="coo"), A.tocoo(), member[self._owned], group)
         self._factor: qdldl.Solver | None = None
+
+    def _fill(self, above: Sparse, A: Sparse, member: Labels, group: Labels) -> None:
+        """Lay out the pattern, fill in what stays constant, and note where the rest goes."""
+        n, first_row, first_cell = self.sizes
+        everywhere, cells = np.arange(self.scale.size), first_cell + np.arange(group.size)
+        row = [above.row, everywhere, self._owned, A.col, n + group]
+        column = [above.col, everywhere, first_cell + member, first_row + A.row, cells]
+        position, self.matrix = _upper_triangle(row, column, everywhere.size)
+        self._above, self._diagonal, self._gradient, of_A, of_group = position
+        scales = [self.scale[i] * self.scale[j] for i, j in zip(row, column, strict=True)]
+        self.matrix.data[of_A] = A.data * scales[3]
+        self.matrix.data[of_group] = -scales[4]
+        self._above_values, self._above_column = above.data * scales[0], above.col
+        self._gradient_scale = scales[2]
 
     def refresh(
         self, weights: Vector, barrier: Vector, gradient: Vector, rows: Vector, cells: Vector

@@ -37,8 +37,11 @@ def solve_risk(program: RiskProgram) -> Solution:
     if feasibility.status == "infeasible":
         return feasibility
     second = solve_risk_conic(program)
-    if second.status == "unbounded" or _worst(program, second) <= _ACCEPTABLE:
+    if second.status == "unbounded":
         return second
+    best = min(answer, second, key=lambda solution: _worst(program, solution))
+    if _worst(program, best) <= _ACCEPTABLE:
+        return best
     iterations = answer.iterations + second.iterations
     return no_solution(program, "failed", f"{answer.solver}, {second.solver}", iterations)
 

@@ -29,7 +29,7 @@ def optimal_face(qp: QuadraticProgram, solution: Solution, weight: Vector) -> Qu
     Parameters
     ----------
     weight : (n,)
-        Weight each column's cost carries in `qp`; multipliers are judged relative to it.
+        Probability of each column's scenario; multipliers and curvature are judged per unit.
 
     Returns
     -------
@@ -105,10 +105,8 @@ def least_expected_cost(
     """
     tail = classify(program, solution)
     tau = np.where(tail.below, program.least_probability, solution.risk_adjusted_probability)
-    weights = program.per_column(tau)
     unit = program.per_column(program.probability)
-    face = optimal_face(program.weighted(tau), solution, np.maximum(weights, 1e-12 * unit))
-    face = _hold(face, solution.x, (program.P.diagonal() > 0) & (weights > 1e-9 * unit))
+    face = optimal_face(program.weighted(tau), solution, unit)
     x, multiplier = solution.x, np.zeros(program.group.size)
     for _ in range(MAX_STEPS):
         qp = _step(program, face, tail, x, multiplier)
@@ -152,14 +150,6 @@ def _cell_rows(program: RiskProgram, gradient: Vector) -> Sparse:
     owned = np.flatnonzero(program.cell >= 0)
     shape = (program.group.size, gradient.size)
     return sp.csr_matrix((gradient[owned], (program.cell[owned], owned)), shape)
-
-
-def _hold(face: QuadraticProgram, x: Vector, columns: Mask) -> QuadraticProgram:
-    return replace(
-        face,
-        x_lower=np.where(columns, x, face.x_lower),
-        x_upper=np.where(columns, x, face.x_upper),
-    )
 
 
 def _largest(A: Sparse, by_column: Vector) -> Vector:

@@ -1,0 +1,84 @@
+"""Two prosumers and one edge: markets small enough for pencil and paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tests.reference.instances import Instance
+
+
+def pair(
+    *,
+    demand_of_b: Sequence[Sequence[float]] = ((6.0,),),
+    probability: Sequence[float] = (1.0,),
+    weighting: Sequence[float] = (1.0,),
+    demand_min_of_b: float = 0.0,
+    capacity: float = 10.0,
+    price: tuple[float, float] = (0.0, 0.0),
+    congestion: float = 0.0,
+    import_price: float = 0.0,
+) -> Instance:
+    """A generates at G^2 + G up to 10 MW and needs nothing; B needs power and cannot generate.
+
+    a = 2, b = 1; both utilities have a tilde = 1 and no benefit b tilde. `demand_of_b` is D* of
+    B by scenario and snapshot, `price` what A and B charge for buying from each other.
+    """
+    of_b = np.asarray(demand_of_b, float)
+    s, t = of_b.shape
+    return Instance(
+        names=("A", "B"),
+        probability=np.asarray(probability, float),
+        weighting=np.asarray(weighting, float),
+        demand=np.stack([np.zeros((s, t)), of_b]),
+        demand_min=np.array([0.0, demand_min_of_b]),
+        demand_max=np.full(2, 100.0),
+        generation_min=np.zeros(2),
+        generation_max=np.array([10.0, 0.0]),
+        a=np.array([2.0, 0.0]),
+        b=np.array([1.0, 0.0]),
+        d=np.zeros(2),
+        utility_quadratic=np.ones(2),
+        usage_benefit=np.zeros(2),
+        renewable=np.zeros((2, s, t)),
+        risk_attitude=np.zeros(2),
+        edges=np.array([[0, 1]]),
+        capacity=np.array([capacity]),
+        price=np.array(price, float),
+        congestion=np.array([congestion]),
+        import_price=np.full((s, t, 2), import_price),
+    )
+
+
+def twins(costs: Sequence[float]) -> Instance:
+    """Two equal prosumers who pay `costs` by scenario, equally likely, and cannot help it.
+
+    They have no power and D* = sqrt(cost) with a tilde = 1, so (D - D*)^2 at D = 0 is the cost.
+    Trade between them would take from one what it gives to the other.
+    """
+    s = len(costs)
+    demand = np.tile(np.sqrt(np.asarray(costs, float))[None, :, None], (2, 1, 1))
+    none, one = np.zeros(2), np.ones(2)
+    return Instance(
+        names=("A", "B"),
+        probability=np.full(s, 1 / s),
+        weighting=np.ones(1),
+        demand=demand,
+        demand_min=none,
+        demand_max=np.full(2, 100.0),
+        generation_min=none,
+        generation_max=none,
+        a=none,
+        b=none,
+        d=none,
+        utility_quadratic=one,
+        usage_benefit=none,
+        renewable=np.zeros((2, s, 1)),
+        risk_attitude=none,
+        edges=np.array([[0, 1]]),
+        capacity=np.ones(1),
+        price=none,
+        congestion=np.zeros(1),
+        import_price=np.zeros((s, 1, 2)),
+    )

@@ -1,0 +1,111 @@
+"""What the documents promise: public names, their docstrings, and README's code and commands."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pypsa_p2p as p2p
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+FUNCTIONS = (
+    "add_prosumers",
+    "add_trades",
+    "assign_prosumers",
+    "from_pandapower",
+    "load_grid",
+    "results",
+    "set_scenarios",
+)
+CLASSES = ("CVaR", "CentralizedMarket", "Contracts", "PeerToPeerMarket")
+ERRORS = ("ConvergenceError", "DataError", "MarketError", "P2PError")
+PUBLIC = (*FUNCTIONS, *CLASSES, *ERRORS)
+
+
+def parameters_of(documented: Any) -> list[str]:
+    """Names of the parameters a caller may give, without * and **."""
+    return list(inspect.signature(documented).parameters)
+
+
+def documented_parameters(documented: Any) -> set[str]:
+    """Names under "Parameters" of a numpydoc docstring."""
+    text = inspect.getdoc(documented) or ""
+    _, _, rest = text.partition("Parameters\n----------\n")
+    section = re.split(r"\n\n\w[\w ]*\n-{3,}\n", rest)[0]
+    entries = re.findall(r"^(\*{0,2}\w.*?)(?: : .*)?$", section, flags=re.MULTILINE)
+    return {name.strip().lstrip("*") for entry in entries for name in entry.split(",")}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_are_exported(name: str) -> None:
+    assert getattr(p2p, name).__module__.startswith("pypsa_p2p")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_are_documented(name: str) -> None:
+    text = inspect.getdoc(getattr(p2p, name))
+    assert text
+    assert text.splitlines()[0].endswith(".")
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES])
+def test_every_parameter_is_documented(name: str) -> None:
+    documented = getattr(p2p, name)
+    missing = set(parameters_of(documented)) - documented_parameters(documented)
+    assert not missing, f"{name} says nothing of {sorted(missing)}"
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES])
+def test_public_names_are_typed(name: str) -> None:
+    """A type for every parameter, and for what comes back."""
+    signature = inspect.signature(getattr(p2p, name))
+    untyped = [p.name for p in signature.parameters.values() if p.annotation is p.empty]
+    assert not untyped
+    assert signature.return_annotation is not signature.empty
+
+
+def test_errors_are_one_family() -> None:
+    assert all(issubclass(getattr(p2p, name), p2p.P2PError) for name in ERRORS)
+    assert issubclass(p2p.P2PError, ValueError)
+
+
+def blocks(language: str) -> list[str]:
+    """README's code blocks of a language, in order."""
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_readme_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one session from top to bottom; both routes of the example agree."""
+    hook, direct = blocks("python")
+    session: dict[str, Any] = {}
+    exec(compile(hook, "README.md", "exec"), session)
+    social_cost = float(p2p.results(session["n"])["social_cost"])
+    exec(compile(direct, "README.md", "exec"), session)
+    assert (session["status"], session["condition"]) == ("ok", "optimal")
+    assert float(session["r"]["social_cost"]) == pytest.approx(social_cost, abs=1e-6)
+    assert "house" in capsys.readouterr().out
+
+
+def test_readme_has_two_commands() -> None:
+    """Each one line; the second is the one line that .ci/run finds and runs."""
+    job, tests = (block.strip() for block in blocks("bash"))
+    for command in (job, tests):
+        assert "\n" not in command
+        assert command.startswith("python3 -m venv ")
+    assert "python -m pypsa_p2p" in job
+    runner = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r"grep -E '(.*?)' README.md", runner)
+    assert re.findall(rf"{pattern}.*", README, flags=re.MULTILINE) == [tests]
+
+
+def test_readme_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([\w./-]+)\)", README)
+    assert links
+    missing = [link for link in links if not (ROOT / link).exists()]
+    assert not missing

@@ -1,0 +1,230 @@
+"""Quadratic programs, presolve and CVaR: numbers by hand and laws."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pypsa_p2p.solvers import quadratic
+from pypsa_p2p.solvers.program import QuadraticProgram
+from pypsa_p2p.solvers.quadratic import solve_quadratic
+from pypsa_p2p.solvers.residuals import quadratic_residuals
+from pypsa_p2p.solvers.risk import solve_risk
+from pypsa_p2p.solvers.tail import cvar
+from tests.unit.solver_markets import (
+    Array,
+    neutral,
+    quadratic_program,
+    random_market,
+    three_nodes,
+    without_rows,
+)
+
+# --------------------------------------------------------------------------- CVaR
+
+
+def test_cvar_by_hand() -> None:
+    """MODEL.md section 9: (0.25 * 40 + 0.15 * 30) / 0.4 = 36.25."""
+    costs, p = np.array([20.0, 40.0, 10.0, 30.0]), np.full(4, 0.25)
+    tail = cvar(costs, p, 0.6)
+    assert tail.value_at_risk == pytest.approx([30.0])
+    assert tail.value == pytest.approx([36.25], abs=1e-13)
+    assert tail.probability == pytest.approx([0.0, 0.625, 0.0, 0.375], abs=1e-13)
+    assert cvar(costs, p, 0.0).value == pytest.approx([25.0])
+    assert cvar(costs, p, 0.0).probability == pytest.approx(p)
+
+
+def test_cvar_shares_ties_in_proportion_to_probability() -> None:
+    """Tail mass 0.5: 0.2 above, 0.3 left for ties of 0.2 and 0.4, so half of each."""
+    tail = cvar(np.array([5.0, 2.0, 2.0, 1.0]), np.array([0.2, 0.2, 0.4, 0.2]), 0.5)
+    assert tail.probability == pytest.approx([0.4, 0.2, 0.4, 0.0], abs=1e-14)
+    assert tail.value == pytest.approx([3.2])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cvar_is_the_minimum_over_value_at_risk(seed: int) -> None:
+    """(25): min over eta of eta + E[(X - eta)+] / (1 - chi); the minimum is at some cost."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat([0, 1, 2], [1, 7, 20])
+    group = group[rng.permutation(group.size)]
+    p = rng.uniform(0.1, 1.0, group.size)
+    p = p / np.bincount(group, weights=p)[group]
+    costs, chi = rng.normal(0.0, 10.0, group.size), rng.uniform(0.0, 0.99, 3)
+    tail = cvar(costs, p, chi, group=group)
+    for name in range(3):
+        x, q = costs[group == name], p[group == name]
+        excess = np.maximum(x[:, None] - x[None, :], 0.0)
+        formula = x + q @ excess / (1.0 - chi[name])
+        tau = tail.probability[group == name]
+        assert tail.value[name] == pytest.approx(formula.min(), abs=1e-11)
+        assert x[formula.argmin()] == pytest.approx(tail.value_at_risk[name])
+        assert tau.sum() == pytest.approx(1.0)
+        assert np.all(tau <= q / (1.0 - chi[name]) + 1e-14)
+        assert tau @ x == pytest.approx(tail.value[name])
+
+
+# --------------------------------------------------------------------------- presolve
+
+
+def test_tightest_singleton_row_takes_the_multiplier() -> None:
+    """min (x - 3)^2, 2x <= 2, x <= 5, x <= 4: x = 1, gradient -4 = 2 y of the first row."""
+    program = quadratic_program(
+        [2.0], [-6.0], [[2.0], [1.0]], [-np.inf, -np.inf], [2.0, 5.0], x_upper=[4.0]
+    )
+    solution = solve_quadratic(program)
+    assert solution.x == pytest.approx([1.0])
+    assert solution.row_dual == pytest.approx([-2.0, 0.0])
+    assert solution.bound_dual == pytest.approx([0.0])
+
+
+@pytest.mark.parametrize(("cost", "expected"), [(3.0, [1.0, 0.0]), (-5.0, [0.0, 2.0])])
+def test_fixing_rows_take_the_reduced_cost_by_its_sign(cost: float, expected: list[float]) -> None:
+    """x = 1 by 4x >= 4 and -2x >= -2: x^2/2 + cost x has gradient 1 + cost there."""
+    program = quadratic_program([1.0], [cost], [[4.0], [-2.0]], [4.0, -2.0], [np.inf, np.inf])
+    solution = solve_quadratic(program)
+    assert solution.x == pytest.approx([1.0])
+    assert solution.row_dual == pytest.approx(expected)
+    assert quadratic_residuals(program, solution).worst < 1e-12
+
+
+def test_a_column_fixed_by_its_own_bounds_keeps_its_multiplier() -> None:
+    program = quadratic_program(
+        [1.0, 1.0], [4.0, 0.0], [[1.0, 0.0], [1.0, 1.0]], [1.0, 5.0], [2.0, 5.0], [1, 0], [1, 9]
+    )
+    solution = solve_quadratic(program)
+    assert solution.x == pytest.approx([1.0, 4.0])
+    assert solution.row_dual == pytest.approx([0.0, 4.0])
+    assert solution.bound_dual == pytest.approx([1.0, 0.0], abs=1e-9)
+
+
+def test_a_fixed_column_keeps_pulling_on_the_others() -> None:
+    """x^2 + x y + y^2 with x = 2: y = -1, and x is held by the gradient 2 x + y = 3."""
+    program = quadratic_program([[2.0, 1.0], [1.0, 2.0]], [0.0, 0.0], [[1.0, 0.0]], [2.0], [2.0])
+    solution = solve_quadratic(program)
+    assert solution.x == pytest.approx([2.0, -1.0])
+    assert solution.row_dual == pytest.approx([3.0])
+    assert solution.objective == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_singleton_rows_and_bounds_are_the_same_limits(seed: int) -> None:
+    program = random_market(seed=seed)
+    bounded, kept = without_rows(program)
+    by_row, by_bound = solve_quadratic(neutral(program)), solve_quadratic(neutral(bounded))
+    assert by_row.objective == pytest.approx(by_bound.objective, rel=1e-10)
+    assert by_row.row_dual[kept] == pytest.approx(by_bound.row_dual, abs=1e-7)
+    assert not by_row.bound_dual.any()
+
+
+# --------------------------------------------------------------------------- quadratic
+
+
+@pytest.mark.parametrize("surplus", [False, True])
+def test_three_nodes_neutral(surplus: bool) -> None:
+    """MODEL.md section 9, risk-neutral; price at node n is minus the balance's dual over p."""
+    program = three_nodes(surplus=surplus)
+    solution = solve_quadratic(neutral(program))
+    assert solution.objective == pytest.approx(7.4887587 if surplus else 7.6102899, abs=1e-7)
+    if surplus:
+        return
+    costs = program.costs(solution.x).reshape(3, 3)
+    expected = [
+        [-3.22135, -3.05782, 3.22837],
+        [3.98272, -4.83611, -5.21079],
+        [7.00725, 9.24625, 15.69234],
+    ]
+    assert costs == pytest.approx(np.array(expected), abs=1e-5)
+    prices = -3.0 * solution.row_dual.reshape(3, -1)[:, :3]
+    at_zero = np.array([0.93944, 0.52706, 2.11376])
+    assert prices == pytest.approx(at_zero[:, None] + np.array([0.0, 2.0, 1.0]), abs=1e-5)
+
+
+def gives_up(program: QuadraticProgram) -> tuple[Array, Array, Array, int]:
+    """A first solver that returns nothing usable."""
+    m, n = program.A.shape
+    return np.full(n, np.nan), np.zeros(m), np.zeros(n), 7
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("backend", ["piqp", "clarabel"])
+def test_quadratic_residuals_are_small(
+    seed: int, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = neutral(random_market(8, 10, 2, seed=seed))
+    if backend == "clarabel":
+        monkeypatch.setattr(quadratic, "_piqp", gives_up)
+    solution = solve_quadratic(program)
+    assert solution.status == "optimal"
+    assert solution.solver == backend
+    assert quadratic_residuals(program, solution).worst <= 1e-9
+
+
+def farkas(program: QuadraticProgram, weights: Array) -> float:
+    """How far the weighted rows are from holding together: positive proves infeasibility."""
+    assert np.max(abs(program.A.T @ weights)) <= 1e-6 * np.max(abs(weights))
+    side = np.where(weights > 0.0, program.lower, program.upper)
+    used = abs(weights) > 1e-6 * np.max(abs(weights))
+    return float(weights[used] @ side[used])
+
+
+def test_infeasible_by_presolve_names_the_two_rows() -> None:
+    program = quadratic_program(
+        [1.0], [0.0], [[1.0], [2.0], [-1.0]], [-9.0, 4.0, -1.0], [9.0, np.inf, np.inf]
+    )
+    solution = solve_quadratic(program)
+    assert solution.status == "infeasible"
+    assert solution.certificate is not None
+    assert np.flatnonzero(solution.certificate).tolist() == [1, 2]
+    assert farkas(program, solution.certificate) > 0.0
+
+
+def test_infeasible_empty_row_after_fixing_names_what_fixed_its_columns() -> None:
+    """x = 1 and y = 2 by rows 0 and 1, so x + y = 4 cannot hold."""
+    program = quadratic_program(
+        [1.0, 1.0], [0.0, 0.0], [[1, 0], [0, 1], [1, 1], [1, 0]], [1, 2, 4, 0], [1, 2, 4, 9]
+    )
+    solution = solve_quadratic(program)
+    assert solution.status == "infeasible"
+    assert solution.certificate is not None
+    assert np.flatnonzero(solution.certificate).tolist() == [0, 1, 2]
+    assert farkas(program, solution.certificate) > 0.0
+
+
+def test_infeasible_market_has_a_certificate_in_its_own_rows() -> None:
+    """More must-take generation than everybody can consume, with no surplus allowed."""
+    program = random_market(5, 3, surplus=False, renewable=np.full((3, 1, 5), 30.0))
+    for solve in (lambda: solve_quadratic(neutral(program)), lambda: solve_risk(program)):
+        solution = solve()
+        assert solution.status == "infeasible"
+        assert np.isnan(solution.objective)
+        assert solution.certificate is not None
+        assert farkas(neutral(program), solution.certificate) > 0.0
+
+
+def test_unbounded_is_reported() -> None:
+    program = quadratic_program([1.0, 0.0], [0.0, -1.0], [[1.0, -1.0]], [-np.inf], [3.0])
+    assert solve_quadratic(program).status == "unbounded"
+
+
+def test_everything_fixed() -> None:
+    program = quadratic_program([1.0], [2.0], [[1.0], [3.0]], [2.0, -9.0], [2.0, 9.0])
+    solution = solve_quadratic(program)
+    assert solution.x == pytest.approx([2.0])
+    assert solution.objective == pytest.approx(6.0)
+    assert solution.row_dual == pytest.approx([4.0, 0.0])
+
+
+def test_residuals_see_every_kind_of_error() -> None:
+    program = neutral(random_market())
+    good = solve_quadratic(program)
+    rng = np.random.default_rng(0)
+    noise = 1e-3 * rng.normal(size=good.x.size)
+    assert quadratic_residuals(program, replace(good, x=good.x + noise)).primal > 1e-5
+    wrong = replace(good, row_dual=good.row_dual * 1.01)
+    assert quadratic_residuals(program, wrong).stationarity > 1e-4
+    flipped = replace(good, row_dual=-good.row_dual, bound_dual=-good.bound_dual)
+    assert quadratic_residuals(program, flipped).dual_sign > 0.1
+    inactive = replace(good, row_dual=good.row_dual - 0.1 * np.isfinite(program.upper))
+    assert quadratic_residuals(program, inactive).gap > 1e-2
