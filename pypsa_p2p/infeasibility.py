@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import pypsa
 
 from pypsa_p2p.errors import ConvergenceError, P2PError, MarketError
-from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.market import MarketSolution
 
 _SHOWN = 5
 
 
-def explain(
-    n: pypsa.Network, data: MarketData, compiled: CompiledModel, solution: MarketSolution
-) -> P2PError:
+def explain(compiled: CompiledModel, solution: MarketSolution) -> P2PError:
     """The error to raise for a market whose status is not "optimal"."""
     if solution.status == "infeasible":
         return MarketError(

@@ -109,7 +109,11 @@ def read_market(n: pypsa.Network, sns: pd.Index | None = None) -> MarketData:
     """
     if not isinstance(n, pypsa.Network):
         raise DataError(f"A market needs a pypsa.Network, not a {type(n).__name__}.")
+    _check_scope(n)
     sns = pd.Index(n.snapshots if sns is None else sns, name=SNAPSHOT)
+    unknown = sns.difference(n.snapshots)
+    if len(unknown) or sns.empty:
+        raise DataError(f"Snapshots {listed(unknown)} are not in n.snapshots; name at least one.")
     prosumers = carrier_names(n, "Bus", PROSUMER_CARRIER).rename(PROSUMER)
     if prosumers.empty:
         raise DataError(
@@ -221,6 +225,24 @@ def _by_prosumer(by_name: xr.DataArray) -> xr.DataArray:
 def _ends(n: pypsa.Network, end: str, edges: pd.Index) -> xr.DataArray:
     values = first_scenario(n, "Link")[end].reindex(edges).to_numpy(object)
     return xr.DataArray(values, coords={NAME: edges})
+
+
+def _check_scope(n: pypsa.Network) -> None:
+    """Refuse what no market of this version can honour."""
+    if isinstance(n.snapshots, pd.MultiIndex):
+        raise DataError(
+            "Markets over several investment periods are not available; solve one period at a "
+            "time on n.copy() with plain snapshots."
+        )
+    for component in n.one_port_components | n.branch_components:
+        static = first_scenario(n, component)
+        for column in [c for c in static if c.endswith("_nom_extendable")]:
+            culprits = static.index[static[column].astype(bool)]
+            if len(culprits):
+                raise DataError(
+                    f"{component} {listed(culprits)}: investment is not available in a market of "
+                    f"this version. Set {column} to False and give a capacity."
+                )
 
 
 def _check(n: pypsa.Network, data: MarketData) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,7 +15,13 @@ import xarray as xr
 from pypsa_p2p.contracts import Contracts
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.formulation.building import build_model
-from pypsa_p2p.formulation.trading import QUANTITY1, define_trading, quantity0, trade_cost
+from pypsa_p2p.formulation.trading import (
+    QUANTITY1,
+    define_trading,
+    partners_share,
+    quantities,
+    trade_cost,
+)
 from pypsa_p2p.infeasibility import explain
 from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.names import PROSUMER
@@ -118,20 +124,26 @@ class Market(ABC):
         return status
 
     def _solve(self, n: pypsa.Network, data: MarketData) -> tuple[CompiledModel, MarketSolution]:
+        """Formulate the market on `n.model`, compile and solve it."""
         m = n.model
-        define_trading(m, data, self.surplus)
-        m.objective = m.objective.expression + trade_cost(m, data, self.cross)
+        if len(data.edges):
+            define_trading(m, data, self.surplus)
+            m.objective = m.objective.expression + trade_cost(m, data, self.cross)
         compiled = compile_model(m, data.scenarios.to_numpy(object), _owners(n, data))
-        attitude = self.attitudes(data)
-        weight = (self.risk or NEUTRAL).weight
         program = risk_program(
-            compiled, data.probability.to_numpy(), attitude, weight, data.fixed_part.to_numpy()
+            compiled,
+            data.probability.to_numpy(),
+            self.attitudes(data),
+            (self.risk or NEUTRAL).weight,
+            data.fixed_part.to_numpy(),
         )
-        trades = compiled.columns(quantity0(m, data).labels, m[QUANTITY1].labels)
-        solution = solve_market(compiled, program, trades)
+        trades = quantities(m, data)
+        solution = solve_market(compiled, program, compiled.columns(*trades))
         if solution.status != "optimal":
-            raise explain(n, data, compiled, solution)
-        return compiled, solution
+            raise explain(compiled, solution)
+        found = [q.copy(data=solution.x[compiled.columns(q)].reshape(q.shape)) for q in trades]
+        social = solution.objective + partners_share(data, found, self.cross)
+        return compiled, replace(solution, objective=social)
 
     def attitudes(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Attitude of each group whose risk is taken: the prosumers, or the community.
@@ -296,9 +308,8 @@ def _owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
         if component in n.one_port_components | n.branch_components and len(n.c[component].static):
             names = asset_owners(n, component, buses)
             owners[component] = names.copy(data=data.prosumers.get_indexer(names.to_numpy()))
-    if len(data.edges):
-        position = data.prosumers.get_indexer(data.bus1.to_numpy())
-        owners[QUANTITY1] = data.bus1.copy(data=position)
+    position = data.prosumers.get_indexer(data.bus1.to_numpy())
+    owners[QUANTITY1] = data.bus1.copy(data=position)
     return owners
 
 

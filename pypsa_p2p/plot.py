@@ -20,18 +20,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMN: Final = 3.5  # width of a column, inches
-_COLOURS: Final = "viridis"  # even in lightness: legible in grey and to colour-blind readers
+#: Colour maps that are legible in grey and to colour-blind readers.
+_PRICE_COLOURS: Final = "viridis"
+_RISK_COLOURS: Final = "PuOr_r"
 _INK: Final = "0.25"
 _PALE: Final = "0.78"
 _ACCENT: Final = "#d55e00"  # vermilion and blue of Okabe and Ito, told apart by everybody
 _SECOND: Final = "#0072b2"
 _NODE: Final = 16.0  # diameter of a prosumer, points
 _THICKEST: Final = 6.0  # width of the greatest trade, points
-_THINNEST: Final = 0.4
-_NEGLIGIBLE: Final = 2e-3  # of the greatest trade: what is less gets no arrow
+_THINNEST: Final = 0.5
+_NEGLIGIBLE: Final = 0.01  # of the greatest: what is less is not drawn
 _INSIDE: Final = 4  # longest name, in letters, that fits into a prosumer's circle
 _TEXT: Final = 7  # points
 _SEED: Final = 7  # of layouts without coordinates
+_MARGIN: Final = 0.1  # around the prosumers, of their extent
 
 
 def trades(
@@ -43,7 +46,8 @@ def trades(
     """Who buys from whom: an arrow from seller to buyer, as wide as what is traded, MW.
 
     Widths are expectations over scenarios and means over the hours of snapshots; an edge used
-    in both directions has an arrow for each. Edges without trade are thin and grey. Prosumers
+    in both directions has an arrow for each. Edges without trade (less than a hundredth of the
+    greatest) are thin and grey. Prosumers
     are coloured by their mean nodal price, EUR/MWh, and stand at their buses' coordinates;
     where those coincide or are missing, in a spring layout with a fixed seed.
 
@@ -80,14 +84,14 @@ def trades(
     _require_label(SNAPSHOT, snapshot, data.snapshots)
     bought = _typical(r["quantity"].clip(min=0.0), data, scenario, snapshot)
     price = _typical(r["nodal_price"], data, scenario, snapshot).to_series()
-    ax = _axes(ax, height=3.5)
+    ax = _axes(ax, height=3.2)
     where = _positions(n, data)
     for one, other in zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True):
         ax.plot(*np.transpose([where[one], where[other]]), color=_PALE, linewidth=0.6, zorder=1)
     _draw_arrows(ax, bought, where)
     _draw_prosumers(ax, price, where)
-    ax.set_title("Expected trades" if scenario is None else f"Trades in scenario {scenario}")
-    ax.title.set_fontsize(_TEXT + 1)
+    title = "Expected trades" if scenario is None else f"Trades in scenario {scenario}"
+    ax.set_title(title, fontsize=_TEXT + 1)
     return ax
 
 
@@ -156,6 +160,7 @@ def costs(n: pypsa.Network, ax: Axes | None = None) -> Axes:
         ax.plot(at_risk, place, "|", color=_SECOND, markersize=8, label="value at risk")
         ax.plot(adjusted, place, "D", color=_ACCENT, markersize=3.5, label="risk-adjusted cost")
     ax.axvline(0.0, color=_INK, linewidth=0.8, zorder=1)
+    ax.set_xscale("symlog", linthresh=10.0)
     names = [f"{who}  {value:,.0f}" for who, value in expected.to_series().items()]
     ax.set_yticks(place, names, fontsize=_TEXT)
     ax.set_ylabel("Expected cost (EUR)", fontsize=_TEXT)
@@ -168,7 +173,7 @@ def risk(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     """How each prosumer sees each scenario: tau/p, her risk-adjusted probability over its own.
 
     1 is risk-neutral, 0 a scenario that does not count for her. With contracts, a filled disc
-    is cover bought and a ring cover sold, its area as what the contract pays, EUR.
+    is cover bought and a ring cover sold; its area is as what the contract pays, EUR.
 
     Parameters
     ----------
@@ -188,12 +193,15 @@ def risk(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     """
     data, r = _solved(n)
     ax = _axes(ax, height=2.8)
+    from matplotlib.colors import TwoSlopeNorm
+
     ratio = r["risk_adjusted_probability"] / data.probability
     by_prosumer = ratio.transpose(PROSUMER, SCENARIO).to_numpy()
-    image = ax.imshow(by_prosumer, cmap="cividis", vmin=0.0, aspect="auto")
+    scale = TwoSlopeNorm(1.0, 0.0, max(2.0, float(by_prosumer.max())))
+    image = ax.imshow(by_prosumer, cmap=_RISK_COLOURS, norm=scale, aspect="auto")
     bar = ax.figure.colorbar(image, ax=ax, pad=0.02)
-    bar.set_label(r"Risk-adjusted over own probability, $\tau/p$", fontsize=_TEXT)
-    bar.ax.tick_params(labelsize=_TEXT - 1)
+    bar.set_label(r"Risk-adjusted probability $\tau$ / probability $p$", fontsize=_TEXT)
+    bar.ax.tick_params(labelsize=_TEXT)
     if "contract" in r:
         _draw_contracts(ax, r["contract"].transpose(PROSUMER, SCENARIO).to_numpy())
     ax.set_yticks(np.arange(len(data.prosumers)), [str(p) for p in data.prosumers])
@@ -277,7 +285,7 @@ def _draw_arrows(ax: Axes, bought: xr.DataArray, where: dict[str, np.ndarray]) -
             shrinkB=_NODE / 2 + 0.5,
             facecolor=_INK,
             edgecolor="white",
-            linewidth=0.3,
+            linewidth=0.3 if width > 1 else 0.0,
             zorder=2,
         )
         ax.add_patch(arrow)
@@ -288,7 +296,7 @@ def _draw_arrows(ax: Axes, bought: xr.DataArray, where: dict[str, np.ndarray]) -
     ax.legend(
         handles=key,
         loc="upper center",
-        bbox_to_anchor=(0.5, 0.02),
+        bbox_to_anchor=(0.5, 0.0),
         ncols=len(key),
         frameon=False,
         fontsize=_TEXT,
@@ -314,11 +322,14 @@ def _round_amounts(greatest: float) -> list[float]:
 
 def _draw_prosumers(ax: Axes, price: pd.Series, where: dict[str, np.ndarray]) -> None:
     """A disc per prosumer, its colour her price; its name inside, or above where it is long."""
+    from matplotlib.ticker import MaxNLocator
+
     place = np.array([where[str(who)] for who in price.index])
     discs = ax.scatter(
-        *place.T, c=price, s=_NODE**2, cmap=_COLOURS, edgecolors="white", linewidths=0.8, zorder=3
+        *place.T, c=price, s=_NODE**2, cmap=_PRICE_COLOURS, edgecolors="white", linewidths=0.8, zorder=3
     )
-    bar = ax.figure.colorbar(discs, ax=ax, shrink=0.8, pad=0.0, aspect=28)
+    bar = ax.figure.colorbar(discs, cax=ax.inset_axes((1.0, 0.05, 0.035, 0.9)))
+    bar.locator = MaxNLocator(5)
     bar.set_label("Nodal price (EUR/MWh)", fontsize=_TEXT)
     bar.ax.tick_params(labelsize=_TEXT)
     inside = max(len(str(who)) for who in price.index) <= _INSIDE
@@ -335,8 +346,17 @@ def _draw_prosumers(ax: Axes, price: pd.Series, where: dict[str, np.ndarray]) ->
             color="white" if inside and dark else "black",
             zorder=4,
         )
-    ax.set_aspect("equal", adjustable="datalim")
-    ax.margins(0.08)
+    _frame(ax, place)
+
+
+def _frame(ax: Axes, place: np.ndarray) -> None:
+    """Equal scales on both axes around the prosumers, who may stand in one line."""
+    low, high = place.min(axis=0), place.max(axis=0)
+    extent = float((high - low).max()) or 1.0
+    half = np.maximum((high - low) / 2, extent / 4) + _MARGIN * extent
+    centre = (low + high) / 2
+    ax.set(xlim=centre[0] + half[0] * np.array([-1, 1]), ylim=centre[1] + half[1] * np.array([-1, 1]))
+    ax.set_aspect("equal", adjustable="box")
     ax.set_axis_off()
 
 
@@ -354,23 +374,28 @@ def _draw_distributions(ax: Axes, data: MarketData, values: np.ndarray) -> None:
 
 def _draw_contracts(ax: Axes, volume: np.ndarray) -> None:
     """A disc for cover bought, a ring for cover sold; area as the volume, EUR."""
+    from matplotlib.patheffects import withStroke
+
     greatest = float(np.abs(volume).max())
     if greatest <= 0:
         return
     row, column = np.nonzero(np.abs(volume) > _NEGLIGIBLE * greatest)
     area = 40.0 * np.abs(volume[row, column]) / greatest
     bought = volume[row, column] > 0
-    for chosen, face, label in ((bought, "white", "bought"), (~bought, "none", "sold")):
+    kinds = ((bought, _INK, "bought"), (~bought, "none", "sold"))
+    for chosen, face, label in kinds:
         ax.scatter(
             column[chosen],
             row[chosen],
             s=area[chosen],
             facecolors=face,
-            edgecolors="white",
-            linewidths=0.8,
-            label=label,
+            edgecolors=_INK,
+            linewidths=0.7,
+            label=f"cover {label}",
+            path_effects=[withStroke(linewidth=2.0, foreground="white")],
         )
-    ax.set_title(f"Largest contract: {greatest:,.0f} EUR", fontsize=_TEXT)
+    _legend(ax, columns=2)
+    ax.get_legend().set_title(f"Contracts, at most {greatest:,.0f} EUR", {"size": _TEXT})
 
 
 def _legend(ax: Axes, columns: int) -> None:

@@ -38,7 +38,7 @@ def record_market(
     n.meta[META] = {
         **market.settings(),
         "solver": solution.solver,
-        "snapshots": len(data.snapshots),
+        "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
         "constraints": sorted(n.model.constraints),
     }
 
@@ -63,8 +63,8 @@ def recorded(n: pypsa.Network) -> dict[str, Any]:
         return dict(settings)
     if model.status != "ok":
         raise MarketError(
-            f"The market's last solve ended with {model.termination_condition!r}. Constraints "
-            "added after the market contradict its solution: let the market come last."
+            f"The last solve ended with {model.termination_condition!r}, so there is nothing to "
+            "report. If constraints were added after the market, let the market come last."
         )
     added = sorted(set(model.constraints) - set(settings["constraints"]))
     if added:

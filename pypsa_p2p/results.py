@@ -11,7 +11,7 @@ import xarray as xr
 
 from pypsa_p2p.costs import by_owner, operating_cost, own_names
 from pypsa_p2p.hedging import contract_volumes
-from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario, read_market
+from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario, read_market, static_values
 from pypsa_p2p.names import (
     ELASTIC_DEMAND_CARRIER,
     NAME,
@@ -82,7 +82,7 @@ def results(n: pypsa.Network) -> xr.Dataset:
     array([0.93944, 0.52706, 2.11376])
     """
     settings = recorded(n)
-    data = read_market(n, n.snapshots)
+    data = read_market(n, n.snapshots[settings["snapshots"]])
     dispatch = _dispatch(n, data)
     trades = _trades(n, data)
     costs = _costs(n, data, dispatch, trades)
@@ -217,7 +217,7 @@ def _risk(
     n: pypsa.Network, data: MarketData, settings: dict[str, Any], cost: xr.DataArray
 ) -> dict[str, xr.DataArray]:
     """Risk-adjusted probabilities and costs, and contracts where they are traded (MODEL.md §5)."""
-    tau = _by_prosumer(_scenario_column(n, RISK_ADJUSTED_PROBABILITY, data))
+    tau = _by_prosumer(static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers))
     chi = _attitudes(data, settings)
     variables = {}
     hedged = cost
@@ -266,12 +266,6 @@ def _tail(cost: xr.DataArray, data: MarketData, chi: xr.DataArray) -> dict[str, 
         "value": chi.copy(data=tail.value),
         "value_at_risk": chi.copy(data=tail.value_at_risk),
     }
-
-
-def _scenario_column(n: pypsa.Network, column: str, data: MarketData) -> xr.DataArray:
-    from pypsa_p2p.market_data import static_values
-
-    return static_values(n, "Bus", column, data.prosumers)
 
 
 def _by_prosumer(values: xr.DataArray) -> xr.DataArray:

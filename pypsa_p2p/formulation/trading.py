@@ -11,6 +11,7 @@ import linopy
 import numpy as np
 import xarray as xr
 
+from pypsa_p2p.errors import MarketError
 from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT
 
@@ -24,9 +25,18 @@ NODAL_BALANCE = "nodal_balance"  # how PyPSA's names of its balances end
 
 
 def define_trading(m: linopy.Model, data: MarketData, surplus: bool) -> None:
-    """Turn PyPSA's lossless p2p Links into the paper's bilateral trades: (1), (2), (3)."""
-    if data.edges.empty:
-        return
+    """Turn PyPSA's lossless p2p Links into the paper's bilateral trades: (1), (2), (3).
+
+    Raises
+    ------
+    MarketError
+        The model holds a market already.
+    """
+    if QUANTITY1 in m.variables:
+        raise MarketError(
+            "The model holds a market already. Build it anew, n.optimize.create_model(), and give "
+            "it one market."
+        )
     define_quantity_variables(m, data)
     define_reciprocity_constraints(m, data, surplus)
     define_capacity_constraints(m, data)
@@ -86,6 +96,11 @@ def quantity0(m: linopy.Model, data: MarketData) -> linopy.Variable:
     return m["Link-p"].sel({NAME: data.edges})
 
 
+def quantities(m: linopy.Model, data: MarketData) -> list[xr.DataArray]:
+    """Labels of p0 and p1 in the model; none where there are no trade edges."""
+    return [quantity0(m, data).labels, m[QUANTITY1].labels] if len(data.edges) else []
+
+
 def trade_cost(m: linopy.Model, data: MarketData, cross: float) -> linopy.QuadraticExpression:
     r"""Expected cost of trading, EUR (6), (7).
 
@@ -104,6 +119,18 @@ def trade_cost(m: linopy.Model, data: MarketData, cross: float) -> linopy.Quadra
         return cost
     a = _as_model(data.congestion * hours, data, p0)
     return cost + (p0 * p0 * a).sum() + (p1 * p1 * a).sum() + (p0 * p1 * (2 * cross * a)).sum()
+
+
+def partners_share(data: MarketData, found: list[xr.DataArray], cross: float) -> float:
+    """Congestion cost, EUR, that the social cost (8) has and `trade_cost` with `cross` has not.
+
+    `found` are the solution's p0 and p1, MW.
+    """
+    if not found:
+        return 0.0
+    p0, p1 = found
+    hours = data.probability * data.weighting
+    return float((2 * (1 - cross) * data.congestion * hours * p0 * p1).sum())
 
 
 def _at(by_prosumer: xr.DataArray, ends: xr.DataArray) -> xr.DataArray:

@@ -47,7 +47,8 @@ class CompiledModel:
         """Columns of the variables with these labels, (number of labels,)."""
         position = np.full(int(self.column_labels.max()) + 1, -1)
         position[self.column_labels] = np.arange(self.column_labels.size)
-        return position[np.concatenate([array.to_numpy().ravel() for array in labels])]
+        wanted = [array.to_numpy().ravel() for array in labels]
+        return position[np.concatenate([*wanted, np.empty(0, dtype=np.int64)])]
 
     def assign(
         self, x: Vector, row_dual: Vector, objective: float, solver: str

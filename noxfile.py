@@ -1,0 +1,41 @@
+"""All checks on both stacks: `nox`. One of them: `nox -s lint`, `nox -s "tests(stack='new')"`."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.sessions = ["lint", "tests"]
+
+# pandapower 3.5 asks for pandas 2, which PyPSA 1.2 is the last to accept.
+STACKS = {
+    "new": (".[test]", "pandas>=3"),
+    "pandapower": (".[test,pandapower]", "pandas<3"),
+}
+# The test workers fill the cores; threads of BLAS inside them would only be in the way.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@nox.session
+@nox.parametrize("stack", list(STACKS))
+def tests(session: nox.Session, stack: str) -> None:
+    """Tests and doctests, with the newest PyPSA or with pandapower."""
+    session.install("-q", "-e", *STACKS[stack])
+    session.run("pip", "list")
+    session.run("pytest", "-n", "2", "--dist", "worksteal", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff's rules and format; mypy's types."""
+    session.install("-q", "-e", ".[dev]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Times of whole calls and their parts beside raw solvers, for README's table."""
+    session.install("-q", "-e", ".[test]")
+    session.run("pytest", "-m", "benchmark", "-s", "tests/benchmarks", *session.posargs)

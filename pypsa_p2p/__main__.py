@@ -1,0 +1,264 @@
+"""Command line: four market designs on the IEEE 14-bus grid, ``python -m pypsa_p2p``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import sys
+import time
+import tomllib
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pypsa
+
+from pypsa_p2p import plot
+from pypsa_p2p.contracts import Contracts
+from pypsa_p2p.errors import P2PError
+from pypsa_p2p.grids import grids_folder, load_grid
+from pypsa_p2p.markets import CentralizedMarket, Market, PeerToPeerMarket
+from pypsa_p2p.names import PRICE0, PRICE1
+from pypsa_p2p.pandapower import from_pandapower
+from pypsa_p2p.prosumers import add_prosumers
+from pypsa_p2p.results import results
+from pypsa_p2p.risk import CVaR
+from pypsa_p2p.sampling import draw_trade_prices, sample_scenarios
+from pypsa_p2p.scenarios import set_scenarios
+from pypsa_p2p.study import compare
+from pypsa_p2p.trades import add_trades
+
+CENTRALIZED: Final = "centralized"
+PEER_TO_PEER: Final = "peer-to-peer"
+RISK_AVERSE: Final = "risk-averse"
+WITH_CONTRACTS: Final = "risk-averse, contracts"
+DESIGNS: Final[dict[str, Market]] = {
+    CENTRALIZED: CentralizedMarket(),
+    PEER_TO_PEER: PeerToPeerMarket(),
+    RISK_AVERSE: PeerToPeerMarket(risk=CVaR()),
+    WITH_CONTRACTS: PeerToPeerMarket(risk=CVaR(), contracts=Contracts()),
+}
+PRICE_RULES: Final = ("table", "uniform", "heterogeneous")
+_MARKET: Final = grids_folder() / "ieee14" / "market"
+_NOT_ARGUMENTS: Final = ["renewable_capacity", "renewable_kind", "x", "y"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Solve the designs, print how they compare, and write everything to a folder.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Default: the arguments of the process. See ``--help``.
+
+    Returns
+    -------
+    int
+        0, or 1 with a message on stderr when something cannot be done. Arguments that make no
+        sense end in argparse's ``SystemExit(2)``.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        with _quiet_libraries():
+            _run(options)
+    except (P2PError, OSError) as error:
+        print(f"pypsa_p2p: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pypsa_p2p",
+        description="Solve four market designs on the IEEE 14-bus grid, where 14 prosumers trade "
+        "under uncertainty: centralized, peer-to-peer, risk-averse, risk-averse with contracts.",
+    )
+    add = parser.add_argument
+    add("--output", type=Path, default=Path("results"), metavar="FOLDER",
+        help="where networks, results, table and picture go (default: ./results)")  # fmt: skip
+    add("--scenarios", type=_count, metavar="NUMBER",
+        help="how many equiprobable scenarios are drawn (default: 20)")  # fmt: skip
+    add("--seed", type=_seed, help="of the draws of scenarios and of heterogeneous prices")
+    add("--prices", choices=PRICE_RULES, default="table",
+        help="of trades: those of the bundled table, 1 EUR/MWh everywhere, or drawn anew")  # fmt: skip
+    add("--quiet", action="store_true", help="print the table only")
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is negative")
+    return number
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep what PyPSA and linopy log, and what libraries warn each other of, off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("pypsa", "linopy", "pandapower")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _run(options: argparse.Namespace) -> None:
+    started = time.perf_counter()
+    options.output.mkdir(parents=True, exist_ok=True)
+    n, origin = build_market(options.scenarios, options.seed, options.prices)
+    if not options.quiet:
+        print(
+            f"IEEE 14-bus market on {origin}: {len(DESIGNS)} designs, {len(n.scenarios)} scenarios"
+        )
+    networks = _solve_all(n, options.quiet)
+    table = compare(networks, reference=CENTRALIZED)
+    print(render(table))
+    files = _write(options.output, networks, table)
+    if not options.quiet:
+        print("\nWritten:", *files, sep="\n  ")
+        print(f"Done in {time.perf_counter() - started:.0f} s.")
+
+
+def build_market(
+    number: int | None = None, seed: int | None = None, rule: str = "table"
+) -> tuple[pypsa.Network, str]:
+    """Prosumers, trades and scenarios on the IEEE 14-bus grid, and where the grid comes from.
+
+    Parameters
+    ----------
+    number, seed : int, optional
+        Scenarios drawn, and seed of all draws. Default: those of the bundled market.toml.
+    rule : {"table", "uniform", "heterogeneous"}
+        Of trade prices, see `draw_trade_prices`.
+
+    Returns
+    -------
+    pypsa.Network, str
+    """
+    n, origin = _bare_grid()
+    settings = tomllib.loads((_MARKET / "market.toml").read_text(encoding="utf-8"))
+    draws: dict[str, Any] = settings["scenarios"]
+    draws["number"] = draws["number"] if number is None else number
+    prices: dict[str, Any] = settings["prices"] | {"rule": rule}
+    if seed is not None:
+        draws["seed"] = prices["seed"] = seed
+    people = pd.read_csv(_MARKET / "prosumers.csv", index_col="name", dtype={"grid_bus": str})
+    people["renewable_kind"] = people["renewable_kind"].fillna("")
+    data = sample_scenarios(people, **draws)
+    own: Any = people.drop(columns=_NOT_ARGUMENTS, errors="ignore")
+    add_prosumers(n, list(people.index), **own)
+    trades = pd.read_csv(_MARKET / "trades.csv", index_col=["prosumer0", "prosumer1"])
+    edges = list(trades.index)
+    price = trades if rule == "table" else draw_trade_prices(edges, **prices)
+    both = pd.concat([price[PRICE0], price[PRICE1].swaplevel()])
+    add_trades(n, edges, capacity=trades["capacity"], price=both)
+    labels = [str(label) for label in data["scenario"].values]
+    set_scenarios(n, dict.fromkeys(labels, 1.0 / len(labels)), data)
+    return n, origin
+
+
+def _bare_grid() -> tuple[pypsa.Network, str]:
+    """The grid without loads and generators, which are the prosumers' own."""
+    if importlib.util.find_spec("pandapower") is not None:
+        from pandapower.networks import case14
+
+        n, origin = from_pandapower(case14(), set_points=False), "pandapower's case14"
+    else:
+        n = load_grid("ieee14", market=False)
+        origin = "the bundled copy of case14 (pandapower is not installed)"
+    for component in ("Load", "Generator"):
+        n.remove(component, n.c[component].static.index)
+    return n, origin
+
+
+def _solve_all(n: pypsa.Network, quiet: bool) -> dict[str, pypsa.Network]:
+    """A solved copy of the network for each design."""
+    networks = {}
+    for number, (name, market) in enumerate(DESIGNS.items(), start=1):
+        started = time.perf_counter()
+        _report(f"[{number}/{len(DESIGNS)}] {name} ... ", quiet)
+        networks[name] = n.copy()
+        market.optimize(networks[name])
+        _report(f"{time.perf_counter() - started:.1f} s\n", quiet)
+    return networks
+
+
+def _report(text: str, quiet: bool) -> None:
+    if not quiet:
+        print(text, end="", file=sys.stderr, flush=True)
+
+
+def render(table: pd.DataFrame) -> str:
+    """The comparison as a person reads it on a terminal, 80 columns wide."""
+    head = (
+        f"\n{'':23}{'Social':>11}{'Effi-':>9}{'Loss':>8}{'Traded':>9}{'Nodal price, EUR/MWh':>22}"
+        f"\n{'Design':23}{'cost, EUR':>11}{'ciency':>9}{'EUR':>8}{'MWh':>9}"
+        f"{'min':>8}{'mean':>7}{'max':>7}"
+    )
+    rows = [
+        f"{name!s:23}{row.social_cost:>11,.1f}{row.efficiency:>9.2%}{row.efficiency_loss:>8,.1f}"
+        f"{row.traded_energy:>9,.1f}{row.price_min:>8.1f}{row.price_mean:>7.1f}"
+        f"{row.price_max:>7.1f}"
+        for name, row in zip(table.index, table.itertuples(), strict=True)
+    ]
+    return "\n".join([head, "-" * 82, *rows, "", *_sentences(table)])
+
+
+def _sentences(table: pd.DataFrame) -> list[str]:
+    """What risk costs and contracts save, and how to read the figures."""
+    social, efficiency = table["social_cost"], table["efficiency"]
+    risk = social[RISK_AVERSE] - social[PEER_TO_PEER]
+    saved = social[RISK_AVERSE] - social[WITH_CONTRACTS]
+    share = f", {saved / risk:.0%} of that" if risk > 0 else ""
+    return [
+        f"Risk costs {risk:,.1f} EUR: the social cost of risk-averse prosumers less that of "
+        "risk-neutral ones.",
+        f"Contracts save {saved:,.1f} EUR{share}; efficiency goes from "
+        f"{efficiency[RISK_AVERSE]:.2%} to {efficiency[WITH_CONTRACTS]:.2%}.",
+        "",
+        "Social cost sums the prosumers' risk-adjusted costs; negative: using energy is worth",
+        "more than it costs. Loss is expected cost above the centralized design's. Traded",
+        "energy is an expectation and counts on every edge it takes. Nodal prices are those of",
+        "their scenario, which risk-averse prosumers weigh by tau/p: 0 where it does not count.",
+    ]
+
+
+def _write(
+    folder: Path, networks: dict[str, pypsa.Network], table: pd.DataFrame
+) -> list[Path]:
+    """Table, networks and results of every design, and the picture of the trades."""
+    files = [folder / "designs.csv", folder / "trades.png"]
+    table.to_csv(files[0])
+    _draw(networks[PEER_TO_PEER], files[1])
+    for name, n in networks.items():
+        stem = name.replace(", ", "-")
+        files += [folder / f"{stem}-network.nc", folder / f"{stem}-results.nc"]
+        n.export_to_netcdf(files[-2])
+        results(n).to_netcdf(files[-1])
+    return files
+
+
+def _draw(n: pypsa.Network, file: Path) -> None:
+    ax = plot.trades(n)
+    ax.figure.savefig(file, dpi=300)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
