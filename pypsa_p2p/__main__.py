@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import logging
 import sys
+import textwrap
 import time
 import tomllib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +21,7 @@ import pypsa
 
 from pypsa_p2p import plot
 from pypsa_p2p.contracts import Contracts
-from pypsa_p2p.errors import P2PError
+from pypsa_p2p.errors import DataError, P2PError
 from pypsa_p2p.grids import grids_folder, load_grid
 from pypsa_p2p.markets import CentralizedMarket, Market, PeerToPeerMarket
 from pypsa_p2p.names import PRICE0, PRICE1
@@ -43,8 +45,59 @@ DESIGNS: Final[dict[str, Market]] = {
     WITH_CONTRACTS: PeerToPeerMarket(risk=CVaR(), contracts=Contracts()),
 }
 PRICE_RULES: Final = ("table", "uniform", "heterogeneous")
+GRIDS: Final = ("auto", "pandapower", "bundled")
 _MARKET: Final = grids_folder() / "ieee14" / "market"
 _NOT_ARGUMENTS: Final = ["renewable_capacity", "renewable_kind", "x", "y"]
+_WIDTH: Final = 80  # of a terminal, letters
+
+_READING: Final = (
+    "Social cost is the sum of the prosumers' risk-adjusted costs; negative: using energy is worth "
+    "more than it costs. Loss is expected cost above the centralized design's. Traded energy is "
+    "expected, and counts on every edge it takes. Nodal prices are those of their scenario; "
+    "risk-averse prosumers weigh them by tau/p, which is 0 in scenarios that do not concern them."
+)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    """What argparse calls to read a whole number that is not below `least`."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is below {least}")
+        return int(text)
+
+    return number
+
+
+_OPTIONS: Final[dict[str, dict[str, Any]]] = {
+    "--output": {
+        "type": Path,
+        "default": Path("results"),
+        "metavar": "FOLDER",
+        "help": "where networks, results, table and picture go (default: ./results)",
+    },
+    "--grid": {
+        "choices": GRIDS,
+        "default": "auto",
+        "help": "pandapower's case14 or the bundled copy of it; auto: pandapower's if installed",
+    },
+    "--scenarios": {
+        "type": _at_least(1),
+        "metavar": "NUMBER",
+        "help": "how many equiprobable scenarios are drawn (default: 20)",
+    },
+    "--seed": {
+        "type": _at_least(0),
+        "metavar": "NUMBER",
+        "help": "of the draws of scenarios and of heterogeneous prices",
+    },
+    "--prices": {
+        "choices": PRICE_RULES,
+        "default": "table",
+        "help": "of trades: the bundled table's, 1 EUR/MWh everywhere, or drawn anew",
+    },
+    "--quiet": {"action": "store_true", "help": "print the table only"},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,30 +130,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Solve four market designs on the IEEE 14-bus grid, where 14 prosumers trade "
         "under uncertainty: centralized, peer-to-peer, risk-averse, risk-averse with contracts.",
     )
-    add = parser.add_argument
-    add("--output", type=Path, default=Path("results"), metavar="FOLDER",
-        help="where networks, results, table and picture go (default: ./results)")  # fmt: skip
-    add("--scenarios", type=_count, metavar="NUMBER",
-        help="how many equiprobable scenarios are drawn (default: 20)")  # fmt: skip
-    add("--seed", type=_seed, help="of the draws of scenarios and of heterogeneous prices")
-    add("--prices", choices=PRICE_RULES, default="table",
-        help="of trades: those of the bundled table, 1 EUR/MWh everywhere, or drawn anew")  # fmt: skip
-    add("--quiet", action="store_true", help="print the table only")
+    for flag, settings in _OPTIONS.items():
+        parser.add_argument(flag, **settings)
     return parser
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
-
-
-def _seed(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number} is negative")
-    return number
 
 
 @contextmanager
@@ -122,11 +154,9 @@ def _quiet_libraries() -> Iterator[None]:
 def _run(options: argparse.Namespace) -> None:
     started = time.perf_counter()
     options.output.mkdir(parents=True, exist_ok=True)
-    n, origin = build_market(options.scenarios, options.seed, options.prices)
+    n, origin = build_market(options.grid, options.scenarios, options.seed, options.prices)
     if not options.quiet:
-        print(
-            f"IEEE 14-bus market on {origin}: {len(DESIGNS)} designs, {len(n.scenarios)} scenarios"
-        )
+        print(f"Market of 14 prosumers in {len(n.scenarios)} scenarios, on {origin}.")
     networks = _solve_all(n, options.quiet)
     table = compare(networks, reference=CENTRALIZED)
     print(render(table))
@@ -137,12 +167,17 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def build_market(
-    number: int | None = None, seed: int | None = None, rule: str = "table"
+    grid: str = "auto",
+    number: int | None = None,
+    seed: int | None = None,
+    rule: str = "table",
 ) -> tuple[pypsa.Network, str]:
     """Prosumers, trades and scenarios on the IEEE 14-bus grid, and where the grid comes from.
 
     Parameters
     ----------
+    grid : {"auto", "pandapower", "bundled"}
+        pandapower's case14 or the bundled copy; "auto": pandapower's if it is installed.
     number, seed : int, optional
         Scenarios drawn, and seed of all draws. Default: those of the bundled market.toml.
     rule : {"table", "uniform", "heterogeneous"}
@@ -151,8 +186,13 @@ def build_market(
     Returns
     -------
     pypsa.Network, str
+
+    Raises
+    ------
+    DataError
+        pandapower is asked for and not installed.
     """
-    n, origin = _bare_grid()
+    n, origin = _bare_grid(grid)
     settings = tomllib.loads((_MARKET / "market.toml").read_text(encoding="utf-8"))
     draws: dict[str, Any] = settings["scenarios"]
     draws["number"] = draws["number"] if number is None else number
@@ -174,15 +214,19 @@ def build_market(
     return n, origin
 
 
-def _bare_grid() -> tuple[pypsa.Network, str]:
+def _bare_grid(grid: str) -> tuple[pypsa.Network, str]:
     """The grid without loads and generators, which are the prosumers' own."""
-    if importlib.util.find_spec("pandapower") is not None:
-        from pandapower.networks import case14
-
-        n, origin = from_pandapower(case14(), set_points=False), "pandapower's case14"
+    installed = find_spec("pandapower") is not None
+    if grid == "pandapower" and not installed:
+        raise DataError(
+            'pandapower is not installed: pip install "pypsa-p2p[pandapower]", or take the bundled '
+            "copy of its case14, --grid bundled."
+        )
+    if installed and grid != "bundled":
+        net = import_module("pandapower.networks").case14()
+        n, origin = from_pandapower(net, set_points=False), "pandapower's case14"
     else:
-        n = load_grid("ieee14", market=False)
-        origin = "the bundled copy of case14 (pandapower is not installed)"
+        n, origin = load_grid("ieee14", market=False), "the bundled copy of the IEEE 14-bus grid"
     for component in ("Load", "Generator"):
         n.remove(component, n.c[component].static.index)
     return n, origin
@@ -206,19 +250,21 @@ def _report(text: str, quiet: bool) -> None:
 
 
 def render(table: pd.DataFrame) -> str:
-    """The comparison as a person reads it on a terminal, 80 columns wide."""
-    head = (
-        f"\n{'':23}{'Social':>11}{'Effi-':>9}{'Loss':>8}{'Traded':>9}{'Nodal price, EUR/MWh':>22}"
-        f"\n{'Design':23}{'cost, EUR':>11}{'ciency':>9}{'EUR':>8}{'MWh':>9}"
-        f"{'min':>8}{'mean':>7}{'max':>7}"
+    """The comparison as a person reads it on a terminal."""
+    above = f"{'':22}{'Social':>11}{'Effi-':>9}{'Loss':>8}{'Traded':>9}{'Nodal price, EUR/MWh':>21}"
+    below = f"{'Design':22}{'cost, EUR':>11}{'ciency':>9}{'EUR':>8}{'MWh':>9}"
+    below += f"{'min':>7}{'mean':>7}{'max':>7}"
+    rows = [_row(str(name), figures) for name, figures in table.to_dict("index").items()]
+    return "\n".join(["", above, below, "-" * _WIDTH, *rows, "", *_sentences(table)])
+
+
+def _row(name: str, figures: dict[Any, float]) -> str:
+    loss = round(figures["efficiency_loss"], 1) + 0.0  # no "-0.0"
+    return (
+        f"{name:22}{figures['social_cost']:>11,.1f}{figures['efficiency']:>9.2%}{loss:>8,.1f}"
+        f"{figures['traded_energy']:>9,.1f}{figures['price_min']:>7.1f}"
+        f"{figures['price_mean']:>7.1f}{figures['price_max']:>7.1f}"
     )
-    rows = [
-        f"{name!s:23}{row.social_cost:>11,.1f}{row.efficiency:>9.2%}{row.efficiency_loss:>8,.1f}"
-        f"{row.traded_energy:>9,.1f}{row.price_min:>8.1f}{row.price_mean:>7.1f}"
-        f"{row.price_max:>7.1f}"
-        for name, row in zip(table.index, table.itertuples(), strict=True)
-    ]
-    return "\n".join([head, "-" * 82, *rows, "", *_sentences(table)])
 
 
 def _sentences(table: pd.DataFrame) -> list[str]:
@@ -226,23 +272,23 @@ def _sentences(table: pd.DataFrame) -> list[str]:
     social, efficiency = table["social_cost"], table["efficiency"]
     risk = social[RISK_AVERSE] - social[PEER_TO_PEER]
     saved = social[RISK_AVERSE] - social[WITH_CONTRACTS]
-    share = f", {saved / risk:.0%} of that" if risk > 0 else ""
-    return [
+    share = f", {saved / risk:.0%} of that" if risk > 0.05 else ""
+    about_risk = (
         f"Risk costs {risk:,.1f} EUR: the social cost of risk-averse prosumers less that of "
-        "risk-neutral ones.",
+        "risk-neutral ones."
+    )
+    about_contracts = (
         f"Contracts save {saved:,.1f} EUR{share}; efficiency goes from "
-        f"{efficiency[RISK_AVERSE]:.2%} to {efficiency[WITH_CONTRACTS]:.2%}.",
-        "",
-        "Social cost sums the prosumers' risk-adjusted costs; negative: using energy is worth",
-        "more than it costs. Loss is expected cost above the centralized design's. Traded",
-        "energy is an expectation and counts on every edge it takes. Nodal prices are those of",
-        "their scenario, which risk-averse prosumers weigh by tau/p: 0 where it does not count.",
-    ]
+        f"{efficiency[RISK_AVERSE]:.2%} to {efficiency[WITH_CONTRACTS]:.2%}."
+    )
+    return [_wrapped(text) for text in (about_risk, about_contracts, "", _READING)]
 
 
-def _write(
-    folder: Path, networks: dict[str, pypsa.Network], table: pd.DataFrame
-) -> list[Path]:
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, break_on_hyphens=False)
+
+
+def _write(folder: Path, networks: dict[str, pypsa.Network], table: pd.DataFrame) -> list[Path]:
     """Table, networks and results of every design, and the picture of the trades."""
     files = [folder / "designs.csv", folder / "trades.png"]
     table.to_csv(files[0])
@@ -256,8 +302,8 @@ def _write(
 
 
 def _draw(n: pypsa.Network, file: Path) -> None:
-    ax = plot.trades(n)
-    ax.figure.savefig(file, dpi=300)
+    figure: Any = plot.trades(n).figure
+    figure.savefig(file, dpi=300)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ class Contracts:
 
     def __post_init__(self) -> None:
         given = [
-            name for name in ("insurance_price", "limit", "payoff") if getattr(self, name) is not None
+            name
+            for name in ("insurance_price", "limit", "payoff")
+            if getattr(self, name) is not None
         ]
         if not (isinstance(self.price, str) and self.price == "clearing"):
             given.append("price")

@@ -47,7 +47,7 @@ def own_names(n: pypsa.Network, component: str) -> pd.Index:
     static = first_scenario(n, component)
     if static.empty:
         return pd.Index([], dtype=object)
-    chosen = static["active"].astype(bool)
+    chosen: pd.Series = static["active"].astype(bool)
     if component == "Link":
         chosen &= static["carrier"] != TRADE_CARRIER
     return pd.Index(static.index[chosen], name=NAME, dtype=object)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from pypsa_p2p.errors import ConvergenceError, P2PError, MarketError
+from pypsa_p2p.errors import ConvergenceError, MarketError, P2PError
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.market import MarketSolution
 
@@ -38,7 +40,7 @@ def _culprits(compiled: CompiledModel, certificate: np.ndarray | None) -> str:
     rows = np.argsort(-weight)[: 2 * _SHOWN]
     rows = rows[weight[rows] > 1e-3 * weight.max()]
     labels = compiled.row_labels[rows]
-    positions = compiled.model.constraints.get_label_position(labels)
+    positions: Any = compiled.model.constraints.get_label_position(labels)
     named = [_named(name, coords) for name, coords in positions]
     named.sort(key=lambda text: not text.startswith("balance"))
     return ": " + "; ".join(named[:_SHOWN]) + "."
@@ -47,7 +49,9 @@ def _culprits(compiled: CompiledModel, certificate: np.ndarray | None) -> str:
 def _named(constraint: str, coords: dict[str, object]) -> str:
     name = coords.get("name")
     rest = ", ".join(f"{dim} {value!r}" for dim, value in coords.items() if dim != "name")
-    what = f"balance of {name!r}" if constraint.endswith("nodal_balance") else (
-        f"{constraint} of {name!r}"
+    what = (
+        f"balance of {name!r}"
+        if constraint.endswith("nodal_balance")
+        else (f"{constraint} of {name!r}")
     )
     return f"{what} ({rest})" if rest else what

@@ -147,7 +147,7 @@ def read_market(n: pypsa.Network, sns: pd.Index | None = None) -> MarketData:
 def carrier_names(n: pypsa.Network, component: str, carrier: str) -> pd.Index:
     """Names of the active components of a carrier, in the network's order."""
     static = first_scenario(n, component)
-    chosen = static["carrier"] == carrier
+    chosen: pd.Series = static["carrier"] == carrier
     if "active" in static:
         chosen &= static["active"].astype(bool)
     return pd.Index(static.index[chosen], name=NAME, dtype=object)
@@ -236,7 +236,7 @@ def _check_scope(n: pypsa.Network) -> None:
         )
     for component in n.one_port_components | n.branch_components:
         static = first_scenario(n, component)
-        for column in [c for c in static if c.endswith("_nom_extendable")]:
+        for column in [c for c in map(str, static) if c.endswith("_nom_extendable")]:
             culprits = static.index[static[column].astype(bool)]
             if len(culprits):
                 raise DataError(
@@ -256,7 +256,9 @@ def _check(n: pypsa.Network, data: MarketData) -> None:
             )
     itself = data.edges[data.bus0.to_numpy() == data.bus1.to_numpy()]
     if len(itself):
-        raise DataError(f"Trade edges {listed(itself)} lead from a prosumer to herself; remove them.")
+        raise DataError(
+            f"Trade edges {listed(itself)} lead from a prosumer to herself; remove them."
+        )
     _require_finite(data)
     _require(data.probability > 0, "probability", "be positive")
     if abs(float(data.probability.sum()) - 1) > 1e-9:
@@ -276,7 +278,9 @@ def _check(n: pypsa.Network, data: MarketData) -> None:
 def _require_finite(data: MarketData) -> None:
     for name, array in vars(data).items():
         if isinstance(array, xr.DataArray) and array.dtype.kind == "f":
-            _require(np.isfinite(array), name, "be finite (neither missing nor infinite)")
+            _require(
+                xr.apply_ufunc(np.isfinite, array), name, "be finite (neither missing nor infinite)"
+            )
 
 
 def _require(good: xr.DataArray, what: str, must: str) -> None:
@@ -294,7 +298,11 @@ def _check_links(n: pypsa.Network, data: MarketData) -> None:
     """A trade edge carries energy without loss, delay or cost of its own."""
     links = n.c["Link"]
     sns = data.snapshots
-    for attribute, wanted in {"efficiency": 1.0, "marginal_cost": 0.0, "marginal_cost_quadratic": 0.0}.items():
+    for attribute, wanted in {
+        "efficiency": 1.0,
+        "marginal_cost": 0.0,
+        "marginal_cost_quadratic": 0.0,
+    }.items():
         values = dynamic_values(n, "Link", attribute, data.edges, sns, default=wanted)
         _require(
             values == wanted,
@@ -306,8 +314,14 @@ def _check_links(n: pypsa.Network, data: MarketData) -> None:
         if flag in static and static[flag].astype(bool).any():
             culprits = static.index[static[flag].astype(bool)]
             raise DataError(f"Trade edges {listed(culprits)} must not be {flag}.")
-    extra = [c for c in links.static.columns if c.startswith("bus") and c[3:].isdigit() and int(c[3:]) > 1]
+    extra = [
+        c
+        for c in links.static.columns
+        if c.startswith("bus") and c[3:].isdigit() and int(c[3:]) > 1
+    ]
     for column in extra:
         culprits = static.index[static[column].fillna("").astype(str) != ""]
         if len(culprits):
-            raise DataError(f"Trade edges {listed(culprits)} must have two ends only; clear {column}.")
+            raise DataError(
+                f"Trade edges {listed(culprits)} must have two ends only; clear {column}."
+            )

@@ -24,7 +24,6 @@ from pypsa_p2p.formulation.trading import (
 )
 from pypsa_p2p.infeasibility import explain
 from pypsa_p2p.market_data import MarketData, read_market
-from pypsa_p2p.names import PROSUMER
 from pypsa_p2p.ownership import asset_owners, bus_owners
 from pypsa_p2p.record import record_market
 from pypsa_p2p.risk import NEUTRAL, CVaR
@@ -117,9 +116,7 @@ class Market(ABC):
             extra_functionality(n, sns)
         compiled, solution = self._solve(n, data)
         record_market(n, self, data, solution)
-        status = compiled.assign(
-            solution.x, solution.row_dual, solution.objective, solution.solver
-        )
+        status = compiled.assign(solution.x, solution.row_dual, solution.objective, solution.solver)
         write_solution(n, data, plain=plain)
         return status
 
@@ -307,8 +304,10 @@ def _owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
     for component in n.all_components:
         if component in n.one_port_components | n.branch_components and len(n.c[component].static):
             names = asset_owners(n, component, buses)
-            owners[component] = names.copy(data=data.prosumers.get_indexer(names.to_numpy()))
-    position = data.prosumers.get_indexer(data.bus1.to_numpy())
+            owners[component] = names.copy(
+                data=data.prosumers.get_indexer(pd.Index(names.to_numpy()))
+            )
+    position = data.prosumers.get_indexer(pd.Index(data.bus1.to_numpy()))
     owners[QUANTITY1] = data.bus1.copy(data=position)
     return owners
 

@@ -69,6 +69,8 @@ def _ports(n: pypsa.Network, component: str) -> dict[str, list[str]]:
     static = static[static["active"].astype(bool)]
     if "carrier" in static:
         static = static[static["carrier"] != TRADE_CARRIER]
-    columns = [c for c in static if c == "bus" or (c.startswith("bus") and c[3:].isdigit())]
+    columns = [
+        c for c in map(str, static) if c == "bus" or (c.startswith("bus") and c[3:].isdigit())
+    ]
     rows = zip(static.index, static[columns].to_numpy(object), strict=True)
     return {name: [bus for bus in ends if isinstance(bus, str) and bus] for name, ends in rows}

@@ -127,7 +127,7 @@ class _Losses:
 def _check_is_pandapower(net: object) -> None:
     """Refuse anything but a pandapower network with a bus in service."""
     try:
-        from pandapower.auxiliary import pandapowerNet
+        from pandapower.auxiliary import pandapowerNet  # noqa: PLC0415  (optional)
     except ImportError as error:
         raise DataError(
             "from_pandapower needs pandapower, which is not installed. Install it with "
@@ -269,7 +269,7 @@ def _branch_case(net: Any) -> dict[str, Any]:
     Branches out of service between buses in service are switched on, so that they are converted
     too; `_add_branches` switches them off again.
     """
-    from pandapower.converter.pypower.to_ppc import to_ppc
+    from pandapower.converter.pypower.to_ppc import to_ppc  # noqa: PLC0415  (optional)
 
     bare = copy.deepcopy(net)
     in_service = bare.bus.index[bare.bus["in_service"].astype(bool)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import networkx as nx
@@ -193,11 +194,10 @@ def risk(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     """
     data, r = _solved(n)
     ax = _axes(ax, height=2.8)
-    from matplotlib.colors import TwoSlopeNorm
-
     ratio = r["risk_adjusted_probability"] / data.probability
     by_prosumer = ratio.transpose(PROSUMER, SCENARIO).to_numpy()
-    scale = TwoSlopeNorm(1.0, 0.0, max(2.0, float(by_prosumer.max())))
+    top = max(2.0, float(by_prosumer.max()))
+    scale = _matplotlib("colors").TwoSlopeNorm(1.0, 0.0, top)
     image = ax.imshow(by_prosumer, cmap=_RISK_COLOURS, norm=scale, aspect="auto")
     bar = ax.figure.colorbar(image, ax=ax, pad=0.02)
     bar.set_label(r"Risk-adjusted probability $\tau$ / probability $p$", fontsize=_TEXT)
@@ -219,16 +219,21 @@ def _solved(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:
 
 def _axes(ax: Axes | None, height: float) -> Axes:
     """The axes given, or those of a new figure."""
+    if ax is not None:
+        return ax
+    figure = _matplotlib("pyplot").figure(figsize=(_COLUMN, height), layout="constrained", dpi=200)
+    new: Axes = figure.subplots()
+    return new
+
+
+def _matplotlib(module: str) -> Any:
+    """A module of matplotlib, which only pictures need."""
     try:
-        import matplotlib.pyplot as plt
+        return import_module(f"matplotlib.{module}")
     except ImportError as error:
         raise P2PError(
             'Pictures need matplotlib, which is not installed: pip install "pypsa-p2p[plot]".'
         ) from error
-    if ax is not None:
-        return ax
-    figure, new = plt.subplots(figsize=(_COLUMN, height), layout="constrained", dpi=200)
-    return new
 
 
 def _require_label(dimension: str, label: object, known: pd.Index) -> None:
@@ -262,9 +267,6 @@ def _positions(n: pypsa.Network, data: MarketData) -> dict[str, np.ndarray]:
 
 def _draw_arrows(ax: Axes, bought: xr.DataArray, where: dict[str, np.ndarray]) -> None:
     """An arrow per direction of an edge that is traded in, and a key to their widths."""
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import FancyArrowPatch
-
     ends = list(zip(bought["buyer"].to_numpy(), bought["seller"].to_numpy(), strict=True))
     amount = dict(zip(ends, bought.to_numpy().tolist(), strict=True))
     greatest = max(amount.values(), default=0.0)
@@ -275,7 +277,7 @@ def _draw_arrows(ax: Axes, bought: xr.DataArray, where: dict[str, np.ndarray]) -
         width = _points(amount[buyer, seller], greatest)
         head = f"head_width={width + 3.5},head_length={0.6 * width + 4}"
         bend = 0.16 if (seller, buyer) in drawn else 0.0
-        arrow = FancyArrowPatch(
+        arrow = _matplotlib("patches").FancyArrowPatch(
             where[seller],
             where[buyer],
             arrowstyle=f"simple,tail_width={width},{head}",
@@ -289,8 +291,9 @@ def _draw_arrows(ax: Axes, bought: xr.DataArray, where: dict[str, np.ndarray]) -
             zorder=2,
         )
         ax.add_patch(arrow)
+    line = _matplotlib("lines").Line2D
     key = [
-        Line2D([], [], color=_INK, linewidth=_points(x, greatest), label=f"{x:g} MW")
+        line([], [], color=_INK, linewidth=_points(x, greatest), label=f"{x:g} MW")
         for x in _round_amounts(greatest)
     ]
     ax.legend(
@@ -322,18 +325,23 @@ def _round_amounts(greatest: float) -> list[float]:
 
 def _draw_prosumers(ax: Axes, price: pd.Series, where: dict[str, np.ndarray]) -> None:
     """A disc per prosumer, its colour her price; its name inside, or above where it is long."""
-    from matplotlib.ticker import MaxNLocator
-
     place = np.array([where[str(who)] for who in price.index])
     discs = ax.scatter(
-        *place.T, c=price, s=_NODE**2, cmap=_PRICE_COLOURS, edgecolors="white", linewidths=0.8, zorder=3
+        place[:, 0],
+        place[:, 1],
+        c=price,
+        s=_NODE**2,
+        cmap=_PRICE_COLOURS,
+        edgecolors="white",
+        linewidths=0.8,
+        zorder=3,
     )
     bar = ax.figure.colorbar(discs, cax=ax.inset_axes((1.0, 0.05, 0.035, 0.9)))
-    bar.locator = MaxNLocator(5)
+    bar.locator = _matplotlib("ticker").MaxNLocator(5)
     bar.set_label("Nodal price (EUR/MWh)", fontsize=_TEXT)
     bar.ax.tick_params(labelsize=_TEXT)
     inside = max(len(str(who)) for who in price.index) <= _INSIDE
-    for who, xy, colour in zip(price.index, place, discs.to_rgba(price), strict=True):
+    for who, xy, colour in zip(price.index, place, discs.to_rgba(price.to_numpy()), strict=True):
         dark = np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5
         ax.annotate(
             str(who),
@@ -355,7 +363,9 @@ def _frame(ax: Axes, place: np.ndarray) -> None:
     extent = float((high - low).max()) or 1.0
     half = np.maximum((high - low) / 2, extent / 4) + _MARGIN * extent
     centre = (low + high) / 2
-    ax.set(xlim=centre[0] + half[0] * np.array([-1, 1]), ylim=centre[1] + half[1] * np.array([-1, 1]))
+    ax.set(
+        xlim=centre[0] + half[0] * np.array([-1, 1]), ylim=centre[1] + half[1] * np.array([-1, 1])
+    )
     ax.set_aspect("equal", adjustable="box")
     ax.set_axis_off()
 
@@ -364,7 +374,7 @@ def _draw_distributions(ax: Axes, data: MarketData, values: np.ndarray) -> None:
     """A row per prosumer: every value as a dot over their range."""
     place = np.arange(len(values))
     ax.hlines(place, values.min(axis=1), values.max(axis=1), color=_PALE, linewidth=3, zorder=1)
-    dots = {"color": _INK, "markersize": 2.5, "alpha": 0.5, "markeredgewidth": 0}
+    dots: dict[str, Any] = {"color": _INK, "markersize": 2.5, "alpha": 0.5, "markeredgewidth": 0}
     ax.plot(values.ravel(), np.repeat(place, values.shape[1]), "o", label="scenarios", **dots)
     ax.set_yticks(place, [str(p) for p in data.prosumers], fontsize=_TEXT)
     ax.tick_params(labelsize=_TEXT)
@@ -374,14 +384,13 @@ def _draw_distributions(ax: Axes, data: MarketData, values: np.ndarray) -> None:
 
 def _draw_contracts(ax: Axes, volume: np.ndarray) -> None:
     """A disc for cover bought, a ring for cover sold; area as the volume, EUR."""
-    from matplotlib.patheffects import withStroke
-
     greatest = float(np.abs(volume).max())
     if greatest <= 0:
         return
     row, column = np.nonzero(np.abs(volume) > _NEGLIGIBLE * greatest)
     area = 40.0 * np.abs(volume[row, column]) / greatest
     bought = volume[row, column] > 0
+    halo = _matplotlib("patheffects").withStroke(linewidth=2.0, foreground="white")
     kinds = ((bought, _INK, "bought"), (~bought, "none", "sold"))
     for chosen, face, label in kinds:
         ax.scatter(
@@ -392,19 +401,20 @@ def _draw_contracts(ax: Axes, volume: np.ndarray) -> None:
             edgecolors=_INK,
             linewidths=0.7,
             label=f"cover {label}",
-            path_effects=[withStroke(linewidth=2.0, foreground="white")],
+            path_effects=[halo],
         )
-    _legend(ax, columns=2)
-    ax.get_legend().set_title(f"Contracts, at most {greatest:,.0f} EUR", {"size": _TEXT})
+    _legend(ax, columns=2, title=f"Contracts, at most {greatest:,.0f} EUR")
 
 
-def _legend(ax: Axes, columns: int) -> None:
+def _legend(ax: Axes, columns: int, title: str | None = None) -> None:
     ax.legend(
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
         ncols=columns,
         frameon=False,
         fontsize=_TEXT,
+        title=title,
+        title_fontsize=_TEXT,
         handletextpad=0.3,
         columnspacing=1.0,
     )

@@ -11,7 +11,13 @@ import xarray as xr
 
 from pypsa_p2p.costs import by_owner, operating_cost, own_names
 from pypsa_p2p.hedging import contract_volumes
-from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario, read_market, static_values
+from pypsa_p2p.market_data import (
+    MarketData,
+    dynamic_values,
+    first_scenario,
+    read_market,
+    static_values,
+)
 from pypsa_p2p.names import (
     ELASTIC_DEMAND_CARRIER,
     NAME,
@@ -50,8 +56,9 @@ _DESCRIBED = {
 
 
 def results(n: pypsa.Network) -> xr.Dataset:
-    """Results of the market solved on a network (MODEL.md; names and units of its variables
-    are in their ``attrs``).
+    """Results of the market solved on a network.
+
+    Names follow MODEL.md §1-5; units are in the variables' ``attrs``.
 
     Parameters
     ----------
@@ -85,7 +92,7 @@ def results(n: pypsa.Network) -> xr.Dataset:
     data = read_market(n, n.snapshots[settings["snapshots"]])
     dispatch = _dispatch(n, data)
     trades = _trades(n, data)
-    costs = _costs(n, data, dispatch, trades)
+    costs = _costs(n, data, trades)
     risk = _risk(n, data, settings, costs["cost"])
     dataset = xr.Dataset({**dispatch, **trades, **costs, **risk})
     for name, (unit, meaning) in _DESCRIBED.items():
@@ -145,7 +152,7 @@ def _branch_injection(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     for component in sorted(n.branch_components):
         names = own_names(n, component)
         static = first_scenario(n, component)
-        for column in [c for c in static if c.startswith("bus") and c[3:].isdigit()]:
+        for column in [c for c in map(str, static) if c.startswith("bus") and c[3:].isdigit()]:
             at = static[column].reindex(names).isin(data.prosumers)
             here = names[at.to_numpy(bool)]
             if here.empty:
@@ -190,7 +197,6 @@ def _trades(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
 def _costs(
     n: pypsa.Network,
     data: MarketData,
-    dispatch: dict[str, xr.DataArray],
     trades: dict[str, xr.DataArray],
 ) -> dict[str, xr.DataArray]:
     """Pi (7) of every prosumer and what trades pay between them, EUR."""

@@ -17,9 +17,7 @@ from pypsa_p2p.results import results
 DESIGN = "design"
 
 
-def compare(
-    networks: Mapping[str, pypsa.Network], *, reference: str | None = None
-) -> pd.DataFrame:
+def compare(networks: Mapping[str, pypsa.Network], *, reference: str | None = None) -> pd.DataFrame:
     r"""Solved designs side by side, one row each.
 
     Parameters
@@ -90,8 +88,8 @@ def gini(cost: np.ndarray) -> float:
 
     Examples
     --------
-    >>> gini(np.array([1.0, 1.0, 1.0])), gini(np.array([0.0, 0.0, 3.0])), gini(np.array([-1.0, 1.0]))
-    (0.0, 0.6666666666666666, 0.5)
+    >>> [gini(np.array(cost)) for cost in ([2.0, 2.0], [0.0, 2.0], [-1.0, 1.0], [-2.0, 1.0, 1.0])]
+    [0.0, 0.5, 0.5, 0.5]
     """
     size = float(np.abs(cost).sum())
     if size == 0.0:

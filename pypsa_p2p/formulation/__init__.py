@@ -1,0 +1,1 @@
+"""Markets as linopy variables, constraints and costs."""

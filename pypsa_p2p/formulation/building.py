@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import linopy
-import numpy as np
 import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario, static_values
+from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario
 from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT
 
 #: What may differ from PyPSA's defaults in a network `build_plain_model` can build.
@@ -45,7 +44,9 @@ def build_model(
     if bare and not options and is_plain(n, data):
         _adopt(n, build_plain_model(n, data), data.snapshots)
         return True
-    n.optimize.create_model(data.snapshots, **{"include_objective_constant": False, **options})
+    n.optimize.create_model(
+        list(data.snapshots), **{"include_objective_constant": False, **options}
+    )
     return False
 
 
@@ -119,14 +120,18 @@ def _define_nodal_balance(
     if flow is not None:
         parts += [_by_bus(-1 * flow, first_scenario(n, "Link")["bus0"])]
         parts += [_by_bus(1 * flow, first_scenario(n, "Link")["bus1"])]
-    supply = linopy.merge([part.reindex({NAME: buses}).fillna(0) for part in parts], cls=type(parts[0]))
+    supply = linopy.merge(
+        [part.reindex({NAME: buses}).fillna(0) for part in parts], cls=type(parts[0])
+    )
     load = _values(n, data, "Load", "p_set")
     at = xr.DataArray(first_scenario(n, "Load")["bus"].to_numpy(object), {NAME: load.indexes[NAME]})
-    demand = load.groupby(at.rename("bus")).sum().rename(bus=NAME).reindex({NAME: buses}, fill_value=0.0)
+    demand = (
+        load.groupby(at.rename("bus")).sum().rename(bus=NAME).reindex({NAME: buses}, fill_value=0.0)
+    )
     m.add_constraints(supply, "=", demand.transpose(*load.dims), name="Bus-nodal_balance")
 
 
-def _by_bus(expression: Any, bus: pd.Series) -> linopy.LinearExpression:
+def _by_bus(expression: Any, bus: pd.Series) -> Any:
     at = xr.DataArray(bus.to_numpy(object), {NAME: expression.indexes[NAME]}, name="bus")
     return (1 * expression).groupby(at).sum().rename(bus=NAME)
 
@@ -148,6 +153,6 @@ def _adopt(n: pypsa.Network, m: linopy.Model, sns: pd.Index) -> None:
     n._model = m
     n._multi_invest = 0
     if hasattr(n, "_optimize_window"):
-        from pypsa.optimization.window import SnapshotWindow
+        from pypsa.optimization.window import SnapshotWindow  # noqa: PLC0415  (PyPSA >= 1.4)
 
         n._optimize_window = SnapshotWindow.build(n, sns, "auto")

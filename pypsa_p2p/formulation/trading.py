@@ -7,6 +7,8 @@ snapshot) with ``name`` the trade edges.
 
 from __future__ import annotations
 
+from typing import Any
+
 import linopy
 import numpy as np
 import xarray as xr
@@ -93,7 +95,8 @@ def define_exchange(m: linopy.Model, data: MarketData) -> None:
 
 def quantity0(m: linopy.Model, data: MarketData) -> linopy.Variable:
     """p0 of every trade edge, MW: PyPSA's ``Link-p`` of the p2p Links."""
-    return m["Link-p"].sel({NAME: data.edges})
+    p0: linopy.Variable = m["Link-p"].sel({NAME: data.edges})
+    return p0
 
 
 def quantities(m: linopy.Model, data: MarketData) -> list[xr.DataArray]:
@@ -101,7 +104,7 @@ def quantities(m: linopy.Model, data: MarketData) -> list[xr.DataArray]:
     return [quantity0(m, data).labels, m[QUANTITY1].labels] if len(data.edges) else []
 
 
-def trade_cost(m: linopy.Model, data: MarketData, cross: float) -> linopy.QuadraticExpression:
+def trade_cost(m: linopy.Model, data: MarketData, cross: float) -> Any:
     r"""Expected cost of trading, EUR (6), (7).
 
     .. math:: \sum_\omega p_\omega \sum_t w_t \sum_n \sum_m

@@ -48,11 +48,9 @@ class CompiledModel:
         position = np.full(int(self.column_labels.max()) + 1, -1)
         position[self.column_labels] = np.arange(self.column_labels.size)
         wanted = [array.to_numpy().ravel() for array in labels]
-        return position[np.concatenate([*wanted, np.empty(0, dtype=np.int64)])]
+        return np.asarray(position[np.concatenate([*wanted, np.empty(0, dtype=np.int64)])])
 
-    def assign(
-        self, x: Vector, row_dual: Vector, objective: float, solver: str
-    ) -> tuple[str, str]:
+    def assign(self, x: Vector, row_dual: Vector, objective: float, solver: str) -> tuple[str, str]:
         """Write a solution back onto the linopy model the way its own solvers do."""
         primal = np.full(int(self.column_labels.max()) + 1, np.nan)
         primal[self.column_labels] = x
@@ -94,7 +92,7 @@ def compile_model(
     program = QuadraticProgram(
         P=_quadratic(matrices.Q, n),
         c=np.asarray(matrices.c, dtype=float),
-        A=matrices.A.tocsr(),
+        A=sp.csr_matrix(matrices.A),
         lower=np.where(sense == "<", -np.inf, matrices.b).astype(float),
         upper=np.where(sense == ">", np.inf, matrices.b).astype(float),
         x_lower=np.asarray(matrices.lb, dtype=float),

@@ -57,16 +57,17 @@ def _constant(m: linopy.Model, value: float) -> linopy.LinearExpression:
 
 def _confine(variable: linopy.Variable, at: xr.DataArray) -> None:
     """Bounds a hair's breadth around `at`, never outside the variable's own."""
-    lower = np.minimum(np.maximum(variable.lower, at - ROOM), variable.upper)
-    upper = np.maximum(np.minimum(variable.upper, at + ROOM), variable.lower)
-    variable.update(lower=lower.fillna(variable.lower), upper=upper.fillna(variable.upper))
+    near = at.notnull()
+    lower = (at - ROOM).clip(variable.lower, variable.upper).where(near, variable.lower)
+    upper = (at + ROOM).clip(variable.lower, variable.upper).where(near, variable.upper)
+    variable.update(lower=lower, upper=upper)
 
 
 def _magnify(m: linopy.Model, largest: float) -> None:
     """Let the solver see small units: its absolute tolerances become negligible ones."""
-    for _, variable in m.variables.items():
+    for variable in m.variables.data.values():
         variable.scaling = MAGNIFICATION
-    for _, constraint in m.constraints.items():
+    for constraint in m.constraints.data.values():
         if isinstance(constraint, linopy.constraints.Constraint):
             constraint.scaling = MAGNIFICATION
     m.objective.scaling = MAGNIFICATION * LARGEST_COST / max(largest, 1e-12)

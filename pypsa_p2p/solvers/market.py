@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pypsa_p2p.solvers.compiled import CompiledModel
-from pypsa_p2p.solvers.program import UNOWNED, RiskProgram, Solution, Vector
+from pypsa_p2p.solvers.program import UNOWNED, QuadraticProgram, RiskProgram, Solution, Vector
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.risk import solve_risk
-from pypsa_p2p.solvers.ties import least_expected_cost, least_norm, optimal_face
+from pypsa_p2p.solvers.ties import least_expected_cost, least_norm, optimal_face, risk_of
 
 Matrix = npt.NDArray[np.float64]
 
@@ -137,7 +137,7 @@ def _scenario_by_scenario(
     qp = program.weighted(np.ones(program.group.size))
     found = solve_quadratic(qp)
     if found.status != "optimal":
-        return _no_solution(program, found)
+        return _no_solution(found)
     x = _least_norm_trades(qp, found, trades, np.ones(found.x.size))
     costs = program.costs(x)
     tau = program.tail(_rounded(costs)).probability
@@ -160,9 +160,9 @@ def _scenario_by_scenario(
 def _risk_averse(program: RiskProgram, trades: npt.NDArray[np.int64]) -> MarketSolution:
     found = solve_risk(program)
     if found.status != "optimal":
-        return _no_solution(program, found)
+        return _no_solution(found)
     x = _reported(program, found, trades)
-    tau = found.risk_adjusted_probability
+    tau, _ = risk_of(found)
     return MarketSolution(
         status="optimal",
         solver=found.solver,
@@ -189,7 +189,7 @@ def _reported(program: RiskProgram, found: Solution, trades: npt.NDArray[np.int6
 
 
 def _least_norm_trades(
-    qp: object, found: Solution, trades: npt.NDArray[np.int64], weight: Vector
+    qp: QuadraticProgram, found: Solution, trades: npt.NDArray[np.int64], weight: Vector
 ) -> Vector:
     if not trades.size:
         return found.x
@@ -199,10 +199,10 @@ def _least_norm_trades(
 
 def _rounded(costs: Vector) -> Vector:
     scale = TIE * max(1.0, np.abs(costs).max())
-    return np.round(costs / scale) * scale
+    return np.asarray(np.round(costs / scale) * scale)
 
 
-def _no_solution(program: RiskProgram, found: Solution) -> MarketSolution:
+def _no_solution(found: Solution) -> MarketSolution:
     return MarketSolution(
         status=found.status,
         solver=found.solver,

@@ -77,10 +77,11 @@ def classify(program: RiskProgram, solution: Solution) -> Tail:
     Limits of Pi - eta are 0 up to the rounding in the solution, which they do not exclude.
     """
     room = program.tail_room
-    excess = solution.risk_adjusted_probability - program.least_probability
+    tau, level = risk_of(solution)
+    excess = tau - program.least_probability
     share = np.where(room > 0, excess / np.where(room > 0, room, 1.0), 0.0)
     costs = program.costs(solution.x)
-    gap = costs - solution.value_at_risk[program.group]
+    gap = costs - level[program.group]
     distance = gap / max(1.0, np.abs(costs).max())
     open_cells = (room > 0) & (program.attitude[program.group] > 0)
     below = open_cells & (share < np.maximum(-distance, NEGLIGIBLE_PRICE))
@@ -91,6 +92,14 @@ def classify(program: RiskProgram, solution: Solution) -> Tail:
         least=np.where(below, -np.inf, np.where(above, np.minimum(gap, 0.0), gap)),
         most=np.where(above, np.inf, np.where(below, np.maximum(gap, 0.0), gap)),
     )
+
+
+def risk_of(solution: Solution) -> tuple[Vector, Vector]:
+    """Tau and the values at risk that every solution of a risk program carries."""
+    tau, level = solution.risk_adjusted_probability, solution.value_at_risk
+    if tau is None or level is None:
+        raise TypeError("a solution of a risk program is needed")
+    return tau, level
 
 
 def least_expected_cost(
@@ -104,7 +113,7 @@ def least_expected_cost(
     linearised at the iterate, with their multipliers in the Hessian. None if it does not settle.
     """
     tail = classify(program, solution)
-    tau = np.where(tail.below, program.least_probability, solution.risk_adjusted_probability)
+    tau = np.where(tail.below, program.least_probability, risk_of(solution)[0])
     unit = program.per_column(program.probability)
     face = optimal_face(program.weighted(tau), solution, unit)
     x, multiplier = solution.x, np.zeros(program.group.size)
@@ -162,9 +171,7 @@ def _largest(A: Sparse, by_column: Vector) -> Vector:
     return largest
 
 
-def _tightened(
-    price: Vector, value: Vector, lower: Vector, upper: Vector
-) -> tuple[Vector, Vector]:
+def _tightened(price: Vector, value: Vector, lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
     """Limits with the sides held that have a multiplier larger than the slack left there.
 
     The held ones are held at `value`, and none excludes it: rounding in the solution must not
@@ -195,7 +202,9 @@ def _determined_sums(P: Sparse, pinned: Mask) -> Sparse:
     _, i, j = _off_diagonal(P)
     first = np.unique(i[(i < j) & ~pinned[i]])
     scale = P.diagonal()[first]
-    return sp.diags(1.0 / scale) @ P.tocsr()[first] if first.size else sp.csr_matrix((0, P.shape[0]))
+    return (
+        sp.diags(1.0 / scale) @ P.tocsr()[first] if first.size else sp.csr_matrix((0, P.shape[0]))
+    )
 
 
 def _off_diagonal(P: Sparse) -> tuple[Vector, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
