@@ -1,7 +1,8 @@
-"""Does trading freely cost anything? Centralized and peer-to-peer on the IEEE 14-bus grid.
+"""Does trading freely cost anything? Market designs on the IEEE 14-bus grid.
 
 Without congestion costs the equilibrium of selfish prosumers is what a market operator would
-choose. With them it is not: a buyer does not care that she makes her partner's trade dearer.
+choose. With them it is not: both ends of a trade pay for what they see of its congestion, the
+operator sees that their two payments cancel, and so prosumers trade less than would be good.
 """
 
 import logging
@@ -13,27 +14,26 @@ import pypsa_p2p as p2p
 logging.getLogger("pypsa").setLevel(logging.ERROR)  # case14 has transformers without resistance
 
 n = p2p.load_grid("ieee14", market=True)
+networks = {name: n.copy() for name in ("centralized", "peer-to-peer", "congested")}
 
-free = {"centralized": n.copy(), "peer-to-peer": n.copy()}
-p2p.CentralizedMarket().optimize(free["centralized"])
-p2p.PeerToPeerMarket().optimize(free["peer-to-peer"])
+trades = networks["congested"].links.carrier == "p2p"
+networks["congested"].links.loc[trades, "congestion"] = 0.05  # EUR/MW2h
 
-is_trade = n.links.carrier == "p2p"
-n.links.loc[is_trade, "congestion"] = 0.05  # EUR/MW2h
-congested = {"centralized": n.copy(), "peer-to-peer": n.copy()}
-p2p.CentralizedMarket().optimize(congested["centralized"])
-p2p.PeerToPeerMarket().optimize(congested["peer-to-peer"])
+p2p.CentralizedMarket().optimize(networks["centralized"])
+p2p.PeerToPeerMarket().optimize(networks["peer-to-peer"])
+p2p.PeerToPeerMarket().optimize(networks["congested"])
 
-columns = ["social_cost", "efficiency_loss", "traded_energy", "price_mean", "cost_gini"]
-without, with_congestion = p2p.compare(free), p2p.compare(congested)
-print("Without congestion costs:", without[columns].round(3), "", sep="\n")
-print("With congestion costs:", with_congestion[columns].round(3), sep="\n")
+table = p2p.compare(networks)
+print(table.T.round(3))
+operator, market, congested = (p2p.results(network) for network in networks.values())
 
-# Without: the same dispatch, and so the same cost (MODEL.md, Proposition 12).
-operator, market = (p2p.results(network) for network in free.values())
+# Without congestion: the same dispatch, and so the same cost (MODEL.md, Proposition 12).
 np.testing.assert_allclose(market.demand, operator.demand, atol=1e-5)
-np.testing.assert_allclose(without.efficiency_loss, 0.0, atol=1e-4)
+np.testing.assert_allclose(table.efficiency_loss["peer-to-peer"], 0.0, atol=1e-4)
 
-# With: nobody can do better than the operator, and congestion costs do not come for free.
-assert with_congestion.efficiency_loss["peer-to-peer"] > 0
-assert (with_congestion.social_cost > without.social_cost).all()
+# With congestion: on every edge a (q + q') (q + q') is left of the two payments, which is 0 without
+# surplus. The operator would lose nothing, so that all of this is the price of selfishness.
+assert table.efficiency_loss["congested"] > 0
+
+# Prosumers minimise a potential that has a q^2 added for every edge: q^2 can only become less.
+assert (congested.quantity**2).sum() < (market.quantity**2).sum()

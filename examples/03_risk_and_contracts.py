@@ -41,4 +41,5 @@ np.testing.assert_allclose(hedged.contract.sum("prosumer"), 0.0, atol=1e-8)
 
 # Without contracts each prosumer looks at the scenarios that are bad for her.
 np.testing.assert_allclose(averse.risk_adjusted_probability.sum("scenario"), 1.0, atol=1e-9)
-assert float(np.ptp(averse.risk_adjusted_probability, axis=1).max()) > 0.1
+tau = averse.risk_adjusted_probability
+assert float((tau.max("prosumer") - tau.min("prosumer")).max()) > 0.1

@@ -26,8 +26,9 @@ def village(battery: float) -> pypsa.Network:
     n.add("Generator", "engine", bus="farm", p_nom=6.0, marginal_cost=20.0,
           marginal_cost_quadratic=10.0)  # fmt: skip
     if battery:
+        efficiency = {"efficiency_store": 0.95, "efficiency_dispatch": 0.95}
         n.add("StorageUnit", "battery", bus="house", p_nom=battery, max_hours=4,
-              efficiency_store=0.95, efficiency_dispatch=0.95, cyclic_state_of_charge=True)  # fmt: skip
+              cyclic_state_of_charge=True, **efficiency)  # fmt: skip
     return n
 
 

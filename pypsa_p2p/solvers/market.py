@@ -11,7 +11,13 @@ from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.program import UNOWNED, QuadraticProgram, RiskProgram, Solution, Vector
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.risk import solve_risk
-from pypsa_p2p.solvers.ties import least_expected_cost, least_norm, optimal_face, risk_of
+from pypsa_p2p.solvers.ties import (
+    PRECISION,
+    least_expected_cost,
+    least_norm,
+    optimal_face,
+    risk_of,
+)
 
 Matrix = npt.NDArray[np.float64]
 
@@ -184,7 +190,7 @@ def _reported(program: RiskProgram, found: Solution, trades: npt.NDArray[np.int6
     weight = np.append(unit, np.ones(groups))
     x = _least_norm_trades(qp, solution, trades, weight)[: found.x.size]
     best = program.objective(found.x)
-    worse = program.objective(x) - best > 1e-9 * max(1.0, abs(best))
+    worse = program.objective(x) - best > PRECISION * max(1.0, abs(best))
     return found.x if worse else x
 
 

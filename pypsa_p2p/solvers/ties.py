@@ -16,10 +16,14 @@ from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution, S
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 
 Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.int64]
 
 #: A multiplier (per unit of probability, EUR/MWh) below this holds nothing in place.
 NEGLIGIBLE_PRICE = 1e-6
-#: Newton-type steps of `least_expected_cost`; it converges quadratically.
+#: Differences of costs, relative to the largest, that are rounding.
+PRECISION = 1e-9
+#: A Newton step of `least_expected_cost` this small, relatively, leaves an error of its square.
+SETTLED = 1e-6
 MAX_STEPS = 40
 
 
@@ -70,6 +74,13 @@ class Tail:
     least: Vector  # of Pi - eta, EUR; -inf below
     most: Vector  # of Pi - eta, EUR; inf above
 
+    def broken(self, program: RiskProgram, x: Vector, level: Vector) -> Mask:
+        """Cells whose cost at x is on the wrong side of these values at risk."""
+        costs = program.costs(x)
+        gap = costs - level[program.group]
+        rounding = PRECISION * max(1.0, np.abs(costs).max())
+        return np.asarray((gap < self.least - rounding) | (gap > self.most + rounding))
+
 
 def classify(program: RiskProgram, solution: Solution) -> Tail:
     """Which cells lie below, at and above their value at risk, by complementarity.
@@ -110,45 +121,70 @@ def least_expected_cost(
     Newton's method on: min E[cost] over the optimal face of the tau-weighted QP, subject to
     Pi_k <= eta_g where tau_k is at its least, = where it is between its limits, >= where it is
     at its cap. Costs above are linear on the face, so only the first kind is curved; those are
-    linearised at the iterate, with their multipliers in the Hessian. None if it does not settle.
+    linearised at the iterate, with their multipliers in the Hessian. Most hold by themselves:
+    a step knows only those an earlier step broke. None if it does not settle.
     """
     tail = classify(program, solution)
     tau = np.where(tail.below, program.least_probability, risk_of(solution)[0])
     unit = program.per_column(program.probability)
     face = optimal_face(program.weighted(tau), solution, unit)
-    x, multiplier = solution.x, np.zeros(program.group.size)
+    curved = program.P.diagonal() > 0  # costs are linear in the others: any step is exact there
+    known = ~(tail.below | tail.above)
+    x, multiplier = solution.x, np.zeros(known.size)
     for _ in range(MAX_STEPS):
-        qp = _step(program, face, tail, x, multiplier)
-        found = solve_quadratic(qp)
+        rows = np.flatnonzero(known)
+        found = solve_quadratic(_step(program, face, tail, x, multiplier, rows))
         if found.status != "optimal":
             return None
-        move = np.abs(found.x[: x.size] - x).max()
-        x = found.x[: x.size]
-        multiplier = np.maximum(-found.row_dual[face.lower.size :], 0.0) * tail.below
-        if move <= 1e-9 * max(1.0, np.abs(x).max()):
-            return qp, found
+        move = np.abs(found.x[: x.size] - x)[curved].max(initial=0.0)
+        x, level = found.x[: x.size], found.x[x.size :]
+        multiplier[rows] = np.maximum(-found.row_dual[face.lower.size :], 0.0) * tail.below[rows]
+        broken = tail.broken(program, x, level) & ~known
+        if move <= SETTLED * max(1.0, np.abs(x).max()) and not broken.any():
+            return _with_all_rows(program, face, tail, found, multiplier, rows)
+        known |= broken
     return None
 
 
+def _with_all_rows(
+    program: RiskProgram,
+    face: QuadraticProgram,
+    tail: Tail,
+    found: Solution,
+    multiplier: Vector,
+    rows: Labels,
+) -> tuple[QuadraticProgram, Solution]:
+    """The last step with every cell's row, and its solution: the rows left out hold freely."""
+    every = np.arange(program.group.size)
+    qp = _step(program, face, tail, found.x[: program.c.size], multiplier, every)
+    dual = np.zeros(qp.lower.size)
+    dual[np.append(np.arange(face.lower.size), face.lower.size + rows)] = found.row_dual
+    return qp, replace(found, row_dual=dual)
+
+
 def _step(
-    program: RiskProgram, face: QuadraticProgram, tail: Tail, x: Vector, multiplier: Vector
+    program: RiskProgram,
+    face: QuadraticProgram,
+    tail: Tail,
+    x: Vector,
+    multiplier: Vector,
+    rows: Labels,
 ) -> QuadraticProgram:
-    """The Newton subproblem at x, in the columns (x, eta)."""
-    groups, cells = program.attitude.size, program.group.size
-    weights = program.per_column(program.probability + multiplier)
-    H = (program.P @ sp.diags(weights)).tocsc()
+    """The Newton subproblem at x, in the columns (x, eta), with the given cells' rows."""
+    groups = program.attitude.size
+    H = (program.P @ sp.diags(program.per_column(program.probability + multiplier))).tocsc()
     gradient = np.asarray(program.P @ x + program.c)
     linear = gradient * program.per_column(program.probability) - H @ x
-    J = _cell_rows(program, gradient)
-    value = program.costs(x) - J @ x
-    to_group = sp.csr_matrix((np.ones(cells), (np.arange(cells), program.group)), (cells, groups))
-    rows = sp.bmat([[face.A, None], [J, -to_group]], format="csr")
+    J = _cell_rows(program, gradient)[rows]
+    value = program.costs(x)[rows] - J @ x
+    of_group = (np.ones(rows.size), (np.arange(rows.size), program.group[rows]))
+    to_group = sp.csr_matrix(of_group, (rows.size, groups))
     return QuadraticProgram(
         P=sp.block_diag([H, sp.csc_matrix((groups, groups))], format="csc"),
         c=np.append(linear, np.zeros(groups)),
-        A=rows,
-        lower=np.append(face.lower, tail.least - value),
-        upper=np.append(face.upper, tail.most - value),
+        A=sp.bmat([[face.A, None], [J, -to_group]], format="csr"),
+        lower=np.append(face.lower, tail.least[rows] - value),
+        upper=np.append(face.upper, tail.most[rows] - value),
         x_lower=np.append(face.x_lower, np.full(groups, -np.inf)),
         x_upper=np.append(face.x_upper, np.full(groups, np.inf)),
     )

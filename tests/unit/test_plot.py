@@ -1,0 +1,206 @@
+"""Pictures show the numbers of `results`; how they look is judged by eye."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pypsa
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch
+
+import pypsa_p2p as p2p
+from pypsa_p2p import plot
+
+mpl.use("Agg")
+
+PICTURES = [plot.trades, plot.prices, plot.costs, plot.risk]
+MARKETS = {
+    "neutral": p2p.PeerToPeerMarket(),
+    "averse": p2p.PeerToPeerMarket(risk=p2p.CVaR()),
+    "contracts": p2p.PeerToPeerMarket(risk=p2p.CVaR(), contracts=p2p.Contracts()),
+}
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Any:
+    yield
+    plt.close("all")
+
+
+@cache
+def solved(market: str) -> pypsa.Network:
+    n = p2p.load_grid("three_node")
+    MARKETS[market].optimize(n)
+    return n
+
+
+def arrows(ax: Axes) -> list[FancyArrowPatch]:
+    return [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
+
+
+def tail_width(arrow: FancyArrowPatch) -> float:
+    return float(arrow.get_arrowstyle().tail_width)
+
+
+def middle(arrow: FancyArrowPatch) -> np.ndarray:
+    return np.mean(arrow._posA_posB, axis=0)
+
+
+def texts(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("market", MARKETS)
+def test_every_picture_of_every_market_can_be_drawn(picture: Any, market: str) -> None:
+    figure, ax = plt.subplots()
+    assert picture(solved(market), ax=ax) is ax
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_default_figure_is_one_column_wide(picture: Any) -> None:
+    assert picture(solved("averse")).figure.get_figwidth() == 3.5
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_unsolved(picture: Any) -> None:
+    with pytest.raises(p2p.P2PError, match="no solved market"):
+        picture(p2p.load_grid("three_node"))
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_without_matplotlib(picture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(p2p.P2PError, match=r"pip install \"pypsa-p2p\[plot\]\""):
+        picture(solved("neutral"))
+
+
+def test_arrows_lead_from_seller_to_buyer_as_wide_as_the_trade() -> None:
+    n = solved("neutral")
+    ax = plot.trades(n, scenario="0")
+    quantity = p2p.results(n).quantity.sel(scenario="0").isel(snapshot=0)
+    sold = {
+        (str(trade.seller.item()), str(trade.buyer.item())): float(trade)
+        for trade in quantity
+        if float(trade) > 0.01 * float(quantity.max())
+    }
+    place = n.buses.xs("0", level="scenario")[["x", "y"]]
+    drawn = {}
+    for arrow in arrows(ax):
+        ends = [
+            next(str(who) for who, xy in place.iterrows() if np.allclose(xy, point))
+            for point in arrow._posA_posB
+        ]
+        drawn[ends[0], ends[1]] = tail_width(arrow)
+    assert set(drawn) == set(sold)
+    greatest = max(sold.values())
+    for pair, width in drawn.items():
+        assert width == pytest.approx(max(6.0 * sold[pair] / greatest, 0.5))
+
+
+def test_widths_are_expectations_of_purchases_not_of_net_trade() -> None:
+    """An edge used both ways in different scenarios has two arrows."""
+    n = solved("neutral")
+    quantity = p2p.results(n).quantity.isel(snapshot=0)
+    expected = quantity.clip(min=0).mean("scenario")
+    shown = expected > 0.01 * expected.max()
+    assert len(arrows(plot.trades(n))) == int(shown.sum())
+
+
+def test_prosumers_are_named_and_coloured_by_price() -> None:
+    n = solved("neutral")
+    ax = plot.trades(n)
+    price = p2p.results(n).nodal_price.mean(["scenario", "snapshot"])
+    assert texts(ax) == ["0", "1", "2"]
+    np.testing.assert_allclose(ax.collections[0].get_array(), price)
+    assert ax.child_axes[0].get_ylabel() == "Nodal price (EUR/MWh)"
+    assert len(ax.lines) == 3  # the grey edges
+
+
+def test_unknown_labels() -> None:
+    with pytest.raises(p2p.MarketError, match="no scenario 'rain'; take one of '0', '1', '2'"):
+        plot.trades(solved("neutral"), scenario="rain")
+    with pytest.raises(p2p.MarketError, match="no snapshot 'noon'"):
+        plot.trades(solved("neutral"), snapshot="noon")
+
+
+def test_coinciding_coordinates_give_one_reproducible_layout() -> None:
+    n = p2p.load_grid("three_node")
+    n.buses[["x", "y"]] = 0.0
+    MARKETS["neutral"].optimize(n)
+    first, second = (np.asarray(plot.trades(n).collections[0].get_offsets()) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    distance = np.linalg.norm(first[:, None] - first[None], axis=2)
+    assert (distance[~np.eye(3, dtype=bool)] > 0.1).all()
+
+
+def test_long_names_stand_beside_the_discs() -> None:
+    n = pypsa.Network()
+    p2p.add_prosumers(
+        n,
+        ["a", "town hall"],
+        demand=2.0,
+        demand_max=3.0,
+        utility_quadratic=1.0,
+        generation_max=[9.0, 0.0],
+        marginal_cost_quadratic=0.1,
+    )
+    p2p.add_trades(n, "complete", capacity=5.0)
+    MARKETS["neutral"].optimize(n)
+    ax = plot.trades(n)
+    assert {text.get_color() for text in ax.texts} == {"black"}
+    assert {text.get_verticalalignment() for text in ax.texts} == {"bottom"}
+
+
+def test_no_trade_no_arrows() -> None:
+    n = pypsa.Network()
+    p2p.add_prosumers(n, ["a", "b"], demand=2.0, demand_max=3.0, utility_quadratic=1.0,
+                      generation_max=9.0, marginal_cost_quadratic=1.0)  # fmt: skip
+    p2p.add_trades(n, "complete", capacity=5.0, price=1.0)
+    MARKETS["neutral"].optimize(n)
+    ax = plot.trades(n)
+    assert not arrows(ax)
+    assert ax.get_legend() is None
+
+
+def test_prices_show_every_scenario_and_the_mean() -> None:
+    n = solved("averse")
+    price = p2p.results(n).nodal_price.isel(snapshot=0).transpose("prosumer", "scenario")
+    scenarios, mean = plot.prices(n).lines
+    np.testing.assert_allclose(scenarios.get_xdata(), price.values.ravel())
+    np.testing.assert_allclose(mean.get_xdata(), price.mean("scenario"))
+
+
+def test_costs_are_after_contracts() -> None:
+    n = solved("contracts")
+    r = p2p.results(n)
+    paid = (r.cost - r.contract).transpose("prosumer", "scenario")
+    ax = plot.costs(n)
+    dots, at_risk, adjusted, _ = ax.lines
+    expected = paid.mean("scenario")
+    np.testing.assert_allclose(dots.get_xdata(), (paid - expected).values.ravel(), atol=1e-9)
+    np.testing.assert_allclose(at_risk.get_xdata(), r.value_at_risk - expected, atol=1e-9)
+    np.testing.assert_allclose(adjusted.get_xdata(), r.risk_adjusted_cost - expected, atol=1e-9)
+
+
+def test_neutral_costs_have_no_measures_of_risk() -> None:
+    assert len(plot.costs(solved("neutral")).lines) == 2
+
+
+def test_risk_shows_the_ratio_of_probabilities_and_contracts() -> None:
+    n = solved("contracts")
+    r = p2p.results(n)
+    ax = plot.risk(n)
+    ratio = r.risk_adjusted_probability.transpose("prosumer", "scenario") * 3
+    np.testing.assert_allclose(ax.images[0].get_array(), ratio)
+    bought, sold = ax.collections
+    assert len(bought.get_offsets()) == int((r.contract > 0.01 * abs(r.contract).max()).sum())
+    assert len(sold.get_offsets()) == int((r.contract < -0.01 * abs(r.contract).max()).sum())
+    assert not plot.risk(solved("averse")).collections
