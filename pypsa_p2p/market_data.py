@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,7 +110,6 @@ def read_market(n: pypsa.Network, sns: pd.Index | None = None) -> MarketData:
     """
     if not isinstance(n, pypsa.Network):
         raise DataError(f"A market needs a pypsa.Network, not a {type(n).__name__}.")
-    _check_scope(n)
     sns = pd.Index(n.snapshots if sns is None else sns, name=SNAPSHOT)
     unknown = sns.difference(n.snapshots)
     if len(unknown) or sns.empty:
@@ -214,6 +214,40 @@ def dynamic_values(
     return xr.DataArray(values, coords={SCENARIO: scenarios, SNAPSHOT: sns, NAME: names})
 
 
+#: Attributes without effect on operation.
+_NO_EFFECT = frozenset(
+    {
+        "active", "build_year", "capital_cost", "control", "discount_rate", "fom_cost", "length",
+        "lifetime", "name", "overnight_cost", "p_nom_max", "p_nom_min", "p_nom_mod", "p_nom_opt",
+        "p_nom_set", "q_set", "terrain_factor", "type", "weight",
+    }
+)  # fmt: skip
+
+
+def unusual_attributes(
+    n: pypsa.Network, component: str, allowed: Collection[str], names: pd.Index
+) -> dict[str, pd.Index]:
+    """Components, by attribute, that do not have PyPSA's default of it.
+
+    `allowed` attributes, and those without effect on operation, are not looked at.
+    """
+    c, found = n.c[component], {}
+    inputs = c.defaults.index[c.defaults["status"].str.startswith("Input")]
+    static = first_scenario(n, component).reindex(names)
+    for attribute in inputs.difference([*allowed, *_NO_EFFECT]):
+        default = c.defaults.at[attribute, "default"]
+        odd = pd.Series(False, index=names)
+        if attribute in static:
+            odd = (static[attribute] != default) & ~(static[attribute].isna() & pd.isna(default))
+        table = c.dynamic.get(attribute)
+        if table is not None and len(table.columns):
+            last = table.columns.get_level_values(-1)
+            odd |= names.isin(last)
+        if odd.any():
+            found[attribute] = names[odd.to_numpy(bool)]
+    return found
+
+
 def _prosumer_column(n: pypsa.Network, attribute: str, prosumers: pd.Index) -> xr.DataArray:
     return _by_prosumer(static_values(n, "Bus", attribute, prosumers))
 
@@ -225,24 +259,6 @@ def _by_prosumer(by_name: xr.DataArray) -> xr.DataArray:
 def _ends(n: pypsa.Network, end: str, edges: pd.Index) -> xr.DataArray:
     values = first_scenario(n, "Link")[end].reindex(edges).to_numpy(object)
     return xr.DataArray(values, coords={NAME: edges})
-
-
-def _check_scope(n: pypsa.Network) -> None:
-    """Refuse what no market of this version can honour."""
-    if isinstance(n.snapshots, pd.MultiIndex):
-        raise DataError(
-            "Markets over several investment periods are not available; solve one period at a "
-            "time on n.copy() with plain snapshots."
-        )
-    for component in n.one_port_components | n.branch_components:
-        static = first_scenario(n, component)
-        for column in [c for c in map(str, static) if c.endswith("_nom_extendable")]:
-            culprits = static.index[static[column].astype(bool)]
-            if len(culprits):
-                raise DataError(
-                    f"{component} {listed(culprits)}: investment is not available in a market of "
-                    f"this version. Set {column} to False and give a capacity."
-                )
 
 
 def _check(n: pypsa.Network, data: MarketData) -> None:
@@ -260,30 +276,30 @@ def _check(n: pypsa.Network, data: MarketData) -> None:
             f"Trade edges {listed(itself)} lead from a prosumer to herself; remove them."
         )
     _require_finite(data)
-    _require(data.probability > 0, "probability", "be positive")
+    require(data.probability > 0, "probability", "be positive")
     if abs(float(data.probability.sum()) - 1) > 1e-9:
         raise DataError(f"Probabilities sum to {float(data.probability.sum()):.12g}, not 1.")
-    _require(data.weighting > 0, "snapshot_weightings.objective", "be positive")
+    require(data.weighting > 0, "snapshot_weightings.objective", "be positive")
     chi = data.risk_attitude
-    _require((chi >= 0) & (chi < 1), RISK_ATTITUDE, "lie in [0, 1)")
-    _require(data.capacity0 >= 0, "capacity (p_nom * -p_min_pu)", "not be negative")
-    _require(data.capacity1 >= 0, "capacity (p_nom * p_max_pu)", "not be negative")
-    _require(data.congestion >= 0, CONGESTION, "not be negative")
+    require((chi >= 0) & (chi < 1), RISK_ATTITUDE, "lie in [0, 1)")
+    require(data.capacity0 >= 0, "capacity (p_nom * -p_min_pu)", "not be negative")
+    require(data.capacity1 >= 0, "capacity (p_nom * p_max_pu)", "not be negative")
+    require(data.congestion >= 0, CONGESTION, "not be negative")
     if data.stochastic:
         first = static_values(n, "Bus", RISK_ATTITUDE, data.prosumers)
-        _require(first == first.isel({SCENARIO: 0}), RISK_ATTITUDE, "be the same in all scenarios")
-    _check_links(n, data)
+        require(first == first.isel({SCENARIO: 0}), RISK_ATTITUDE, "be the same in all scenarios")
 
 
 def _require_finite(data: MarketData) -> None:
     for name, array in vars(data).items():
         if isinstance(array, xr.DataArray) and array.dtype.kind == "f":
-            _require(
+            require(
                 xr.apply_ufunc(np.isfinite, array), name, "be finite (neither missing nor infinite)"
             )
 
 
-def _require(good: xr.DataArray, what: str, must: str) -> None:
+def require(good: xr.DataArray, what: str, must: str) -> None:
+    """Refuse data that are not `good`, naming the first labels where they are not."""
     if bool(good.all()):
         return
     culprits = [
@@ -292,36 +308,3 @@ def _require(good: xr.DataArray, what: str, must: str) -> None:
         for at in np.argwhere(~good.to_numpy())[:3]
     ]
     raise DataError(f"{what} must {must}; it does not for {'; '.join(culprits)}.")
-
-
-def _check_links(n: pypsa.Network, data: MarketData) -> None:
-    """A trade edge carries energy without loss, delay or cost of its own."""
-    links = n.c["Link"]
-    sns = data.snapshots
-    for attribute, wanted in {
-        "efficiency": 1.0,
-        "marginal_cost": 0.0,
-        "marginal_cost_quadratic": 0.0,
-    }.items():
-        values = dynamic_values(n, "Link", attribute, data.edges, sns, default=wanted)
-        _require(
-            values == wanted,
-            f"{attribute} of p2p Links",
-            f"be {wanted:g} (put prices in price0, price1 and congestion)",
-        )
-    static = first_scenario(n, "Link").reindex(data.edges)
-    for flag in ("p_nom_extendable", "committable"):
-        if flag in static and static[flag].astype(bool).any():
-            culprits = static.index[static[flag].astype(bool)]
-            raise DataError(f"Trade edges {listed(culprits)} must not be {flag}.")
-    extra = [
-        c
-        for c in links.static.columns
-        if c.startswith("bus") and c[3:].isdigit() and int(c[3:]) > 1
-    ]
-    for column in extra:
-        culprits = static.index[static[column].fillna("").astype(str) != ""]
-        if len(culprits):
-            raise DataError(
-                f"Trade edges {listed(culprits)} must have two ends only; clear {column}."
-            )

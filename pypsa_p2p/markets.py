@@ -12,6 +12,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.checks import check_network
 from pypsa_p2p.contracts import Contracts
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.formulation.building import build_model
@@ -30,6 +31,7 @@ from pypsa_p2p.risk import NEUTRAL, CVaR
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.linearised import pose_linear
 from pypsa_p2p.solvers.market import MarketSolution, risk_program, solve_market
+from pypsa_p2p.values import require_network
 from pypsa_p2p.writing import write_solution
 
 Extra = Callable[[pypsa.Network, pd.Index], Any]
@@ -70,8 +72,7 @@ class Market(ABC):
         DataError, MarketError
             The data make no sense, the market cannot be formed, or it has no solution.
         """
-        data = read_market(n, sns)
-        self._check(data)
+        data = self._read(n, sns)
         compiled, solution = self._solve(n, data)
         record_market(n, self, data, solution)
         pose_linear(compiled, solution.x, solution.row_dual, solution.objective)
@@ -108,9 +109,9 @@ class Market(ABC):
         ConvergenceError
             No solver met the package's own residual checks.
         """
+        require_network(n)
         sns = n.snapshots if snapshots is None else pd.Index(snapshots, name="snapshot")
-        data = read_market(n, sns)
-        self._check(data)
+        data = self._read(n, sns)
         plain = build_model(n, data, model_options, bare=extra_functionality is None)
         if extra_functionality is not None:
             extra_functionality(n, sns)
@@ -119,6 +120,13 @@ class Market(ABC):
         status = compiled.assign(solution.x, solution.row_dual, solution.objective, solution.solver)
         write_solution(n, data, plain=plain)
         return status
+
+    def _read(self, n: pypsa.Network, sns: pd.Index) -> MarketData:
+        """Read the market and refuse what cannot be honoured, before anything is built."""
+        data = read_market(n, sns)
+        check_network(n, data)
+        self._check(data)
+        return data
 
     def _solve(self, n: pypsa.Network, data: MarketData) -> tuple[CompiledModel, MarketSolution]:
         """Formulate the market on `n.model`, compile and solve it."""

@@ -87,9 +87,10 @@ def trades(
     price = _typical(r["nodal_price"], data, scenario, snapshot).to_series()
     ax = _axes(ax, height=3.2)
     where = _positions(n, data)
-    for one, other in zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True):
-        ax.plot(*np.transpose([where[one], where[other]]), color=_PALE, linewidth=0.6, zorder=1)
-    _draw_arrows(ax, bought, where)
+    drawn = _draw_arrows(ax, bought, where)
+    for ends in zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True):
+        if ends not in drawn and ends[::-1] not in drawn:
+            ax.plot(*np.transpose([where[who] for who in ends]), color=_PALE, linewidth=0.7)
     _draw_prosumers(ax, price, where)
     title = "Expected trades" if scenario is None else f"Trades in scenario {scenario}"
     ax.set_title(title, fontsize=_TEXT + 1)
@@ -265,13 +266,15 @@ def _positions(n: pypsa.Network, data: MarketData) -> dict[str, np.ndarray]:
     return {str(who): xy for who, xy in nx.spring_layout(graph, seed=_SEED).items()}
 
 
-def _draw_arrows(ax: Axes, bought: xr.DataArray, where: dict[str, np.ndarray]) -> None:
-    """An arrow per direction of an edge that is traded in, and a key to their widths."""
+def _draw_arrows(
+    ax: Axes, bought: xr.DataArray, where: dict[str, np.ndarray]
+) -> set[tuple[str, str]]:
+    """An arrow per direction that is traded in, and a key to their widths; those directions."""
     ends = list(zip(bought["buyer"].to_numpy(), bought["seller"].to_numpy(), strict=True))
     amount = dict(zip(ends, bought.to_numpy().tolist(), strict=True))
     greatest = max(amount.values(), default=0.0)
     if greatest <= 0:
-        return
+        return set()
     drawn = {pair for pair, value in amount.items() if value > _NEGLIGIBLE * greatest}
     for buyer, seller in sorted(drawn, key=lambda pair: -amount[pair]):
         width = _points(amount[buyer, seller], greatest)
@@ -304,6 +307,7 @@ def _draw_arrows(ax: Axes, bought: xr.DataArray, where: dict[str, np.ndarray]) -
         frameon=False,
         fontsize=_TEXT,
     )
+    return drawn
 
 
 def _points(amount: float, greatest: float) -> float:

@@ -139,14 +139,13 @@ def multipliers(game: Game, power: Array, quantity: Array) -> Multipliers:
 
     .. math:: \zeta_{nm} + \xi_{nm} = \lambda_n - 2a q_{mn} - a q_{nm} - b_{mn} - p^0
 
-    Where a trade is at both of its limits, zeta is that of the partner as far as it goes.
+    Where a trade is at both of its limits, zeta is that of the partner as far as it goes. For
+    markets with surplus: without it the prosumer decides no trade, and none of this is hers.
     """
     price = best_response(game, power, quantity).price
     partner = game.partner(quantity)
     marginal = game.congestion * (2 * quantity + partner) + game.price
     both = price[..., game.buyer] - marginal
-    if not game.surplus:
-        return _without_surplus(game, price, both, quantity)
     both = np.maximum(both, 0.0)
     slack = 1e-9 * np.maximum(1.0, game.capacity)
     full = game.capacity <= -partner + slack
@@ -154,13 +153,6 @@ def multipliers(game: Game, power: Array, quantity: Array) -> Multipliers:
     shared = np.minimum(both, game.partner(both))
     zeta = np.where(given, np.where(full, shared, both), 0.0)
     return Multipliers(price, zeta, both - zeta)
-
-
-def _without_surplus(game: Game, price: Array, both: Array, quantity: Array) -> Multipliers:
-    """(1) is an equality: its multipliers are free, and xi is needed only where it is full."""
-    full = quantity >= game.capacity - 1e-9 * np.maximum(1.0, game.capacity)
-    xi = np.where(full, np.maximum(both - game.partner(both), 0.0), 0.0)
-    return Multipliers(price, both - xi, xi)
 
 
 def _own_terms(

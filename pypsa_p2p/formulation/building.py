@@ -10,19 +10,22 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario
+from pypsa_p2p.market_data import (
+    MarketData,
+    dynamic_values,
+    first_scenario,
+    unusual_attributes,
+)
 from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT
 
 #: What may differ from PyPSA's defaults in a network `build_plain_model` can build.
 _PLAIN: dict[str, set[str]] = {
     "Generator": {
-        "bus", "carrier", "control", "marginal_cost", "marginal_cost_quadratic",
-        "p_max_pu", "p_min_pu", "p_nom", "p_nom_opt", "p_set", "q_set", "type",
+        "bus", "carrier", "marginal_cost", "marginal_cost_quadratic", "p_max_pu", "p_min_pu",
+        "p_nom",
     },
-    "Load": {"bus", "carrier", "p_set", "q_set", "type"},
-    "Link": {
-        "bus0", "bus1", "carrier", "length", "p_max_pu", "p_min_pu", "p_nom", "p_nom_opt", "type",
-    },
+    "Load": {"bus", "carrier", "p_set"},
+    "Link": {"bus0", "bus1", "carrier", "p_max_pu", "p_min_pu", "p_nom"},
 }  # fmt: skip
 _PLAIN_CLASSES = {"Bus", "Carrier", "LineType", "TransformerType", "SubNetwork", "Shape", *_PLAIN}
 
@@ -59,24 +62,12 @@ def is_plain(n: pypsa.Network, data: MarketData) -> bool:
         return False
     if len(first_scenario(n, "Link")) != len(data.edges):
         return False
-    return all(_only(n, component, allowed) for component, allowed in _PLAIN.items())
-
-
-def _only(n: pypsa.Network, component: str, allowed: set[str]) -> bool:
-    c = n.c[component]
-    inputs = c.defaults.index[c.defaults["status"].str.startswith("Input")]
-    for attribute in inputs.difference(["name", *allowed]):
-        table = c.dynamic.get(attribute)
-        if table is not None and not table.empty:
-            return False
-        if attribute in c.static:
-            default = c.defaults.at[attribute, "default"]
-            column = c.static[attribute]
-            if not ((column == default) | (column.isna() & pd.isna(default))).all():
-                return False
-    set_points = c.dynamic.get("p_set")
-    fixed = component == "Generator" and set_points is not None and not set_points.empty
-    return not fixed and not (component == "Generator" and c.static["p_set"].notna().any())
+    tables = {component: first_scenario(n, component) for component in _PLAIN}
+    return all(
+        table["active"].astype(bool).all()
+        and not unusual_attributes(n, component, _PLAIN[component], table.index)
+        for component, table in tables.items()
+    )
 
 
 def build_plain_model(n: pypsa.Network, data: MarketData) -> linopy.Model:

@@ -51,10 +51,19 @@ class RawProgram:
 def quadratic(program: RiskProgram) -> RawProgram:
     """The QP of the risk-neutral market and of the market with complete contracts.
 
-    Limits of single variables are bounds, and scenarios have weight 1, as the package solves it:
-    kinder to Clarabel than probabilities, and the same dispatch.
+    As the package's solver gets it: limits of single variables are bounds, scenarios have weight
+    1 and the largest cost is 1. Kinder to Clarabel than probabilities, and the same dispatch.
     """
-    reduced = presolve(program.weighted(np.ones(program.group.size))).program
+    return _quadratic(program, np.ones(program.group.size))
+
+
+def quadratic_expected(program: RiskProgram) -> RawProgram:
+    """The same QP with scenarios weighted by probability: the objective the market is about."""
+    return _quadratic(program, program.probability)
+
+
+def _quadratic(program: RiskProgram, weights: np.ndarray[Any, Any]) -> RawProgram:
+    reduced = presolve(program.weighted(weights)).program
     scale = 1.0 / max(abs(reduced.c).max(), abs(reduced.P.data).max(initial=0.0))
     lines = LinearCones.of(reduced)
     upper = sparse.csc_matrix(sparse.triu(reduced.P * scale))

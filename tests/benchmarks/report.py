@@ -9,7 +9,7 @@ import pypsa_p2p as p2p
 from pypsa_p2p.markets import Market
 from pypsa_p2p.solvers.program import RiskProgram
 from tests.benchmarks.clock import Duration, Parts, direct_route, hook_route, medians
-from tests.benchmarks.raw import RawProgram, conical, quadratic
+from tests.benchmarks.raw import RawProgram, conical, quadratic, quadratic_expected
 from tests.reference.instances import network, random_instance
 
 Size = tuple[int, int, int]  # prosumers, scenarios, snapshots
@@ -29,7 +29,11 @@ class Design:
 
 
 DESIGNS = (
-    Design("risk-neutral", p2p.CentralizedMarket(), {"QP": quadratic}),
+    Design(
+        "risk-neutral",
+        p2p.CentralizedMarket(),
+        {"QP": quadratic, "QP, expected cost": quadratic_expected},
+    ),
     Design("risk-averse", p2p.PeerToPeerMarket(risk=p2p.CVaR()), {"cones": conical}),
     Design(
         "with contracts",

@@ -1,0 +1,153 @@
+"""What a market refuses, before anything is built: which element, what is wrong, what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pypsa
+
+from pypsa_p2p.errors import DataError, MarketError, listed
+from pypsa_p2p.market_data import (
+    MarketData,
+    dynamic_values,
+    first_scenario,
+    require,
+    unusual_attributes,
+)
+from pypsa_p2p.names import TRADE_CARRIER
+from pypsa_p2p.ownership import bus_owners
+
+#: Numbers an active asset's model depends on: they must be finite where they are given.
+_NUMBERS = (
+    "marginal_cost",
+    "marginal_cost_quadratic",
+    "marginal_cost_storage",
+    "spill_cost",
+    "p_nom",
+    "e_nom",
+    "p_min_pu",
+    "p_max_pu",
+    "e_min_pu",
+    "e_max_pu",
+    "efficiency",
+    "efficiency_store",
+    "efficiency_dispatch",
+    "standing_loss",
+    "max_hours",
+    "inflow",
+    "sign",
+)
+_NEVER_NEGATIVE = ("marginal_cost_quadratic", "p_nom", "e_nom", "max_hours")
+#: What a trade edge may have besides PyPSA's defaults.
+TRADE_ATTRIBUTES = frozenset({"bus0", "bus1", "carrier", "p_nom", "p_min_pu", "p_max_pu"})
+
+
+def check_network(n: pypsa.Network, data: MarketData) -> None:
+    """Refuse a network whose market could not be honoured or whose assets make no sense.
+
+    Raises
+    ------
+    DataError
+        Numbers that are missing, infinite, negative or cross each other; unknown buses.
+    MarketError
+        Investment, unit commitment, several investment periods; prosumers connected by more
+        than trades.
+    """
+    if isinstance(n.snapshots, pd.MultiIndex):
+        raise MarketError(
+            "Markets over several investment periods are not available; solve one period at a "
+            "time on n.copy() with plain snapshots."
+        )
+    _check_trade_edges(n, data)
+    for component in sorted(n.one_port_components | n.branch_components):
+        if len(n.c[component].static):
+            _check_buses(n, component)
+            _check_decisions(n, component)
+            _check_numbers(n, component)
+            _check_limits(n, data, component)
+    bus_owners(n)
+
+
+def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
+    """A trade edge carries energy without loss, delay or cost of its own."""
+    for attribute, edges in unusual_attributes(n, "Link", TRADE_ATTRIBUTES, data.edges).items():
+        raise DataError(
+            f"Trade edges {listed(edges)}: {attribute} must keep PyPSA's default. Put prices in "
+            "price0, price1 and congestion, and anything else on a Link that is no trade."
+        )
+
+
+def _check_buses(n: pypsa.Network, component: str) -> None:
+    static = first_scenario(n, component)
+    for column in [
+        c for c in map(str, static) if c == "bus" or (c[:3] == "bus" and c[3:].isdigit())
+    ]:
+        buses = static[column]
+        first = column in ("bus", "bus0", "bus1")
+        known = buses.isin(first_scenario(n, "Bus").index) | ((buses == "") & (not first))
+        if not known.all():
+            culprits = static.index[~known]
+            raise DataError(
+                f"{component} {listed(culprits)}: {column} {listed(buses[~known])} is not a bus of "
+                "the network. Add the bus or correct the name."
+            )
+
+
+def _check_decisions(n: pypsa.Network, component: str) -> None:
+    """Operation only: no investment, no integer decisions."""
+    static = first_scenario(n, component)
+    for column in [c for c in map(str, static) if c.endswith("_nom_extendable")]:
+        _refuse_flag(component, static, column, "investment", "False and give a capacity")
+    if "committable" in static:
+        _refuse_flag(component, static, "committable", "unit commitment", "False")
+
+
+def _refuse_flag(component: str, static: pd.DataFrame, column: str, what: str, remedy: str) -> None:
+    culprits = static.index[static[column].astype(bool)]
+    if len(culprits):
+        raise MarketError(
+            f"{component} {listed(culprits)}: {what} is not available in a market of this version. "
+            f"Set {column} to {remedy}."
+        )
+
+
+def _check_numbers(n: pypsa.Network, component: str) -> None:
+    c = n.c[component]
+    for attribute in [a for a in _numbers_of(component) if a in c.static]:
+        table = c.dynamic.get(attribute)
+        static = c.static[attribute]
+        if table is not None and len(table.columns):
+            static = static[~static.index.isin(table.columns)]
+            _require_good(component, attribute, table.to_numpy(float), table.columns)
+        _require_good(component, attribute, static.to_numpy(float)[None], static.index)
+
+
+def _numbers_of(component: str) -> tuple[str, ...]:
+    return (*_NUMBERS, "p_set") if component == "Load" else _NUMBERS
+
+
+def _require_good(component: str, attribute: str, values: np.ndarray, labels: pd.Index) -> None:
+    finite = np.isfinite(values)
+    _refuse(component, attribute, ~finite, labels, "is missing or infinite; give a number")
+    if attribute in _NEVER_NEGATIVE:
+        what = "is negative; a cost must not be concave, a capacity not below zero"
+        _refuse(component, attribute, values < 0, labels, what)
+
+
+def _refuse(component: str, attribute: str, bad: np.ndarray, labels: pd.Index, what: str) -> None:
+    if bad.any():
+        culprits = labels[bad.any(axis=0)]
+        raise DataError(f"{component} {listed(culprits)}: {attribute} {what}.")
+
+
+def _check_limits(n: pypsa.Network, data: MarketData, component: str) -> None:
+    """Lower limits below upper ones, per unit of a capacity."""
+    static = first_scenario(n, component)
+    names = static.index
+    if component == "Link":
+        names = static.index[static["carrier"] != TRADE_CARRIER]
+    for low, high in (("p_min_pu", "p_max_pu"), ("e_min_pu", "e_max_pu")):
+        if low in static and high in static and len(names):
+            lower = dynamic_values(n, component, low, names, data.snapshots)
+            upper = dynamic_values(n, component, high, names, data.snapshots)
+            require(lower <= upper, f"{low} of {component}", f"not exceed {high}")
