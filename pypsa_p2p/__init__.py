@@ -1,5 +1,6 @@
 """Risk-averse peer-to-peer electricity markets on PyPSA networks."""
 
+from pypsa_p2p import plot
 from pypsa_p2p.contracts import Contracts
 from pypsa_p2p.errors import ConvergenceError, DataError, MarketError, P2PError
 from pypsa_p2p.grids import list_grids, load_grid
@@ -10,6 +11,7 @@ from pypsa_p2p.results import results
 from pypsa_p2p.risk import CVaR
 from pypsa_p2p.sampling import sample_scenarios
 from pypsa_p2p.scenarios import set_scenarios
+from pypsa_p2p.study import compare
 from pypsa_p2p.trades import add_trades
 
 __version__ = "0.1.0"
@@ -26,9 +28,11 @@ __all__ = [
     "add_prosumers",
     "add_trades",
     "assign_prosumers",
+    "compare",
     "from_pandapower",
     "list_grids",
     "load_grid",
+    "plot",
     "results",
     "sample_scenarios",
     "set_scenarios",

@@ -108,9 +108,7 @@ class Certificate:
         if asked is None:
             return self.equilibrium
         if asked not in ("variational", "generalized"):
-            raise MarketError(
-                f"equilibrium must be 'variational' or 'generalized', not {asked!r}."
-            )
+            raise MarketError(f"equilibrium must be 'variational' or 'generalized', not {asked!r}.")
         if self.equilibrium is None:
             raise MarketError(
                 "The centralized design is an optimum, not an equilibrium of a game: call "
@@ -119,7 +117,9 @@ class Certificate:
         return asked
 
     def __repr__(self) -> str:
-        what = {None: "the planner's optimum"}.get(self.equilibrium, f"{self.equilibrium} equilibrium")
+        what = {None: "the planner's optimum"}.get(
+            self.equilibrium, f"{self.equilibrium} equilibrium"
+        )
         worst = self.exploitability.to_series()
         lines = [
             f"Certificate of {self.design}: {what if self.is_equilibrium() else 'not ' + what} to 1e-6",

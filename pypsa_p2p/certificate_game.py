@@ -273,9 +273,7 @@ def _held(n: pypsa.Network, data: MarketData, compiled: CompiledModel) -> Vector
     return x
 
 
-def _balances(
-    n: pypsa.Network, data: MarketData, compiled: CompiledModel
-) -> tuple[Flags, Vector]:
+def _balances(n: pypsa.Network, data: MarketData, compiled: CompiledModel) -> tuple[Flags, Vector]:
     """Which rows are nodal balances, and their marginal price times hours, EUR/MW."""
     is_balance = np.zeros(compiled.row_labels.size, dtype=bool)
     price = np.zeros(compiled.row_labels.size)

@@ -214,7 +214,10 @@ def envelope(
 
 
 def attainment(
-    tau: xr.DataArray, cost: xr.DataArray, probability: xr.DataArray, attitude: xr.DataArray,
+    tau: xr.DataArray,
+    cost: xr.DataArray,
+    probability: xr.DataArray,
+    attitude: xr.DataArray,
     weight: float,
 ) -> float:
     r""":math:`\sum_\omega \tau_n^\omega \Pi_n(\omega) = R_n`, by sorting; relative to R.

@@ -136,7 +136,7 @@ def _require_good(component: str, attribute: str, values: np.ndarray, labels: pd
 
 def _refuse(component: str, attribute: str, bad: np.ndarray, labels: pd.Index, what: str) -> None:
     if bad.any():
-        culprits = labels[bad.any(axis=0)]
+        culprits = labels[np.asarray(bad.any(axis=0))]
         raise DataError(f"{component} {listed(culprits)}: {attribute} {what}.")
 
 

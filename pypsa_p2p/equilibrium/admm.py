@@ -18,16 +18,23 @@ variational equilibrium; that it is reached is observed, not proved.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
 
 import numpy as np
 
-from pypsa_p2p.equilibrium.averse import Proximal, averse_response, reply_to
+from pypsa_p2p.equilibrium.averse import Proximal, Reply, averse_response, reply_to
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.gauss_seidel import check_numbers
 from pypsa_p2p.equilibrium.knapsack import Array
 from pypsa_p2p.equilibrium.play import Answer, Iterate, assessed, relative
-from pypsa_p2p.errors import MarketError
+from pypsa_p2p.errors import MarketError, listed
+
+#: Iteration of the first change of the penalty; each next one is this much later.
+_FIRST_CHANGE, _RARER = 10, 1.3
+_TINY = 1e-300
+_FULL = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,31 +73,84 @@ class ADMM:
     ) -> Iterator[Iterate]:
         """Iterations without end from targets, multipliers of (1) over p w, and tau."""
         require_supply(game)
-        shared = np.zeros_like(game.congestion) if game.risk_averse else game.congestion
+        # Risk-neutral, the potential's congestion terms belong to the edges, not to the agents.
+        own = game if game.risk_averse else replace(game, congestion=np.zeros_like(game.price))
+        shared = game.congestion - own.congestion
         price = reciprocity + _edge_marginal(shared, game, target)
-        balance = Balance(self.penalty, self.adaptive)
-        while True:
-            penalty = balance.penalty
+        penalty, due = self.penalty, _FIRST_CHANGE
+        for iteration in count(1):
             near = Proximal(price, target, penalty, game.partner(target))
-            reply, tau = agents_reply(game, near, tau)
+            reply, tau = _replies(own, near, tau)
             power, quantity, _ = reply.response
             counted = self.relaxation * quantity + (1 - self.relaxation) * target
-            agreed = edges_agree(game, shared, counted + price / penalty, penalty)
+            agreed = agree(game, shared, counted + price / penalty, penalty)
             price = price + penalty * (counted - agreed)
-            moved, target = agreed - target, agreed
-            primal = relative(quantity - target, quantity)
-            dual = relative(penalty * moved, price)
+            primal = relative(quantity - agreed, quantity)
+            dual = relative(penalty * (agreed - target), price)
+            target = agreed
+            recorded = {"primal_residual": primal, "dual_residual": dual, "penalty": penalty}
             zeta = price - _edge_marginal(shared, game, target)
             yield Iterate(
                 residual=max(primal, dual),
-                recorded={
-                    "primal_residual": primal,
-                    "dual_residual": dual,
-                    "penalty": penalty,
-                    **assessed(game, power, quantity),
-                    "rounds": 1,
-                },
-                answer=_Answering(game, near, tau, zeta),
+                recorded={**recorded, **assessed(game, power, quantity), "rounds": 1},
+                answer=partial(_answer, game, reply, tau, zeta),
             )
-            balance.adapt(primal, dual)
-"""placeholder"""
+            if self.adaptive and iteration >= due:
+                penalty *= float(np.clip(np.sqrt((primal + _TINY) / (dual + _TINY)), 0.2, 5.0))
+                due = 1 + int(_RARER * iteration)
+
+
+def agree(game: Game, congestion: Array, wish: Array, penalty: float) -> Array:
+    r"""The next targets of both ends of every edge, (S, T, 2E): the second step.
+
+    .. math:: \min\; a (z_{mn}^2 + z_{nm}^2 + z_{mn} z_{nm})
+        + \tfrac\rho2 ((z_{mn} - v_{mn})^2 + (z_{nm} - v_{nm})^2), \quad z_{mn} + z_{nm} \le 0
+
+    in sum and difference, which do not interact; v is the `wish`.
+    """
+    other = game.partner(wish)
+    total = penalty * (wish + other) / (penalty + 3 * congestion)
+    total = np.minimum(total, 0.0) if game.surplus else np.zeros_like(total)
+    return (total + penalty * (wish - other) / (penalty + congestion)) / 2
+
+
+def _edge_marginal(congestion: Array, game: Game, quantity: Array) -> Array:
+    """Derivative a (2 q_mn + q_nm) of the potential's congestion terms, EUR/MWh."""
+    return congestion * (2 * quantity + game.partner(quantity))
+
+
+def _replies(game: Game, near: Proximal, tau: Array) -> tuple[Reply, Array]:
+    if game.risk_averse:
+        return averse_response(game, near, tau)
+    return reply_to(game, near, tau), tau
+
+
+def _answer(game: Game, reply: Reply, tau: Array, zeta: Array) -> Answer:
+    """The agents' point; xi is what is missing where a trade is at its capacity."""
+    power, quantity, price = reply.response
+    x = np.concatenate([power, quantity], axis=-1)
+    marginal = (reply.terms.curvature * x + reply.terms.slope)[..., game.owner.size :]
+    full = quantity >= game.capacity - _FULL * np.maximum(1.0, game.capacity)
+    xi = np.where(full, np.maximum(price[..., game.buyer] - marginal, 0.0), 0.0)
+    return Answer(power, quantity, tau, price, zeta, xi, aligned=True)
+
+
+def require_supply(game: Game) -> None:
+    """Refuse a market in which a prosumer cannot meet her least demand or shed her excess.
+
+    Raises
+    ------
+    MarketError
+        Naming her.
+    """
+    least, most = game.net_import_limits
+    bought = game.net_import(game.capacity)
+    sold = np.inf if game.surplus else game.net_import(game.partner(game.capacity))
+    short, long = least > bought + _FULL, most < -sold - _FULL
+    unable = (short | long).any(axis=(0, 1))
+    if bool(unable.any()):
+        raise MarketError(
+            f"Prosumers {listed(game.data.prosumers[unable])} cannot balance: least demand "
+            "exceeds, or least generation cannot be got rid of within, what their limits and "
+            "trade capacities allow. Widen them."
+        )

@@ -69,6 +69,7 @@ class Run:
     """What came out of an algorithm."""
 
     answer: Answer
+    kept: int  # position of the answer in the history
     converged: bool
     interrupted: bool
     history: xr.Dataset
@@ -88,6 +89,7 @@ def run(
     """
     rows: list[dict[str, float]] = []
     best: Iterate | None = None
+    kept = 0
     interrupted = False
     # leave=True: the line that stays says how it ended. tqdm writes to stderr.
     with tqdm(total=max_iterations, desc=label, disable=not progress, unit=" iterations") as bar:
@@ -95,7 +97,7 @@ def run(
             for iterate in iterates:
                 rows.append({"residual": iterate.residual, **iterate.recorded})
                 if best is None or iterate.residual <= best.residual:
-                    best = iterate
+                    best, kept = iterate, len(rows) - 1
                 bar.set_postfix(residual=f"{iterate.residual:.1e}", refresh=False)
                 bar.update()
                 if iterate.residual <= tolerance or len(rows) == max_iterations:
@@ -106,6 +108,7 @@ def run(
         raise KeyboardInterrupt
     return Run(
         answer=best.answer(),
+        kept=kept,
         converged=best.residual <= tolerance,
         interrupted=interrupted,
         history=as_history(rows),
