@@ -29,7 +29,6 @@ from pypsa_p2p.record import RISK_ADJUSTED_PROBABILITY, recorded
 from pypsa_p2p.risk import CVaR
 
 Equilibrium = Literal["variational", "generalized"]
-_CENTRALIZED = "CentralizedMarket"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,13 +48,13 @@ class Certificate:
         power, prices to the largest price, money to the objective, each of them at least 1.
     exploitability : DataArray (prosumer)
         How much a prosumer's own objective falls when she alone decides anew, relative to
-        max(1, \\|her objective\\|). Of the centralized design for information: a planner makes
+        max(1, abs(her objective)). Of the centralized design for information: a planner makes
         prosumers do what they would not, where a > 0.
     multiplier_misalignment : float
         Largest difference of the two ends' prices of an edge, relative to the largest price.
     budget_imbalance : float
         What payments for trades on an edge or for contracts in a scenario fail to cancel by,
-        relative to max(1, \\|objective\\|).
+        relative to max(1, abs(objective)).
     unknown_constraints : tuple of str
         Constraints of the model that are not the market's (a user's own). The certificate is of
         the market without them: where one binds, its multiplier shows up as `kkt_residual`, and
@@ -117,15 +116,14 @@ class Certificate:
         return asked
 
     def __repr__(self) -> str:
-        what = {None: "the planner's optimum"}.get(
-            self.equilibrium, f"{self.equilibrium} equilibrium"
-        )
-        worst = self.exploitability.to_series()
+        what = f"{self.equilibrium} equilibrium" if self.equilibrium else "the planner's optimum"
+        verdict = what if self.is_equilibrium() else f"not {what}"
+        culprit = max(self.residuals, key=lambda name: self.residuals[name])
+        gains = self.exploitability.to_series()
         lines = [
-            f"Certificate of {self.design}: {what if self.is_equilibrium() else 'not ' + what} to 1e-6",
-            f"  kkt_residual             {self.kkt_residual:.1e}  "
-            f"(largest: {max(self.residuals, key=lambda name: self.residuals[name])})",
-            f"  exploitability           {worst.max():.1e}  (largest: {worst.idxmax()!r})",
+            f"Certificate of {self.design}: {verdict}, to 1e-6",
+            f"  kkt_residual             {self.kkt_residual:.1e}  (largest: {culprit})",
+            f"  exploitability           {gains.max():.1e}  (largest: {gains.idxmax()!r})",
             f"  multiplier_misalignment  {self.multiplier_misalignment:.1e}",
             f"  budget_imbalance         {self.budget_imbalance:.1e}",
         ]
@@ -178,7 +176,7 @@ def certify(n: pypsa.Network) -> Certificate:
     objective = _objective(solved, held, hedged)
     residuals = {
         **_energy_residuals(solved, objective),
-        **_risk_residuals(solved, held, hedged, volumes, objective),
+        **_risk_residuals(solved, held, hedged, volumes),
     }
     trading = solved.trading
     return Certificate(
@@ -290,13 +288,12 @@ def _risk_residuals(
     cost: xr.DataArray,
     hedged: xr.DataArray,
     volumes: xr.DataArray | None,
-    objective: float,
 ) -> dict[str, float]:
     """Risk-adjusted probabilities: inside their envelope, attaining R, and common where due."""
     p, tau, weight = solved.data.probability, solved.tau, solved.risk.weight
     attitude = solved.attitude
     residuals = {"envelope of tau (37)": kkt.envelope(tau, p, attitude, weight)}
-    if solved.together or volumes is None or solved.settings["contracts"]:
+    if solved.together or solved.settings["contracts"]:
         residuals["one tau for all"] = kkt.largest((tau - tau.isel({PROSUMER: 0})) / p)
     if solved.together:
         whole, operator = cost.sum(PROSUMER), {PROSUMER: [0]}
@@ -315,8 +312,8 @@ def _exploitability(solved: _Solved, held: xr.DataArray, least: xr.DataArray) ->
         now, best = ((solved.tau * cost).sum(SCENARIO) for cost in (held, least))
     else:
         now, best = solved.risk_of(held), solved.risk_of(least)
-    gain = np.maximum(now - best, 0.0) / np.maximum(1.0, abs(now))
-    return gain.rename("exploitability")
+    gain = (now - best) / abs(now).clip(min=1.0)
+    return gain.clip(min=0.0).rename("exploitability")
 
 
 def _budget_imbalance(solved: _Solved, volumes: xr.DataArray | None, objective: float) -> float:

@@ -80,12 +80,12 @@ class Game:
         True of generators, unless a row ties them to other decisions: ramp limits, say, whose
         multipliers are no prices of the market.
         """
-        A = sp.csr_matrix(self.program.A)
-        tying = np.flatnonzero((np.diff(A.indptr) > 1) & ~self.is_balance)
+        rows = sp.csr_matrix(self.program.A)
+        tying = np.flatnonzero((np.diff(rows.indptr) > 1) & ~self.is_balance)
         flags = np.zeros(self.held.size, dtype=bool)
         if "Generator-p" in self.compiled.model.variables:
             flags[self.compiled.columns(self.compiled.model["Generator-p"].labels)] = True
-        flags[A[tying].indices] = False
+        flags[rows[tying].indices] = False
         return flags
 
     def by_generator(self, of_column: Flags) -> xr.DataArray:
@@ -164,9 +164,9 @@ def held_by_others(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgra
     what belongs to nobody stays. Limits that the held point breaks, if only by rounding, give
     way to it: `primal_residual` says by how much they are broken.
     """
-    P = sp.coo_matrix(program.P)
-    own = owner[P.row] == owner[P.col]
-    mine = sp.csc_matrix((P.data[own], (P.row[own], P.col[own])), P.shape)
+    terms = sp.coo_matrix(program.P)
+    own = owner[terms.row] == owner[terms.col]
+    mine = sp.csc_matrix((terms.data[own], (terms.row[own], terms.col[own])), terms.shape)
     fixed = owner < 0
     return replace(
         _one_row_each(program, owner, x),
@@ -178,11 +178,12 @@ def held_by_others(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgra
 
 
 def _one_row_each(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgram:
-    A = sp.coo_matrix(program.A)
+    terms = sp.coo_matrix(program.A)
     owners = int(np.max(owner, initial=-1)) + 2  # nobody counts as one
-    used, row = np.unique(A.row.astype(np.int64) * owners + owner[A.col] + 1, return_inverse=True)
+    pair = terms.row.astype(np.int64) * owners + owner[terms.col] + 1
+    used, row = np.unique(pair, return_inverse=True)
     source = used // owners
-    mine = sp.csr_matrix((A.data, (row.ravel(), A.col)), (used.size, x.size))
+    mine = sp.csr_matrix((terms.data, (row.ravel(), terms.col)), (used.size, x.size))
     activity = mine @ x
     others = (program.A @ x)[source] - activity
     lower, upper = program.lower[source], program.upper[source]
@@ -209,14 +210,16 @@ def gain_at_prices(game: Game, risk_adjusted: Vector) -> float:
         tau.
     """
     program, x = game.program, game.held
-    A, rest = sp.csr_matrix(program.A), ~game.is_balance
-    unbalanced = replace(program, A=A[rest], lower=program.lower[rest], upper=program.upper[rest])
+    rows, rest = sp.csr_matrix(program.A), ~game.is_balance
+    unbalanced = replace(
+        program, A=rows[rest], lower=program.lower[rest], upper=program.upper[rest]
+    )
     tau = np.append(risk_adjusted.ravel(), program.probability[risk_adjusted.size :])
     qp = held_by_others(unbalanced, game.compiled.owner, x).weighted(tau)
     fixed = ~game.assets
     qp = replace(
         qp,
-        c=qp.c - A.T @ game.balance_price,
+        c=qp.c - rows.T @ game.balance_price,
         x_lower=np.where(fixed, x, qp.x_lower),
         x_upper=np.where(fixed, x, qp.x_upper),
     )
@@ -254,7 +257,8 @@ def _owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
 
 
 def _position(prosumer: xr.DataArray, data: MarketData) -> xr.DataArray:
-    return prosumer.copy(data=data.prosumers.get_indexer(pd.Index(prosumer.to_numpy())))
+    whose: pd.Index = pd.Index(prosumer.to_numpy(), dtype=object)
+    return prosumer.copy(data=data.prosumers.get_indexer(whose))
 
 
 def _held(n: pypsa.Network, data: MarketData, compiled: CompiledModel) -> Vector:
@@ -267,9 +271,9 @@ def _held(n: pypsa.Network, data: MarketData, compiled: CompiledModel) -> Vector
         names = variable.indexes[NAME]
         values = dynamic_values(n, component, attribute, names, data.snapshots)
         labels = variable.labels
-        values = data.for_model(values).transpose(*labels.dims).to_numpy().ravel()
+        flat = data.for_model(values).transpose(*labels.dims).to_numpy().ravel()
         active = labels.to_numpy().ravel() >= 0
-        x[compiled.columns(labels)[active]] = values[active]
+        x[compiled.columns(labels)[active]] = flat[active]
     return x
 
 

@@ -9,8 +9,10 @@ that a market does not pass for being large. Prices are divided by
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pypsa
 import xarray as xr
 
@@ -124,7 +126,7 @@ def trade_stationarity(trading: Trading, share: float) -> float:
 
 
 def reciprocity(trading: Trading, surplus: bool) -> float:
-    r"""(1): :math:`q_{mn} + q_{nm} \le 0`, :math:`\zeta \ge 0`, :math:`\zeta (q_{mn} + q_{nm}) = 0`.
+    r"""(1): :math:`s = -(q_{mn} + q_{nm}) \ge 0`, :math:`\zeta \ge 0`, :math:`\zeta s = 0`.
 
     Without surplus, :math:`q_{mn} + q_{nm} = 0` and any :math:`\zeta`.
     """
@@ -176,7 +178,7 @@ def generator_stationarity(
         return dynamic_values(n, "Generator", attribute, names, data.snapshots)
 
     bus = first_scenario(n, "Generator")["bus"].reindex(names)
-    price = dynamic_values(n, "Bus", "marginal_price", bus.unique(), data.snapshots)
+    price = dynamic_values(n, "Bus", "marginal_price", pd.Index(bus.unique()), data.snapshots)
     price = price.sel({NAME: bus.to_numpy()}).assign_coords({NAME: names}) / data.probability
     density = (tau / data.probability).sel({PROSUMER: owner}).drop_vars(PROSUMER)
     power, size = value("p"), value("p_nom")
@@ -247,9 +249,9 @@ def risk_adjusted(
     return (1 - weight) * expected + weight * expected.copy(data=tail.value)
 
 
-def largest(values: xr.DataArray) -> float:
+def largest(values: Any) -> float:
     """The largest absolute value, 0 if there is none; what is not a number counts as infinite."""
-    array = np.abs(np.nan_to_num(values.to_numpy(), nan=np.inf))
+    array = np.abs(np.nan_to_num(np.asarray(values), nan=np.inf))
     return float(np.max(array, initial=0.0))
 
 

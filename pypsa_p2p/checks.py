@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from inspect import signature
+
+import linopy
 import numpy as np
 import pandas as pd
 import pypsa
 
 from pypsa_p2p.errors import DataError, MarketError, listed
+from pypsa_p2p.formulation.trading import QUANTITY1
 from pypsa_p2p.market_data import (
     MarketData,
     dynamic_values,
@@ -16,6 +21,7 @@ from pypsa_p2p.market_data import (
 )
 from pypsa_p2p.names import TRADE_CARRIER
 from pypsa_p2p.ownership import bus_owners
+from pypsa_p2p.solvers.linearised import CONSTANT
 
 #: Numbers an active asset's model depends on: they must be finite where they are given.
 _NUMBERS = (
@@ -68,6 +74,47 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
     bus_owners(n)
 
 
+def require_type(name: str, value: object, wanted: type) -> None:
+    """Refuse an option that is neither None nor of its type."""
+    if value is not None and not isinstance(value, wanted):
+        raise MarketError(f"{name} must be a {wanted.__name__} or None, not {value!r}.")
+
+
+def require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Refuse an option that is none of its choices."""
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise MarketError(f"{name} must be one of {listed(choices)}, not {value!r}.")
+
+
+def require_model(n: pypsa.Network) -> None:
+    """Refuse a network whose model is missing or holds a market already."""
+    m = n._model
+    if m is None:
+        raise MarketError(
+            "The network has no model to add a market to: call n.optimize.create_model() first, "
+            "or n.optimize(extra_functionality=market)."
+        )
+    if QUANTITY1 in m.variables or CONSTANT in m.variables:
+        raise MarketError(
+            "The model holds a market already. Build it anew, n.optimize.create_model(), and give "
+            "it one market."
+        )
+
+
+def require_options(n: pypsa.Network, extra: object, options: Collection[str]) -> None:
+    """Refuse what `create_model` does not take, such as options of PyPSA's solvers."""
+    if extra is not None and not callable(extra):
+        raise MarketError(f"extra_functionality must be a function f(n, snapshots), not {extra!r}.")
+    known = {*signature(n.optimize.create_model).parameters, *signature(linopy.Model).parameters}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise MarketError(
+            f"Unknown options {listed(unknown)}: market.optimize passes options to "
+            "n.optimize.create_model and chooses the solver itself. To use a solver of your own, "
+            "call n.optimize(extra_functionality=market, ...)."
+        )
+
+
 def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
     """A trade edge carries energy without loss, delay or cost of its own."""
     for attribute, edges in unusual_attributes(n, "Link", TRADE_ATTRIBUTES, data.edges).items():
@@ -84,7 +131,9 @@ def _check_buses(n: pypsa.Network, component: str) -> None:
     ]:
         buses = static[column]
         first = column in ("bus", "bus0", "bus1")
-        known = buses.isin(first_scenario(n, "Bus").index) | ((buses == "") & (not first))
+        known = buses.isin(first_scenario(n, "Bus").index)
+        if not first:
+            known |= buses.fillna("") == ""
         if not known.all():
             culprits = static.index[~known]
             raise DataError(

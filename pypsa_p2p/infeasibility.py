@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from scipy.optimize import Bounds, LinearConstraint, milp
 
 from pypsa_p2p.errors import ConvergenceError, MarketError, P2PError
+from pypsa_p2p.formulation.trading import NODAL_BALANCE
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.market import MarketSolution
 
 _SHOWN = 5
+
+Rows = npt.NDArray[np.int64]
 
 
 def explain(compiled: CompiledModel, solution: MarketSolution) -> P2PError:
@@ -34,16 +40,53 @@ def explain(compiled: CompiledModel, solution: MarketSolution) -> P2PError:
 
 def _culprits(compiled: CompiledModel, certificate: np.ndarray | None) -> str:
     """The rows that weigh most in the proof of infeasibility, as linopy names them."""
+    unmet = _unmet_balances(compiled)
+    if unmet.size:
+        named = [_named(name, coords) for name, coords in _positions(compiled, unmet)]
+        return f": {'; '.join(named)} cannot be met."
     if certificate is None or not np.any(certificate):
         return "."
     weight = np.abs(certificate)
     rows = np.argsort(-weight)[: 2 * _SHOWN]
     rows = rows[weight[rows] > 1e-3 * weight.max()]
-    labels = compiled.row_labels[rows]
-    positions: Any = compiled.model.constraints.get_label_position(labels)
-    named = [_named(name, coords) for name, coords in positions]
+    named = [_named(name, coords) for name, coords in _positions(compiled, rows)]
     named.sort(key=lambda text: not text.startswith("balance"))
     return ": " + "; ".join(named[:_SHOWN]) + "."
+
+
+def _unmet_balances(compiled: CompiledModel) -> Rows:
+    """Balances that must give way, by as little as possible, for all else to hold.
+
+    Minimises the sum of the amounts missing; none if that does not help either.
+    """
+    qp = compiled.program
+    of_balance = [
+        constraint.labels.to_numpy().ravel()
+        for name, constraint in compiled.model.constraints.items()
+        if name.endswith(NODAL_BALANCE)
+    ]
+    balances = np.flatnonzero(np.isin(compiled.row_labels, np.concatenate(of_balance)))
+    count, n = balances.size, qp.c.size
+    slack = sp.csr_matrix((np.ones(count), (balances, np.arange(count))), (qp.A.shape[0], count))
+    rows = sp.hstack([qp.A, slack, -slack], format="csr")
+    found = milp(  # a linear program: no variable is integer
+        np.append(np.zeros(n), np.ones(2 * count)),
+        constraints=LinearConstraint(rows, qp.lower, qp.upper),
+        bounds=Bounds(
+            np.append(qp.x_lower, np.zeros(2 * count)),
+            np.append(qp.x_upper, np.full(2 * count, np.inf)),
+        ),
+    )
+    if found.status != 0:
+        return np.empty(0, dtype=np.int64)
+    missing = found.x[n : n + count] + found.x[n + count :]
+    worst = np.argsort(-missing)[:_SHOWN]
+    return np.asarray(balances[worst[missing[worst] > 1e-6]])
+
+
+def _positions(compiled: CompiledModel, rows: Rows) -> Any:
+    """Constraint and coordinates of rows of the compiled model."""
+    return compiled.model.constraints.get_label_position(compiled.row_labels[rows])
 
 
 def _named(constraint: str, coords: dict[str, object]) -> str:

@@ -12,7 +12,13 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.checks import check_network
+from pypsa_p2p.checks import (
+    check_network,
+    require_choice,
+    require_model,
+    require_options,
+    require_type,
+)
 from pypsa_p2p.contracts import Contracts
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.formulation.building import build_model
@@ -31,7 +37,6 @@ from pypsa_p2p.risk import NEUTRAL, CVaR
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.linearised import pose_linear
 from pypsa_p2p.solvers.market import MarketSolution, risk_program, solve_market
-from pypsa_p2p.values import require_network
 from pypsa_p2p.writing import write_solution
 
 Extra = Callable[[pypsa.Network, pd.Index], Any]
@@ -50,10 +55,10 @@ class Market(ABC):
     cross: ClassVar[float]
 
     def __post_init__(self) -> None:
-        _require_type("risk", self.risk, CVaR)
-        _require_type("contracts", self.contracts, Contracts)
-        _require_choice("surplus", self.surplus, (True, False))
-        _require_choice("delivery", self.delivery, ("trades", "grid"))
+        require_type("risk", self.risk, CVaR)
+        require_type("contracts", self.contracts, Contracts)
+        require_choice("surplus", self.surplus, (True, False))
+        require_choice("delivery", self.delivery, ("trades", "grid"))
         if self.delivery == "grid":
             raise MarketError(
                 "delivery='grid' is not available in this version; use delivery='trades'."
@@ -73,6 +78,7 @@ class Market(ABC):
             The data make no sense, the market cannot be formed, or it has no solution.
         """
         data = self._read(n, sns)
+        require_model(n)
         compiled, solution = self._solve(n, data)
         record_market(n, self, data, solution)
         pose_linear(compiled, solution.x, solution.row_dual, solution.objective)
@@ -109,19 +115,18 @@ class Market(ABC):
         ConvergenceError
             No solver met the package's own residual checks.
         """
-        require_network(n)
-        sns = n.snapshots if snapshots is None else pd.Index(snapshots, name="snapshot")
-        data = self._read(n, sns)
+        data = self._read(n, snapshots)
+        require_options(n, extra_functionality, model_options)
         plain = build_model(n, data, model_options, bare=extra_functionality is None)
         if extra_functionality is not None:
-            extra_functionality(n, sns)
+            extra_functionality(n, data.snapshots)
         compiled, solution = self._solve(n, data)
         record_market(n, self, data, solution)
         status = compiled.assign(solution.x, solution.row_dual, solution.objective, solution.solver)
         write_solution(n, data, plain=plain)
         return status
 
-    def _read(self, n: pypsa.Network, sns: pd.Index) -> MarketData:
+    def _read(self, n: pypsa.Network, sns: object) -> MarketData:
         """Read the market and refuse what cannot be honoured, before anything is built."""
         data = read_market(n, sns)
         check_network(n, data)
@@ -156,10 +161,15 @@ class Market(ABC):
         With complete contracts the community is as risk-averse as its least averse member
         (MODEL.md §5); a risk-neutral community needs no distinction.
         """
-        chi = (self.risk or NEUTRAL).attitudes(data.risk_attitude).to_numpy()
+        chi = self._chi(data).to_numpy()
         if self.contracts is not None or not chi.any():
             return chi.min(keepdims=True)
         return self._groups(chi)
+
+    def _chi(self, data: MarketData) -> xr.DataArray:
+        """Attitude of each prosumer; 0 where the measure is the expectation alone."""
+        risk = self.risk or NEUTRAL
+        return risk.attitudes(data.risk_attitude) * (risk.weight > 0)
 
     def _groups(self, chi: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return chi
@@ -222,13 +232,13 @@ class CentralizedMarket(Market):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_choice("aggregate", self.aggregate, ("prosumers", "community"))
+        require_choice("aggregate", self.aggregate, ("prosumers", "community"))
 
     def _groups(self, chi: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return chi if self.aggregate == "prosumers" else chi[:1]
 
     def _check(self, data: MarketData) -> None:
-        chi = (self.risk or NEUTRAL).attitudes(data.risk_attitude)
+        chi = self._chi(data)
         if self.aggregate == "community" and float(chi.max()) > float(chi.min()):
             raise MarketError(
                 "aggregate='community' takes the operator's one attitude, but the prosumers' "
@@ -279,7 +289,7 @@ class PeerToPeerMarket(Market):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_choice("equilibrium", self.equilibrium, ("variational", "generalized"))
+        require_choice("equilibrium", self.equilibrium, ("variational", "generalized"))
         if self.equilibrium == "generalized" or self.weights is not None:
             raise MarketError(
                 "Generalized equilibria and their weights are not available in this version; "
@@ -287,7 +297,7 @@ class PeerToPeerMarket(Market):
             )
 
     def _check(self, data: MarketData) -> None:
-        chi = (self.risk or NEUTRAL).attitudes(data.risk_attitude)
+        chi = self._chi(data)
         if bool((chi > 0).any()) and bool((data.congestion > 0).any()):
             culprits = data.edges[(data.congestion > 0).any("scenario").to_numpy()]
             raise MarketError(
@@ -318,13 +328,3 @@ def _owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
     position = data.prosumers.get_indexer(pd.Index(data.bus1.to_numpy()))
     owners[QUANTITY1] = data.bus1.copy(data=position)
     return owners
-
-
-def _require_type(name: str, value: object, wanted: type) -> None:
-    if value is not None and not isinstance(value, wanted):
-        raise MarketError(f"{name} must be a {wanted.__name__} or None, not {value!r}.")
-
-
-def _require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices:
-        raise MarketError(f"{name} must be one of {listed(choices)}, not {value!r}.")

@@ -112,8 +112,8 @@ def price_from_demand(n: pypsa.Network) -> xr.DataArray:
     >>> n = p2p.load_grid("three_node")
     >>> p2p.CentralizedMarket(surplus=False).optimize(n)
     ('ok', 'optimal')
-    >>> price_from_demand(n).sel(prosumer="0").round(5).values.ravel()
-    array([0.93944, 0.52706, 2.11376])
+    >>> price_from_demand(n).sel(prosumer="1").round(5).values.ravel()
+    array([2.93944, 2.52706, 4.11376])
     """
     solved = _Solved.of(n)
     return solved.labelled(solved.density * solved.asset(ELASTIC_DEMAND_CARRIER).marginal)
@@ -197,9 +197,8 @@ def price_from_balance(n: pypsa.Network) -> xr.DataArray:
     for carrier in (ELASTIC_DEMAND_CARRIER, GENERATION_CARRIER):
         asset = solved.asset(carrier)
         free = asset.inside & (asset.quadratic > 0)
-        steepness = xr.where(free, 1 / (2 * asset.quadratic.where(free, 1.0)), 0.0)
-        gives = asset.power + asset.linear * steepness
-        residual = residual + xr.where(free, gives, 0.0)
+        steepness = (1 / (2 * asset.quadratic.where(free))).fillna(0.0)
+        residual = residual + (asset.power + asset.linear * steepness).where(free, 0.0)
         slope = slope + steepness
     return solved.labelled(solved.density * residual / slope.where(slope > 0))
 
@@ -290,7 +289,7 @@ def price_gap_between_designs(n: pypsa.Network) -> xr.DataArray:
 
 
 def implied_trade_price(n: pypsa.Network) -> xr.DataArray:
-    r""":math:`\zeta_{mn} = \lambda_n - \rho_n c_{mn} - \xi_{nm}`: (12) or (22) for the edge's price.
+    r""":math:`\zeta_{mn} = \lambda_n - \rho_n c_{mn} - \xi_{nm}`: (12) or (22) for the edge.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.formulation.arrays import sum_at_buses
 from pypsa_p2p.formulation.trading import NODAL_BALANCE, QUANTITY1
 from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario
 from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT
@@ -36,12 +37,12 @@ def write_plain_solution(n: pypsa.Network, data: MarketData) -> None:
     loads = first_scenario(n, "Load").index
     load = data.for_model(dynamic_values(n, "Load", "p_set", loads, data.snapshots))
     write_table(n, data, "Load", "p", load)
-    injection = _at_bus(n, output, "Generator", "bus") - _at_bus(n, load, "Load", "bus")
+    injection = _at_buses(n, output, "Generator", "bus") - _at_buses(n, load, "Load", "bus")
     if len(data.edges):
         p0, p1 = m["Link-p"].solution, m[QUANTITY1].solution
         for attribute, power in {"p": p0, "p0": p0, "p1": p1}.items():
             write_table(n, data, "Link", attribute, power)
-        injection = injection - _at_bus(n, p0, "Link", "bus0") - _at_bus(n, p1, "Link", "bus1")
+        injection = injection - _at_buses(n, p0, "Link", "bus0") - _at_buses(n, p1, "Link", "bus1")
         _write_trade_prices(n, data, m)
     write_table(n, data, "Bus", "p", injection)
     balance = next(m.constraints[name] for name in m.constraints if name.endswith(NODAL_BALANCE))
@@ -89,12 +90,6 @@ def _keep_other_snapshots(
     return whole
 
 
-def _at_bus(n: pypsa.Network, power: xr.DataArray, component: str, end: str) -> xr.DataArray:
-    """Sum of a power over the components at each bus, MW."""
-    static = first_scenario(n, component)
-    at = xr.DataArray(
-        static[end].to_numpy(object), {NAME: pd.Index(static.index, name=NAME)}, name="bus"
-    )
+def _at_buses(n: pypsa.Network, power: xr.DataArray, component: str, end: str) -> xr.DataArray:
     buses = pd.Index(first_scenario(n, "Bus").index, name=NAME)
-    summed = power.groupby(at.sel({NAME: power.indexes[NAME]})).sum().rename(bus=NAME)
-    return summed.reindex({NAME: buses}, fill_value=0.0)
+    return sum_at_buses(power, first_scenario(n, component)[end], buses)

@@ -22,8 +22,8 @@ from pypsa_p2p.equilibrium.knapsack import Array, Knapsack, solve_knapsacks
 
 _ROUNDS = 40
 _SEARCHES = 8
-#: Change of tau below which a step counts as none.
-_STILL = 1e-12
+#: Change of tau below which a step counts as none; the steps before it shrank quadratically.
+_STILL = 1e-10
 #: Below this tau / p, powers follow from quantities by cost, not from the weighted knapsack.
 _UNSEEN = 1e-6
 

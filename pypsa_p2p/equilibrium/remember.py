@@ -40,6 +40,7 @@ def write_answer(
         answer.risk_adjusted_probability,
         coords={SCENARIO: data.scenarios, PROSUMER: data.prosumers},
     )
+    n.c["Bus"].static[RISK_ADJUSTED_PROBABILITY] = 0.0
     write_static(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers, data.for_model(tau))
     for component in ("Generator", "Link"):
         n.c[component].static["p_nom_opt"] = n.c[component].static["p_nom"]

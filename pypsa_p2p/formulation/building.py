@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import linopy
+import numpy as np
 import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.formulation.arrays import NO_VARIABLE, add_rows, sum_at_buses, total_cost
 from pypsa_p2p.market_data import (
     MarketData,
     dynamic_values,
@@ -27,6 +29,8 @@ _PLAIN: dict[str, set[str]] = {
     "Load": {"bus", "carrier", "p_set"},
     "Link": {"bus0", "bus1", "carrier", "p_max_pu", "p_min_pu", "p_nom"},
 }  # fmt: skip
+#: What stands at a bus, which column says so, and its sign in the nodal balance.
+_SUPPLY = (("Generator", "bus", 1.0), ("Link", "bus0", -1.0), ("Link", "bus1", 1.0))
 _PLAIN_CLASSES = {"Bus", "Carrier", "LineType", "TransformerType", "SubNetwork", "Shape", *_PLAIN}
 
 
@@ -62,69 +66,65 @@ def is_plain(n: pypsa.Network, data: MarketData) -> bool:
         return False
     if len(first_scenario(n, "Link")) != len(data.edges):
         return False
-    tables = {component: first_scenario(n, component) for component in _PLAIN}
+    supplied = {bus for component, end, _ in _SUPPLY for bus in first_scenario(n, component)[end]}
+    if not supplied.issuperset(first_scenario(n, "Load")["bus"]):
+        return False  # linopy drops rows without terms, and with them the demand: PyPSA refuses
     return all(
-        table["active"].astype(bool).all()
-        and not unusual_attributes(n, component, _PLAIN[component], table.index)
-        for component, table in tables.items()
+        n.c[component].static["active"].astype(bool).all()
+        and not unusual_attributes(n, component, allowed, first_scenario(n, component).index)
+        for component, allowed in _PLAIN.items()
     )
 
 
 def build_plain_model(n: pypsa.Network, data: MarketData) -> linopy.Model:
     """The model PyPSA builds for generators, loads and lossless links, in its own names."""
     m = linopy.Model(force_dim_names=True)
-    power = _values(n, data, "Generator", "p_nom")
-    output = _define_dispatch(m, data, "Generator", power, n)
-    link_power = _values(n, data, "Link", "p_nom")
-    flow = _define_dispatch(m, data, "Link", link_power, n) if link_power.size else None
-    _define_nodal_balance(m, n, data, output, flow)
+    output = _define_dispatch(m, n, data, "Generator")
+    if len(data.edges):
+        _define_dispatch(m, n, data, "Link")
+    _define_nodal_balance(m, n, data)
     hours = data.for_model(data.probability * data.weighting)
     cost = _values(n, data, "Generator", "marginal_cost") * hours
     quadratic = _values(n, data, "Generator", "marginal_cost_quadratic") * hours
-    m.objective = (output * cost).sum() + (output * output * quadratic).sum()
+    m.objective = total_cost(m, [(cost, output), (quadratic, output, output)])
     return m
 
 
 def _define_dispatch(
-    m: linopy.Model, data: MarketData, component: str, p_nom: xr.DataArray, n: pypsa.Network
-) -> linopy.Variable:
-    """Power of each component between p_nom p_min_pu and p_nom p_max_pu, MW."""
+    m: linopy.Model, n: pypsa.Network, data: MarketData, component: str
+) -> xr.DataArray:
+    """Power of each component between p_nom p_min_pu and p_nom p_max_pu, MW; its labels."""
+    p_nom = _values(n, data, component, "p_nom")
     coords = [p_nom.indexes[dim] for dim in p_nom.dims]
     power = m.add_variables(coords=coords, dims=p_nom.dims, name=f"{component}-p")
-    lower = p_nom * _values(n, data, component, "p_min_pu")
-    upper = p_nom * _values(n, data, component, "p_max_pu")
-    m.add_constraints(power, ">=", lower, name=f"{component}-fix-p-lower")
-    m.add_constraints(power, "<=", upper, name=f"{component}-fix-p-upper")
-    return power
+    labels: xr.DataArray = power.labels
+    for side, sign, limit in (("lower", ">=", "p_min_pu"), ("upper", "<=", "p_max_pu")):
+        bound = p_nom * _values(n, data, component, limit)
+        add_rows(m, f"{component}-fix-p-{side}", labels.to_numpy()[..., None], 1.0, sign, bound)
+    return labels
 
 
-def _define_nodal_balance(
-    m: linopy.Model,
-    n: pypsa.Network,
-    data: MarketData,
-    output: linopy.Variable,
-    flow: linopy.Variable | None,
-) -> None:
+def _define_nodal_balance(m: linopy.Model, n: pypsa.Network, data: MarketData) -> None:
     """Generation + imports = load at every bus, MW."""
     buses = pd.Index(first_scenario(n, "Bus").index, name=NAME, dtype=object)
-    parts = [_by_bus(output, first_scenario(n, "Generator")["bus"])]
-    if flow is not None:
-        parts += [_by_bus(-1 * flow, first_scenario(n, "Link")["bus0"])]
-        parts += [_by_bus(1 * flow, first_scenario(n, "Link")["bus1"])]
-    supply = linopy.merge(
-        [part.reindex({NAME: buses}).fillna(0) for part in parts], cls=type(parts[0])
-    )
     load = _values(n, data, "Load", "p_set")
-    at = xr.DataArray(first_scenario(n, "Load")["bus"].to_numpy(object), {NAME: load.indexes[NAME]})
-    demand = (
-        load.groupby(at.rename("bus")).sum().rename(bus=NAME).reindex({NAME: buses}, fill_value=0.0)
-    )
-    m.add_constraints(supply, "=", demand.transpose(*load.dims), name="Bus-nodal_balance")
-
-
-def _by_bus(expression: Any, bus: pd.Series) -> Any:
-    at = xr.DataArray(bus.to_numpy(object), {NAME: expression.indexes[NAME]}, name="bus")
-    return (1 * expression).groupby(at).sum().rename(bus=NAME)
+    demand = sum_at_buses(load, first_scenario(n, "Load")["bus"], buses)
+    labels, row, coefficient = [], [], []
+    for component, end, sign in _SUPPLY:
+        at = buses.get_indexer(pd.Index(first_scenario(n, component)[end]))
+        if at.size:
+            labels.append(m[f"{component}-p"].labels.to_numpy())
+        row.append(at)
+        coefficient.append(np.full(at.size, sign))
+    bus = np.concatenate(row)
+    place = pd.Series(bus).groupby(bus).cumcount().to_numpy()  # of each term in its bus's row
+    scenarios, _, snapshots = demand.shape
+    terms = np.full((scenarios, len(buses), place.max(initial=0) + 1, snapshots), NO_VARIABLE)
+    factors = np.zeros(terms.shape[1:3])
+    if bus.size:
+        terms[:, bus, place] = np.concatenate(labels, axis=1)
+    factors[bus, place] = np.concatenate(coefficient)
+    add_rows(m, "Bus-nodal_balance", terms.swapaxes(2, 3), factors[:, None, :], "=", demand)
 
 
 def _values(n: pypsa.Network, data: MarketData, component: str, attribute: str) -> xr.DataArray:

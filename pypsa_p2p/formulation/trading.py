@@ -14,8 +14,9 @@ import numpy as np
 import xarray as xr
 
 from pypsa_p2p.errors import MarketError
+from pypsa_p2p.formulation.arrays import add_rows, total_cost
 from pypsa_p2p.market_data import MarketData
-from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT
+from pypsa_p2p.names import NAME
 
 #: p1, the power entering a trade edge at bus1; PyPSA writes it to ``n.links_t.p1``.
 QUANTITY1 = "Link-p1"
@@ -57,8 +58,9 @@ def define_reciprocity_constraints(m: linopy.Model, data: MarketData, surplus: b
     In PyPSA's signs p0 + p1 >= 0, the surplus that is sold at the import price; an equality
     where no surplus is allowed. Its dual is :math:`-\zeta`, EUR/h weighted by probability.
     """
-    sign = ">=" if surplus else "="
-    m.add_constraints(quantity0(m, data) + m[QUANTITY1], sign, 0, name=RECIPROCITY)
+    labels = np.stack([q.to_numpy() for q in quantities(m, data)], axis=-1)
+    zero = xr.zeros_like(m[QUANTITY1].labels, dtype=float)
+    add_rows(m, RECIPROCITY, labels, 1.0, ">=" if surplus else "=", zero)
 
 
 def define_capacity_constraints(m: linopy.Model, data: MarketData) -> None:
@@ -69,7 +71,8 @@ def define_capacity_constraints(m: linopy.Model, data: MarketData) -> None:
     prosumer at bus1 buys.
     """
     p1 = m[QUANTITY1]
-    m.add_constraints(p1, ">=", _as_model(-data.capacity1, data, p1), name=CAPACITY1)
+    limit = _as_model(-data.capacity1, data, p1.labels)
+    add_rows(m, CAPACITY1, p1.labels.to_numpy()[..., None], 1.0, ">=", limit)
     upper = m.constraints[_PYPSA_UPPER]
     of_trade = upper.rhs.coords[NAME].isin(data.edges.to_numpy())
     upper.update(rhs=upper.rhs.where(~of_trade, np.inf))
@@ -113,15 +116,19 @@ def trade_cost(m: linopy.Model, data: MarketData, cross: float) -> Any:
     `cross` is 1 in the social cost (8) and 1/2 in the potential whose minimiser is the
     risk-neutral variational equilibrium (MODEL.md §4).
     """
-    p0, p1 = quantity0(m, data), m[QUANTITY1]
+    p0, p1 = quantities(m, data)
     hours = data.probability * data.weighting
     linear0 = -(data.price0 + _at(data.import_price, data.bus0)) * hours
     linear1 = -(data.price1 + _at(data.import_price, data.bus1)) * hours
-    cost = (p0 * _as_model(linear0, data, p0) + p1 * _as_model(linear1, data, p1)).sum()
-    if not bool((data.congestion > 0).any()):
-        return cost
-    a = _as_model(data.congestion * hours, data, p0)
-    return cost + (p0 * p0 * a).sum() + (p1 * p1 * a).sum() + (p0 * p1 * (2 * cross * a)).sum()
+    a = data.congestion * hours
+    terms = [
+        (linear0, p0),
+        (linear1, p1),
+        (a, p0, p0),
+        (a, p1, p1),
+        (2 * cross * a, p0, p1),
+    ]
+    return total_cost(m, [(_as_model(c, data, p0), *factors) for c, *factors in terms])
 
 
 def partners_share(data: MarketData, found: list[xr.DataArray], cross: float) -> float:
@@ -141,7 +148,7 @@ def _at(by_prosumer: xr.DataArray, ends: xr.DataArray) -> xr.DataArray:
     return by_prosumer.sel(prosumer=ends).drop_vars("prosumer")
 
 
-def _as_model(array: xr.DataArray, data: MarketData, like: linopy.Variable) -> xr.DataArray:
+def _as_model(array: xr.DataArray, data: MarketData, like: xr.DataArray) -> xr.DataArray:
     """`array` with exactly the dims and their order that the model's variable has."""
     full = data.for_model(array.broadcast_like(data.capacity0))
-    return full.transpose(*[dim for dim in (SCENARIO, NAME, SNAPSHOT) if dim in like.dims])
+    return full.transpose(*like.dims)

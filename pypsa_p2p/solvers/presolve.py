@@ -190,14 +190,13 @@ def _tightest(
     own: Vector, own_fixed: Flags, column: Labels, row: Labels, entry: Vector, bound: Vector
 ) -> tuple[Vector, Labels, Vector]:
     """The largest lower bound of each column, its row (-1: own) and the row's coefficient."""
-    order = np.lexsort((bound, column))
     best = np.full(own.size, -np.inf)
     source = np.full(own.size, -1, dtype=np.int64)
     coefficient = np.ones(own.size)
-    # Of repeated indices the last assignment holds: the largest bound of the column.
-    best[column[order]] = bound[order]
-    source[column[order]] = row[order]
-    coefficient[column[order]] = entry[order]
+    np.maximum.at(best, column, bound)
+    tightest = bound == best[column]
+    source[column[tightest]] = row[tightest]
+    coefficient[column[tightest]] = entry[tightest]
     # Rows win ties, for only rows have multipliers in linopy; but a column fixed by its own
     # bounds leaves nothing for a row to do.
     use_row = np.where(own_fixed, best > own, best >= own) & np.isfinite(best)

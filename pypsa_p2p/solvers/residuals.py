@@ -105,7 +105,9 @@ def _primal(program: Constraints, x: Vector) -> float:
 def _stationarity(program: QuadraticProgram, solution: Solution, unit: Vector) -> float:
     x, y, z = solution.x, solution.row_dual, solution.bound_dual
     error = program.gradient(x) - program.A.T @ y - z
-    size = abs(program.P) @ abs(x) + abs(program.c) + abs(program.A.T) @ abs(y) + abs(z)
+    # Where all prices vanish, the gradient of one unit of x keeps rounding from looking large.
+    size = abs(program.P) @ np.maximum(abs(x), 1.0) + abs(program.c)
+    size = size + abs(program.A.T) @ abs(y) + abs(z)
     largest = np.max(size / unit, initial=0.0)
     return float(np.max(abs(error) / unit, initial=0.0) / largest) if largest > 0.0 else 0.0
 
@@ -116,8 +118,9 @@ def _dual_sign(program: Constraints, solution: Solution) -> float:
     lower = np.concatenate([program.lower, program.x_lower])
     upper = np.concatenate([program.upper, program.x_upper])
     wrong = np.where(multipliers > 0.0, np.isinf(lower), np.isinf(upper))
-    largest = np.max(abs(multipliers), initial=0.0)
-    return float(np.max(abs(multipliers[wrong]), initial=0.0) / largest) if largest > 0 else 0.0
+    own = max(_largest(abs(program.c)), _largest(abs(program.P.diagonal())))
+    largest = max(_largest(abs(multipliers)), own)
+    return float(_largest(abs(multipliers[wrong])) / largest) if largest > 0 else 0.0
 
 
 def _products(program: Constraints, solution: Solution) -> Vector:

@@ -36,7 +36,7 @@ def build(kind: str) -> pypsa.Network:
     if kind == "days":
         times = pd.date_range("2030-01-01", periods=3, freq="6h")
     n.set_snapshots(times)
-    n.snapshot_weightings.loc[:, :] = np.array([[1.0], [0.5], [3.0]])
+    n.snapshot_weightings.loc[:, :] = np.outer([1.0, 0.5, 3.0], np.ones(3))
     names = ["a"] if kind == "one prosumer" else list("abcd")
     if kind == "grid":
         add_grid(n)
