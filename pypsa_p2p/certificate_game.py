@@ -7,7 +7,6 @@ from PyPSA's tables, the model from `formulation`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import linopy
@@ -27,7 +26,7 @@ from pypsa_p2p.formulation.trading import (
     trade_cost,
 )
 from pypsa_p2p.market_data import MarketData, dynamic_values
-from pypsa_p2p.names import NAME, SNAPSHOT
+from pypsa_p2p.names import NAME
 from pypsa_p2p.ownership import asset_owners, bus_owners
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
@@ -257,8 +256,8 @@ def _owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
 
 
 def _position(prosumer: xr.DataArray, data: MarketData) -> xr.DataArray:
-    whose: pd.Index = pd.Index(prosumer.to_numpy(), dtype=object)
-    return prosumer.copy(data=data.prosumers.get_indexer(whose))
+    names = pd.Index(prosumer.to_numpy().tolist(), dtype=object)
+    return prosumer.copy(data=data.prosumers.get_indexer(names))
 
 
 def _held(n: pypsa.Network, data: MarketData, compiled: CompiledModel) -> Vector:
@@ -282,18 +281,13 @@ def _balances(n: pypsa.Network, data: MarketData, compiled: CompiledModel) -> tu
     is_balance = np.zeros(compiled.row_labels.size, dtype=bool)
     price = np.zeros(compiled.row_labels.size)
     position = pd.Index(compiled.row_labels)
-    for labels in _balance_labels(compiled.model):
+    constraints = compiled.model.constraints
+    for name in [name for name in constraints if name.endswith(NODAL_BALANCE)]:
+        labels = constraints[name].labels
         marginal = dynamic_values(n, "Bus", "marginal_price", labels.indexes[NAME], data.snapshots)
         values = data.for_model(marginal * data.weighting).transpose(*labels.dims)
-        rows = position.get_indexer(labels.to_numpy().ravel())
+        rows = position.get_indexer(pd.Index(labels.to_numpy().ravel()))
         active = rows >= 0
         is_balance[rows[active]] = True
         price[rows[active]] = values.to_numpy().ravel()[active]
     return is_balance, price
-
-
-def _balance_labels(m: linopy.Model) -> Iterator[xr.DataArray]:
-    for name in m.constraints:
-        if name.endswith(NODAL_BALANCE):
-            labels = m.constraints[name].labels
-            yield labels.transpose(*[dim for dim in labels.dims if dim != SNAPSHOT], SNAPSHOT)

@@ -13,6 +13,8 @@ from pypsa_p2p.solvers.quadratic import solve_quadratic
 
 #: A price this close, relatively, to an end of what a prosumer would pay counts as at it.
 _AT_END = 1e-9
+#: Costs this close, relative to the largest, are equal: PyPSA's solver may move dispatch a bit.
+_EQUAL = 1e-7
 
 
 def contract_volumes(
@@ -72,14 +74,15 @@ def _program(
     level = sp.hstack([sp.identity(cost.size), sp.kron(one_s.T, eye_n)])  # W + eta vs Pi
     rows = sp.vstack([_padded(clearing, prosumers), _padded(premium, prosumers), level])
     flat = cost.ravel()
+    equal = _EQUAL * max(1.0, float(np.abs(flat).max()))
     none = np.zeros(scenarios + prosumers)
     size = cost.size + prosumers
     return QuadraticProgram(
         P=sp.diags(np.append(np.ones(cost.size), np.zeros(prosumers)), format="csc"),
         c=np.zeros(size),
         A=rows.tocsr(),
-        lower=np.append(none, np.where(at_high.ravel(), -np.inf, flat)),
-        upper=np.append(none, np.where(at_low.ravel(), np.inf, flat)),
+        lower=np.append(none, np.where(at_high.ravel(), -np.inf, flat - equal)),
+        upper=np.append(none, np.where(at_low.ravel(), np.inf, flat + equal)),
         x_lower=np.full(size, -np.inf),
         x_upper=np.full(size, np.inf),
     )

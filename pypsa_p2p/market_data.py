@@ -161,18 +161,20 @@ def first_scenario(n: pypsa.Network, component: str) -> pd.DataFrame:
 
 def probabilities(n: pypsa.Network) -> xr.DataArray:
     """Probability of each scenario, dims (scenario)."""
-    if not n.has_scenarios:
-        return xr.DataArray([1.0], coords={SCENARIO: [ONLY_SCENARIO]})
-    weights = n.scenario_weightings["weight"]
-    labels = pd.Index(weights.index, name=SCENARIO, dtype=object)
-    return xr.DataArray(weights.to_numpy(float), coords={SCENARIO: labels})
+    weights = n.scenario_weightings["weight"].to_numpy(float) if n.has_scenarios else [1.0]
+    return xr.DataArray(weights, coords={SCENARIO: _scenarios(n)})
+
+
+def _scenarios(n: pypsa.Network) -> pd.Index:
+    labels = n.scenario_weightings.index if n.has_scenarios else [ONLY_SCENARIO]
+    return pd.Index(labels, name=SCENARIO, dtype=object)
 
 
 def static_values(
     n: pypsa.Network, component: str, attribute: str, names: pd.Index, default: float = 0.0
 ) -> xr.DataArray:
     """A numeric column of static data, dims (scenario, name); `default` where it is missing."""
-    scenarios = probabilities(n).indexes[SCENARIO]
+    scenarios = _scenarios(n)
     names = pd.Index(names, name=NAME)
     static = n.c[component].static
     values = np.full((len(scenarios), len(names)), default)
@@ -219,7 +221,7 @@ def _positions(
         return index.get_indexer(names)[None]
     if index.empty:
         return np.full((len(scenarios), len(names)), -1)
-    if not _is_product(index, scenarios):
+    if not (isinstance(index, pd.MultiIndex) and _is_product(index, scenarios)):
         pairs = pd.MultiIndex.from_product([scenarios, names])
         return index.get_indexer(pairs).reshape(len(scenarios), len(names))
     block = len(index) // len(scenarios)

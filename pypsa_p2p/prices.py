@@ -51,7 +51,8 @@ from pypsa_p2p.results import results
 
 #: How often the partner's quantity counts in the price of a congested trade, by design.
 PARTNERS_SHARE: Final = {"CentralizedMarket": 2.0, "PeerToPeerMarket": 1.0}
-_INSIDE = 1e-6  # of a limit's range: a quantity closer than this to a limit is at it
+_TRADE_DIMS = (SCENARIO, SNAPSHOT, TRADE)
+_INSIDE = 1e-4  # of the range between limits: a quantity closer to one counts as at it
 
 
 def trade_marginal_cost(
@@ -424,11 +425,13 @@ class _Solved:
     def by_trade(self, one: xr.DataArray, other: xr.DataArray | None = None) -> xr.DataArray:
         """Values of edges, by direction, with the labels of the results' trades."""
         both = xr.concat([one, one if other is None else other], NAME).rename({NAME: TRADE})
-        return both.assign_coords(self.r["quantity"].coords[TRADE].coords)
+        labelled = both.assign_coords(self.r[TRADE].coords)
+        return labelled.broadcast_like(self.r["quantity"]).transpose(*_TRADE_DIMS)
 
     def at(self, by_prosumer: xr.DataArray, end: str) -> xr.DataArray:
         """Values of the prosumers at one end, ``buyer`` or ``seller``, of the trades."""
-        return by_prosumer.sel({PROSUMER: self.r[end]}).drop_vars(PROSUMER)
+        found = by_prosumer.sel({PROSUMER: self.r[end]}).drop_vars(PROSUMER)
+        return found.broadcast_like(self.r["quantity"]).transpose(*_TRADE_DIMS)
 
     def reverse(self, by_trade: xr.DataArray) -> xr.DataArray:
         return _reversed(by_trade)

@@ -21,7 +21,11 @@ META = "p2p"  # n.meta["p2p"]: which market was solved
 RISK_ADJUSTED_PROBABILITY = "risk_adjusted_probability"  # column of n.buses
 #: Columns of n.links that make PyPSA keep the multipliers of constraints with these endings:
 #: zeta of (1), and xi of (2) for the prosumers at bus0 and at bus1.
-KEPT_DUALS = ("mu_reciprocity", "mu_lower", "mu_capacity")
+KEPT_DUALS = ("mu_reciprocity", "mu_capacity0", "mu_capacity1")
+
+
+#: Status of models that were solved, or not yet; a copied network's model is of the latter kind.
+_NOT_FAILED = ("ok", "initialized", "")
 
 
 def record_market(
@@ -61,7 +65,7 @@ def recorded(n: pypsa.Network) -> dict[str, Any]:
     model = n._model
     if model is None:
         return dict(settings)
-    if model.status != "ok":
+    if model.status not in _NOT_FAILED:
         raise MarketError(
             f"The last solve ended with {model.termination_condition!r}, so there is nothing to "
             "report. If constraints were added after the market, let the market come last."

@@ -47,9 +47,20 @@ def write_plain_solution(n: pypsa.Network, data: MarketData) -> None:
     write_table(n, data, "Bus", "p", injection)
     balance = next(m.constraints[name] for name in m.constraints if name.endswith(NODAL_BALANCE))
     write_table(n, data, "Bus", "marginal_price", balance.dual / data.weighting)
+    for component in sorted(n.passive_branch_components):
+        if len(n.c[component].static):
+            _write_no_flow(n, data, component)
     for component in ("Generator", "Link"):
         n.c[component].static["p_nom_opt"] = n.c[component].static["p_nom"]
     n._objective = m.objective.value
+
+
+def _write_no_flow(n: pypsa.Network, data: MarketData, component: str) -> None:
+    """Branches of a grid that is idle in the market."""
+    names = pd.Index(first_scenario(n, component).index, name=NAME)
+    zero = data.for_model(dynamic_values(n, component, "no_flow", names, data.snapshots))
+    for end in ("p0", "p1"):
+        write_table(n, data, component, end, zero)
 
 
 def _write_trade_prices(n: pypsa.Network, data: MarketData, m: linopy.Model) -> None:

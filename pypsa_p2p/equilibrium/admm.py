@@ -24,7 +24,7 @@ from itertools import count
 
 import numpy as np
 
-from pypsa_p2p.equilibrium.averse import Proximal, Reply, averse_response, reply_to
+from pypsa_p2p.equilibrium.averse import Reply, Subproblem, averse_reply, pose, reply_to
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.gauss_seidel import check_numbers
 from pypsa_p2p.equilibrium.knapsack import Array
@@ -35,6 +35,8 @@ from pypsa_p2p.errors import MarketError, listed
 _FIRST_CHANGE, _RARER = 10, 1.3
 _TINY = 1e-300
 _FULL = 1e-9
+#: How exactly risk-averse agents work out tau / p: a share of the last residual, and at best.
+_CARE, _EXACT = 1e-3, 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +76,17 @@ class ADMM:
         """Iterations without end from targets, multipliers of (1) over p w, and tau."""
         require_supply(game)
         # Risk-neutral, the potential's congestion terms belong to the edges, not to the agents.
-        own = game if game.risk_averse else replace(game, congestion=np.zeros_like(game.price))
-        shared = game.congestion - own.congestion
+        shared = np.zeros_like(game.price) if game.risk_averse else game.congestion
+        pieces = game.pieces if game.risk_averse else game.pieces.without_congestion()
+        pieces = replace(pieces, lower=pieces.floored(pieces.upper))
         price = reciprocity + _edge_marginal(shared, game, target)
-        penalty, due = self.penalty, _FIRST_CHANGE
+        penalty, due, residual = self.penalty, _FIRST_CHANGE, 1.0
         for iteration in count(1):
-            near = Proximal(price, target, penalty, game.partner(target))
-            reply, tau = _replies(own, near, tau)
-            power, quantity, _ = reply.response
+            problem = pose(game, pieces, target, price, penalty)
+            reply, tau = _replies(game, problem, tau, residual)
+            point = np.zeros((*game.price.shape[:-1], game.owner.size + game.buyer.size + 1))
+            pieces.put(point, reply.own)
+            quantity = game.parted(point)[1]
             counted = self.relaxation * quantity + (1 - self.relaxation) * target
             agreed = agree(game, shared, counted + price / penalty, penalty)
             price = price + penalty * (counted - agreed)
@@ -90,10 +95,11 @@ class ADMM:
             target = agreed
             recorded = {"primal_residual": primal, "dual_residual": dual, "penalty": penalty}
             zeta = price - _edge_marginal(shared, game, target)
+            residual = max(primal, dual)
             yield Iterate(
-                residual=max(primal, dual),
-                recorded={**recorded, **assessed(game, power, quantity), "rounds": 1},
-                answer=partial(_answer, game, reply, tau, zeta),
+                residual=residual,
+                recorded={**recorded, **assessed(game, point), "rounds": 1},
+                answer=partial(_answer, game, point, reply, tau, zeta),
             )
             if self.adaptive and iteration >= due:
                 penalty *= float(np.clip(np.sqrt((primal + _TINY) / (dual + _TINY)), 0.2, 5.0))
@@ -119,20 +125,23 @@ def _edge_marginal(congestion: Array, game: Game, quantity: Array) -> Array:
     return congestion * (2 * quantity + game.partner(quantity))
 
 
-def _replies(game: Game, near: Proximal, tau: Array) -> tuple[Reply, Array]:
-    if game.risk_averse:
-        return averse_response(game, near, tau)
-    return reply_to(game, near, tau), tau
+def _replies(game: Game, problem: Subproblem, tau: Array, residual: float) -> tuple[Reply, Array]:
+    """The agents' answers: the more exact, the nearer they are to agreement."""
+    if not game.risk_averse:
+        return reply_to(problem, tau), tau
+    accuracy = float(np.clip(_CARE * residual, _EXACT, _CARE))
+    return averse_reply(problem, tau, accuracy)
 
 
-def _answer(game: Game, reply: Reply, tau: Array, zeta: Array) -> Answer:
+def _answer(game: Game, point: Array, reply: Reply, tau: Array, zeta: Array) -> Answer:
     """The agents' point; xi is what is missing where a trade is at its capacity."""
-    power, quantity, price = reply.response
-    x = np.concatenate([power, quantity], axis=-1)
-    marginal = (reply.terms.curvature * x + reply.terms.slope)[..., game.owner.size :]
+    gradients = np.zeros_like(point)
+    game.pieces.put(gradients, reply.gradient)
+    _, gradient = game.parted(gradients)
+    _, quantity = game.parted(point)
     full = quantity >= game.capacity - _FULL * np.maximum(1.0, game.capacity)
-    xi = np.where(full, np.maximum(price[..., game.buyer] - marginal, 0.0), 0.0)
-    return Answer(power, quantity, tau, price, zeta, xi, aligned=True)
+    xi = np.where(full, np.maximum(reply.price[..., game.buyer] - gradient, 0.0), 0.0)
+    return Answer(point, tau, reply.price, zeta, xi, aligned=True)
 
 
 def require_supply(game: Game) -> None:

@@ -12,7 +12,6 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.equilibrium.admm import ADMM
-from pypsa_p2p.equilibrium.best_response import Response
 from pypsa_p2p.equilibrium.game import Game, read_game
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel, Jacobi
 from pypsa_p2p.equilibrium.knapsack import Array
@@ -142,9 +141,7 @@ def solve_equilibrium(
     )
 
 
-def _direct(
-    n: pypsa.Network, market: PeerToPeerMarket, snapshots: pd.Index | None
-) -> Equilibrium:
+def _direct(n: pypsa.Network, market: PeerToPeerMarket, snapshots: pd.Index | None) -> Equilibrium:
     """The direct solve as an equilibrium of one iteration without messages."""
     market.optimize(n, snapshots)
     nothing = {"residual": 0.0, "social_cost": float(n.objective), "messages": 0}
@@ -181,11 +178,13 @@ def _start(
     game: Game,
     method: GaussSeidel | Jacobi,
     memory: dict[str, Array] | None,
-) -> Response:
+) -> Array:
     """The start a method asks for: its own, else the warm start, else no trade."""
     start: Any = method.start
     if start is None:
-        return feasible_start(game, np.zeros_like(game.price) if memory is None else memory["quantity"])
+        return feasible_start(
+            game, np.zeros_like(game.price) if memory is None else memory["quantity"]
+        )
     if not isinstance(start, str):
         return feasible_start(game, given_start(game, start))
     if start == "zero":

@@ -12,157 +12,193 @@ So Newton's step on :math:`\tau` is a knapsack too, over scenarios.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pypsa_p2p.equilibrium.best_response import Response, Terms, dispatch, quantity_floor, respond
+from pypsa_p2p.equilibrium.best_response import dispatched
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.knapsack import Array, Knapsack, solve_knapsacks
+from pypsa_p2p.equilibrium.pieces import Pieces, Positions
 
-_ROUNDS = 40
-_SEARCHES = 8
-#: Change of tau below which a step counts as none; the steps before it shrank quadratically.
-_STILL = 1e-10
+#: Newton steps an iteration of ADMM, where the last iteration's tau is the first guess.
+_ROUNDS, _SEARCHES = 4, 8
 #: Below this tau / p, powers follow from quantities by cost, not from the weighted knapsack.
 _UNSEEN = 1e-6
 
 
-class Proximal(NamedTuple):
-    """P of the module: y and z, (S, T, 2E), rho, and the partners' quantities in her own cost."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subproblem:
+    """Agents' decisions and costs, and what ADMM adds to them.
 
+    Attributes
+    ----------
+    pieces : Pieces
+    facing, price, target : (S, T, n, K)
+        The partner's quantity in her own congestion cost, MW; y, EUR/MWh, and z, MW, of P.
+    penalty : float
+        rho, EUR/MW2h.
+    probability : (S,)
+    least, most : (S, n)
+        Limits of tau.
+    """
+
+    pieces: Pieces
+    facing: Array
     price: Array
     target: Array
     penalty: float
-    partner: Array
+    probability: Array
+    least: Array
+    most: Array
+
+    def take(self, rows: Positions) -> Subproblem:
+        """That of some of the agents."""
+        return replace(
+            self,
+            pieces=self.pieces.take(rows),
+            facing=self.facing[..., rows, :],
+            price=self.price[..., rows, :],
+            target=self.target[..., rows, :],
+            least=self.least[:, rows],
+            most=self.most[:, rows],
+        )
 
 
-class Reply(NamedTuple):
-    """An agent's minimiser at given tau, its cost Pi (S, N) and dPi/dtau <= 0 (S, N)."""
+@dataclass(kw_only=True, eq=False)
+class Reply:
+    """Agents' minimisers at given tau.
 
-    response: Response
-    terms: Terms
+    Attributes
+    ----------
+    own, price : (S, T, n, K), (S, T, n)
+        Pieces, MW, and lambda over p w, EUR/MWh.
+    gradient : (S, T, n, K)
+        Of tau Pi + P over p w, EUR/MWh.
+    cost, rate : (S, n)
+        Pi, EUR, and dPi/dtau <= 0, EUR.
+    """
+
+    own: Array
+    price: Array
+    gradient: Array
     cost: Array
     rate: Array
 
+    def update(self, rows: Positions, other: Reply) -> None:
+        """Put in the replies of some of the agents."""
+        for name in ("own", "gradient"):
+            getattr(self, name)[..., rows, :] = getattr(other, name)
+        for name in ("price", "cost", "rate"):
+            getattr(self, name)[..., rows] = getattr(other, name)
 
-def averse_response(game: Game, near: Proximal, tau: Array) -> tuple[Reply, Array]:
-    """Everybody's minimiser and her risk-adjusted probabilities, (S, N), from a first guess."""
-    reply = reply_to(game, near, tau)
+
+def pose(game: Game, pieces: Pieces, target: Array, price: Array, penalty: float) -> Subproblem:
+    """The agents' problems at targets and prices (S, T, 2E) of their trades."""
+    nothing = np.zeros_like(game.lower)
+    points = [game.joined(nothing, values) for values in (target, price)]
+    p = game.probability[:, None]
+    least = np.broadcast_to((1 - game.weight) * p, (p.size, game.prosumers))
+    return Subproblem(
+        pieces=pieces,
+        facing=pieces.facing(points[0]),
+        price=pieces.own(points[1]),
+        target=pieces.own(points[0]),
+        penalty=penalty,
+        probability=game.probability,
+        least=least,
+        most=least + game.weight * p / (1 - game.attitude),
+    )
+
+
+def averse_reply(problem: Subproblem, tau: Array, accuracy: float) -> tuple[Reply, Array]:
+    """Everybody's minimiser and her tau, (S, n), from a first guess of it.
+
+    Ends when Newton's steps change tau / p by no more than `accuracy`, or after a few: ADMM
+    goes on from there.
+    """
+    tau = tau.copy()
+    reply = reply_to(problem, tau)
+    p = problem.probability[:, None]
     for _ in range(_ROUNDS):
-        step = _newton(game, reply, tau) - tau
-        if np.abs(step).max() <= _STILL:
+        step = _newton(problem, reply, tau) - tau
+        rows = np.flatnonzero((np.abs(step) > accuracy * p).any(axis=0))
+        if not rows.size:
             break
-        tau, reply = _search(game, near, tau, step, reply)
+        rise = (reply.cost * step).sum(axis=0)[rows]
+        tau[:, rows], found = _search(problem.take(rows), tau[:, rows], step[:, rows], rise)
+        reply.update(rows, found)
     return reply, tau
 
 
-def reply_to(game: Game, near: Proximal, tau: Array) -> Reply:
-    """The minimiser of sum tau Pi + P for given tau, (S, N)."""
-    ratio = (tau / game.probability[:, None])[:, None]  # of the weight of an hour, p w
-    terms = _terms(game, near, ratio)
-    response = respond(game, terms, game.lower, near.target)
-    power = response.power
-    if bool((ratio < _UNSEEN).any()):
-        seen = (ratio >= _UNSEEN)[..., game.owner]
-        power = np.where(seen, power, dispatch(game, response.quantity).power)
-    response = response._replace(power=power)
-    marginal_trade = game.price + game.congestion * near.partner
-    quantity = response.quantity
-    trading = (marginal_trade + game.congestion * quantity) * quantity
-    own = (game.marginal_cost + game.quadratic_cost * power) * power
-    hourly = game.sum_by_owner(own) + game.net_import(trading)
-    marginal = np.concatenate(
-        [
-            game.marginal_cost + 2 * game.quadratic_cost * power,
-            marginal_trade + 2 * game.congestion * quantity,
-        ],
-        axis=-1,
-    )
-    cost = np.einsum("t,stn->sn", game.hours, hourly) + game.fixed_cost
-    rate = _rate(game, terms, np.concatenate([power, quantity], axis=-1), marginal)
-    return Reply(response, terms, cost, rate)
-
-
-def _terms(game: Game, near: Proximal, ratio: Array) -> Terms:
-    """tau Pi + P per p w."""
-    of_power, of_trade = ratio[..., game.owner], ratio[..., game.buyer]
-    own_trade = game.price + game.congestion * near.partner
-    curvature = (
-        2 * of_power * game.quadratic_cost,
-        2 * of_trade * game.congestion + near.penalty,
-    )
-    slope = (
-        of_power * game.marginal_cost,
-        of_trade * own_trade + near.price - near.penalty * near.target,
-    )
-    return Terms(
-        np.concatenate(curvature, axis=-1),
-        np.concatenate(slope, axis=-1),
-        np.concatenate([game.lower, quantity_floor(game, game.capacity)], axis=-1),
-        np.concatenate([game.upper, game.capacity], axis=-1),
+def reply_to(problem: Subproblem, tau: Array) -> Reply:
+    """The minimisers of sum tau Pi + P for given tau, (S, n)."""
+    pieces, penalty = problem.pieces, problem.penalty * problem.pieces.trades
+    ratio = (tau / problem.probability[:, None])[:, None, :, None]  # of the weight of an hour, p w
+    slope = pieces.slope + pieces.congestion * problem.facing
+    curvature = ratio * pieces.curvature + penalty
+    pull = ratio * slope + problem.price - penalty * problem.target
+    own, price = solve_knapsacks(Knapsack(curvature, pull, pieces.lower, pieces.upper, pieces.load))
+    unseen = np.broadcast_to(ratio[..., 0] < _UNSEEN, price.shape)
+    if bool(unseen.any()):
+        own = dispatched(pieces, own, unseen)
+    return Reply(
+        own=own,
+        price=price,
+        gradient=curvature * own + pull,
+        cost=pieces.costs(own, problem.facing),
+        rate=_rate(problem, curvature, own, pieces.curvature * own + slope),
     )
 
 
-def _rate(game: Game, terms: Terms, x: Array, marginal: Array) -> Array:
+def _rate(problem: Subproblem, curvature: Array, own: Array, marginal: Array) -> Array:
     r"""dPi/dtau: minus the variance of marginal costs over free pieces, weighted by 1/H.
 
     .. math:: \frac{d x_i}{d\tau} = \frac{\mu - C_i'}{p H_i}, \quad
         \mu = \frac{\sum_i C_i'/H_i}{\sum_i 1/H_i}, \quad
         \frac{d\Pi}{d\tau} = -\frac1p \sum_t w \sum_i \frac{(C_i' - \mu)^2}{H_i}
     """
-    slack = 1e-12 * np.maximum(1.0, np.abs(x))
-    free = (x > terms.lower + slack) & (x < terms.upper - slack)
-    weight = free / np.maximum(terms.curvature, 1e-12)
-    total = _by_prosumer(game, weight)
-    mean = np.divide(
-        _by_prosumer(game, weight * marginal), total, out=np.zeros_like(total), where=total > 0
-    )
-    owner = np.concatenate([game.owner, game.buyer])
-    spread = _by_prosumer(game, weight * (marginal - mean[..., owner]) ** 2)
-    return -np.einsum("t,stn->sn", game.hours, spread) / game.probability[:, None]
+    pieces = problem.pieces
+    slack = 1e-12 * np.maximum(1.0, np.abs(own))
+    free = (own > pieces.lower + slack) & (own < pieces.upper - slack)
+    weight = free / np.maximum(curvature, 1e-12)
+    total = weight.sum(axis=-1, keepdims=True)
+    mean = (weight * marginal).sum(axis=-1, keepdims=True) / np.where(total > 0, total, 1.0)
+    spread = (weight * (marginal - mean) ** 2).sum(axis=-1)
+    return -np.einsum("t,stn->sn", pieces.hours, spread) / problem.probability[:, None]
 
 
-def _by_prosumer(game: Game, values: Array) -> Array:
-    generators = game.owner.size
-    return game.sum_by_owner(values[..., :generators]) + game.net_import(values[..., generators:])
-
-
-def _newton(game: Game, reply: Reply, tau: Array) -> Array:
-    """Maximiser of d's quadratic model at tau over the risk-adjusted probabilities, (S, N)."""
+def _newton(problem: Subproblem, reply: Reply, tau: Array) -> Array:
+    """Maximiser of d's quadratic model at tau over the risk-adjusted probabilities, (S, n)."""
     curvature = np.maximum(-reply.rate, 1e-10 * (1.0 + np.abs(reply.cost)))
-    p = game.probability[:, None]
-    least = np.broadcast_to((1 - game.weight) * p, tau.shape)
     found, _ = solve_knapsacks(
         Knapsack(
             curvature.T,
             (-reply.cost - curvature * tau).T,
-            least.T,
-            (least + game.weight * p / (1 - game.attitude)).T,
-            np.ones(game.prosumers),
+            problem.least.T,
+            problem.most.T,
+            np.ones(tau.shape[1]),
         )
     )
     return found.T
 
 
-def _search(
-    game: Game, near: Proximal, tau: Array, step: Array, reply: Reply
-) -> tuple[Array, Reply]:
-    """Along each agent's step, as far as d rises: the whole way wherever its model is good."""
-    rise = (reply.cost * step).sum(axis=0)
-    low, high = np.zeros(game.prosumers), np.ones(game.prosumers)
+def _search(problem: Subproblem, tau: Array, step: Array, rise: Array) -> tuple[Array, Reply]:
+    """Along each agent's step, as far as d rises: the whole way wherever its model is good.
+
+    `rise`, (n,), is the slope of d at the start of the step.
+    """
+    share, low, high = np.ones(rise.size), np.zeros(rise.size), np.ones(rise.size)
     at_low = rise
-    share = np.ones(game.prosumers)
-    for _ in range(_SEARCHES):
-        reply = reply_to(game, near, tau + share * step)
+    for last in (False,) * (_SEARCHES - 1) + (True,):
+        reply = reply_to(problem, tau + share * step)
         slope = (reply.cost * step).sum(axis=0)
-        over = slope < -0.1 * np.maximum(rise, 0.0) - 1e-14
+        over = slope < -0.5 * rise
         under = (slope > 0.5 * rise) & (share < high)
-        if not bool((over | under).any()):
+        if last or not bool((over | under).any()):
             break
-        secant = at_low / np.maximum(at_low - slope, 1e-300)
-        within = low + np.clip(secant, 0.1, 0.9) * (share - low)
+        secant = low + np.clip(at_low / (at_low - slope), 0.1, 0.9) * (share - low)
         low, at_low = np.where(under, share, low), np.where(under, slope, at_low)
         high = np.where(over, share, high)
-        share = np.where(over, within, np.where(under, (share + high) / 2, share))
+        share = np.where(over, secant, np.where(under, (share + high) / 2, share))
     return tau + share * step, reply

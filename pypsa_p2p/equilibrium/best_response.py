@@ -21,109 +21,92 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pypsa_p2p.equilibrium.game import Game, Positions
-from pypsa_p2p.equilibrium.knapsack import Array, Knapsack, solve_knapsacks
-
-
-class Response(NamedTuple):
-    """What prosumers decide; entries of those not asked are what they were.
-
-    Attributes
-    ----------
-    power, quantity
-        (S, T, G) and (S, T, 2E), MW.
-    price
-        lambda/(tau w), (S, T, N), EUR/MWh; 0 for prosumers not asked.
-    """
-
-    power: Array
-    quantity: Array
-    price: Array
-
-
-class Terms(NamedTuple):
-    """Curvature and slope of a cost in powers and quantities, and limits; each (S, T, G + 2E)."""
-
-    curvature: Array
-    slope: Array
-    lower: Array
-    upper: Array
+from pypsa_p2p.equilibrium.game import Game
+from pypsa_p2p.equilibrium.knapsack import Array, Flags, Knapsack, solve_knapsacks
+from pypsa_p2p.equilibrium.pieces import Pieces
 
 
 def best_response(
     game: Game,
-    power: Array,
-    quantity: Array,
-    who: Positions | None = None,
+    point: Array,
+    pieces: Pieces | None = None,
+    *,
     regularisation: float = 0.0,
-    allowed: Array | None = None,
-) -> Response:
+    keep: bool = False,
+) -> tuple[Array, Array]:
     r"""Least cost of each prosumer given the others' quantities.
 
     Parameters
     ----------
-    power, quantity : (S, T, G), (S, T, 2E)
-        The point responded to, MW. Where she is indifferent, she stays close to her own.
-    who : positions, optional
-        Prosumers who respond, no two of them partners if the result is to be feasible; default
-        all.
+    point : (S, T, G + 2E + 1)
+        Responded to, MW. Where she is indifferent, she stays close to her own.
+    pieces : Pieces, optional
+        Of those who respond; default everybody.
     regularisation : float
         Adds :math:`\frac12` regularisation :math:`(q_{mn} - q_{mn}^{before})^2` to her cost.
-    allowed : (S, T, 2E), optional
-        Most each may buy because of (1); default what the partner sells.
+    keep : bool
+        Whether she may keep what she has where the partner does not sell that much (yet).
+
+    Returns
+    -------
+    own : (S, T, n, K)
+        Her pieces, MW.
+    price : (S, T, n)
+        lambda/(tau w), EUR/MWh.
     """
-    allowed = -game.partner(quantity) if allowed is None else allowed
-    terms = _own_terms(game, quantity, allowed, regularisation)
-    return respond(game, terms, power, quantity, who)
+    pieces = game.pieces if pieces is None else pieces
+    own, facing = pieces.own(point), pieces.facing(point)
+    trades = pieces.trades
+    upper = np.where(trades, np.minimum(pieces.upper, -facing), pieces.upper)
+    if keep:
+        upper = np.maximum(upper, np.where(trades, np.minimum(own, pieces.upper), upper))
+    lower = pieces.floored(upper)
+    if not game.surplus:
+        lower, upper = np.where(trades, own, lower), np.where(trades, own, upper)
+    curvature = pieces.curvature
+    slope = pieces.slope + pieces.congestion * facing
+    if regularisation:
+        curvature = curvature + regularisation * trades
+        slope = slope - regularisation * trades * own
+    return solve_knapsacks(Knapsack(curvature, slope, lower, upper, pieces.load), near=own)
 
 
-def respond(
-    game: Game, terms: Terms, power: Array, quantity: Array, who: Positions | None = None
-) -> Response:
-    """Each prosumer's minimiser of `terms` under (3): one knapsack per hour and scenario."""
-    who = np.arange(game.prosumers) if who is None else who
-    pieces = game.pieces[who]  # an index of -1 reads the padding appended below
-    before = np.concatenate([power, quantity], axis=-1)
-    padding = (1.0, 0.0, 0.0, 0.0)  # curved, and fixed at 0
-    problem = Knapsack(
-        *(_padded(t, p)[..., pieces] for t, p in zip(terms, padding, strict=True)),
-        total=game.load[..., who],
+def dispatch(game: Game, quantity: Array) -> Array:
+    """The point of given quantities, (S, T, 2E), whose powers balance them at least cost."""
+    point = game.joined(np.zeros_like(game.lower), quantity)
+    own = game.pieces.own(point)
+    game.pieces.put(point, dispatched(game.pieces, own, np.ones(own.shape[:-1], dtype=bool)))
+    return point
+
+
+def dispatched(pieces: Pieces, own: Array, where: Flags) -> Array:
+    """The prosumers' pieces; `where` (S, T, n), trades stay and powers cost least."""
+    found = own.copy()
+    held = np.broadcast_to(pieces.trades, own.shape)[where]
+    kept = own[where]
+    found[where], _ = solve_knapsacks(
+        Knapsack(
+            pieces.curvature[where],
+            pieces.slope[where],
+            np.where(held, kept, pieces.lower[where]),
+            np.where(held, kept, pieces.upper[where]),
+            pieces.load[where],
+        )
     )
-    x, found = solve_knapsacks(problem, near=_padded(before, 0.0)[..., pieces])
-    after = before.copy()
-    after[..., pieces[pieces >= 0]] = x[..., pieces >= 0]
-    price = np.zeros_like(game.load)
-    price[..., who] = found
-    generators = power.shape[-1]
-    return Response(after[..., :generators], after[..., generators:], price)
+    return found
 
 
-def dispatch(game: Game, quantity: Array) -> Response:
-    """The cheapest powers that balance the given quantities."""
-    terms = _own_terms(game, quantity, quantity, 0.0, fixed=True)
-    return respond(game, terms, np.zeros_like(game.lower), quantity)
-
-
-def exploitability(game: Game, power: Array, quantity: Array) -> Array:
+def exploitability(game: Game, point: Array) -> Array:
     """How much each prosumer gains by re-optimising alone, (N,), over max(1, abs(R_n)).
 
     Where the quantities break (1) by a rounding, or by what an algorithm has not agreed on yet,
     she may keep what she has.
     """
-    allowed = np.maximum(-game.partner(quantity), quantity)
-    response = best_response(game, power, quantity, allowed=allowed)
-    held, _ = game.risk_adjusted(game.costs(power, quantity))
-    reached, _ = game.risk_adjusted(responded_costs(game, response, quantity))
+    pieces = game.pieces
+    response, _ = best_response(game, point, keep=True)
+    held, _ = game.risk_adjusted(game.costs(point))
+    reached, _ = game.risk_adjusted(pieces.costs(response, pieces.facing(point)))
     return np.asarray((held - reached) / np.maximum(1.0, np.abs(held)))
-
-
-def responded_costs(game: Game, response: Response, quantity: Array) -> Array:
-    """Pi of each prosumer at her response while the others hold `quantity`, (S, N), EUR."""
-    mine = response.quantity
-    moved = game.congestion * mine * (game.partner(quantity) - game.partner(mine))
-    return game.costs(response.power, mine) + np.einsum(
-        "t,stn->sn", game.hours, game.net_import(moved)
-    )
 
 
 class Multipliers(NamedTuple):
@@ -134,7 +117,7 @@ class Multipliers(NamedTuple):
     capacity: Array
 
 
-def multipliers(game: Game, power: Array, quantity: Array) -> Multipliers:
+def multipliers(game: Game, point: Array) -> Multipliers:
     r"""Each prosumer's own multipliers at her best response (22).
 
     .. math:: \zeta_{nm} + \xi_{nm} = \lambda_n - 2a q_{mn} - a q_{nm} - b_{mn} - p^0
@@ -142,47 +125,14 @@ def multipliers(game: Game, power: Array, quantity: Array) -> Multipliers:
     Where a trade is at both of its limits, zeta is that of the partner as far as it goes. For
     markets with surplus: without it the prosumer decides no trade, and none of this is hers.
     """
-    price = best_response(game, power, quantity).price
+    _, price = best_response(game, point)
+    _, quantity = game.parted(point)
     partner = game.partner(quantity)
     marginal = game.congestion * (2 * quantity + partner) + game.price
-    both = price[..., game.buyer] - marginal
-    both = np.maximum(both, 0.0)
+    both = np.maximum(price[..., game.buyer] - marginal, 0.0)
     slack = 1e-9 * np.maximum(1.0, game.capacity)
     full = game.capacity <= -partner + slack
     given = -partner <= game.capacity + slack
     shared = np.minimum(both, game.partner(both))
     zeta = np.where(given, np.where(full, shared, both), 0.0)
     return Multipliers(price, zeta, both - zeta)
-
-
-def _own_terms(
-    game: Game, quantity: Array, allowed: Array, regularisation: float, *, fixed: bool = False
-) -> Terms:
-    partner = game.partner(quantity)
-    upper = np.minimum(game.capacity, allowed)
-    lower = quantity_floor(game, upper)
-    if fixed or not game.surplus:
-        lower = upper = quantity
-    return Terms(
-        np.concatenate([2 * game.quadratic_cost, 2 * game.congestion + regularisation], axis=-1),
-        np.concatenate(
-            [
-                game.marginal_cost,
-                game.price + game.congestion * partner - regularisation * quantity,
-            ],
-            axis=-1,
-        ),
-        np.concatenate([game.lower, lower], axis=-1),
-        np.concatenate([game.upper, upper], axis=-1),
-    )
-
-
-def quantity_floor(game: Game, upper: Array) -> Array:
-    """The least a balance (3) leaves of each quantity when all others are at `upper`, MW."""
-    least, _ = game.net_import_limits
-    others = game.net_import(upper)[..., game.buyer] - upper
-    return np.minimum(upper, least[..., game.buyer] - others)
-
-
-def _padded(values: Array, last: float) -> Array:
-    return np.concatenate([values, np.full((*values.shape[:-1], 1), last)], axis=-1)

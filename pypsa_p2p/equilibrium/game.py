@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pypsa
 import xarray as xr
 
 from pypsa_p2p.costs import own_names
 from pypsa_p2p.equilibrium.knapsack import Array, Flags
+from pypsa_p2p.equilibrium.pieces import Pieces, Positions, arrange
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario
 from pypsa_p2p.markets import PeerToPeerMarket
@@ -20,8 +20,6 @@ from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.ownership import NOBODY, asset_owners, bus_owners
 from pypsa_p2p.risk import NEUTRAL
 from pypsa_p2p.solvers.tail import cvar
-
-Positions = npt.NDArray[np.int64]
 
 #: Components without a decision or a cost of their own.
 _PASSIVE = {"Bus", "Carrier", "Shape", "SubNetwork", "LineType", "TransformerType"}
@@ -105,15 +103,43 @@ class Game:
         return np.roll(self.buyer, self.edges)
 
     @cached_property
-    def pieces(self) -> Positions:
-        """(N, K) what each prosumer decides: generators, then G + trades; -1 where she has less."""
-        owner = np.concatenate([self.owner, self.buyer])
-        order = np.argsort(owner, kind="stable")
-        count = np.bincount(owner, minlength=self.prosumers)
-        rank = np.arange(owner.size) - np.repeat(np.cumsum(count) - count, count)
-        pieces = np.full((self.prosumers, max(1, int(count.max(initial=0)))), -1)
-        pieces[owner[order], rank] = order
-        return pieces
+    def pieces(self) -> Pieces:
+        """All prosumers' decisions side by side."""
+        columns = arrange(np.concatenate([self.owner, self.buyer]), self.prosumers)
+        generators = self.owner.size
+        last = generators + self.buyer.size
+        back = generators + np.roll(np.arange(self.buyer.size), self.edges)
+        partners = np.concatenate([np.full(generators, last), back, [last]])
+
+        def side_by_side(of_generators: Array, of_trades: Array, padding: float) -> Array:
+            return np.asarray(self.joined(of_generators, of_trades, padding)[..., columns])
+
+        nothing = np.zeros_like(self.lower)
+        endless = np.full_like(self.price, -np.inf)
+        return Pieces(
+            who=np.arange(self.prosumers),
+            columns=columns,
+            partners=partners[columns],
+            trades=(columns >= generators) & (columns < last),
+            curvature=side_by_side(2 * self.quadratic_cost, 2 * self.congestion, 1.0),
+            slope=side_by_side(self.marginal_cost, self.price, 0.0),
+            congestion=side_by_side(nothing, self.congestion, 0.0),
+            lower=side_by_side(self.lower, endless, 0.0),
+            upper=side_by_side(self.upper, self.capacity, 0.0),
+            load=self.load,
+            fixed_cost=self.fixed_cost,
+            hours=self.hours,
+        )
+
+    def joined(self, power: Array, quantity: Array, last: float = 0.0) -> Array:
+        """A point, (S, T, G + 2E + 1), of powers and quantities."""
+        end = np.full((*quantity.shape[:-1], 1), last)
+        return np.concatenate([power, quantity, end], axis=-1)
+
+    def parted(self, point: Array) -> tuple[Array, Array]:
+        """Powers (S, T, G) and quantities (S, T, 2E) of a point."""
+        generators = self.owner.size
+        return point[..., :generators], point[..., generators:-1]
 
     @cached_property
     def net_import_limits(self) -> tuple[Array, Array]:
@@ -138,13 +164,9 @@ class Game:
         """Q_n, (S, T, N), MW."""
         return quantity @ _incidence(self.buyer, self.prosumers)
 
-    def costs(self, power: Array, quantity: Array) -> Array:
+    def costs(self, point: Array) -> Array:
         """Pi (7), (S, N), EUR, constants included."""
-        own = (self.marginal_cost + self.quadratic_cost * power) * power
-        both = quantity + self.partner(quantity)
-        trading = (self.congestion * both + self.price) * quantity
-        hourly = self.sum_by_owner(own) + self.net_import(trading)
-        return np.einsum("t,stn->sn", self.hours, hourly) + self.fixed_cost
+        return self.pieces.costs(self.pieces.own(point), self.pieces.facing(point))
 
     def risk_adjusted(self, costs: Array) -> tuple[Array, Array]:
         """R, (N,), EUR, and a tau that attains it, (S, N), of costs (S, N)."""

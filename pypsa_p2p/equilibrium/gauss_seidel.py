@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from pypsa_p2p.equilibrium.best_response import Response, best_response, multipliers
-from pypsa_p2p.equilibrium.game import Game, Positions
+from pypsa_p2p.equilibrium.best_response import best_response, multipliers
+from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.knapsack import Array
+from pypsa_p2p.equilibrium.pieces import Positions
 from pypsa_p2p.equilibrium.play import Answer, Iterate, assessed, relative
 from pypsa_p2p.errors import MarketError, listed
 
@@ -62,19 +64,20 @@ class GaussSeidel:
 
     def __post_init__(self) -> None:
         check_start(self.start)
-        check_numbers(self, regularisation=(0, np.inf), tolerance=(0, 1), max_iterations=(1, np.inf))
+        check_numbers(
+            self, regularisation=(0, np.inf), tolerance=(0, 1), max_iterations=(1, np.inf)
+        )
 
-    def iterates(self, game: Game, start: Response) -> Iterator[Iterate]:
+    def iterates(self, game: Game, start: Array) -> Iterator[Iterate]:
         """Sweeps from a start, without end."""
-        turns = turns_of(game, _positions(game, self.order))
-        power, quantity, _ = start
+        turns = [game.pieces.take(who) for who in turns_of(game, _positions(game, self.order))]
+        point = start
         while True:
-            before = quantity
-            for who in turns:
-                power, quantity, _ = best_response(
-                    game, power, quantity, who, self.regularisation
-                )
-            yield _iterate(game, power, quantity, quantity - before, len(turns))
+            before, point = point, point.copy()
+            for pieces in turns:
+                own, _ = best_response(game, point, pieces, regularisation=self.regularisation)
+                pieces.put(point, own)
+            yield _iterate(game, point, point - before, len(turns))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,45 +105,44 @@ class Jacobi:
 
     def __post_init__(self) -> None:
         check_start(self.start)
-        check_numbers(self, regularisation=(0, np.inf), tolerance=(0, 1), max_iterations=(1, np.inf))
+        check_numbers(
+            self, regularisation=(0, np.inf), tolerance=(0, 1), max_iterations=(1, np.inf)
+        )
         if not 0 < self.damping <= 0.5:
             raise MarketError(
                 f"Jacobi: damping {self.damping!r} must lie in (0, 0.5]; beyond half the way "
                 "partners would rely on trades both have withdrawn."
             )
 
-    def iterates(self, game: Game, start: Response) -> Iterator[Iterate]:
+    def iterates(self, game: Game, start: Array) -> Iterator[Iterate]:
         """Rounds from a start, without end."""
-        power, quantity, _ = start
+        point = start
         while True:
-            response = best_response(
-                game, power, quantity, regularisation=self.regularisation
-            )
-            change = response.quantity - quantity
-            power = power + self.damping * (response.power - power)
-            quantity = quantity + self.damping * change
-            yield _iterate(game, power, quantity, change, 1)
+            response = point.copy()
+            own, _ = best_response(game, point, regularisation=self.regularisation)
+            game.pieces.put(response, own)
+            change = response - point
+            point = point + self.damping * change
+            yield _iterate(game, point, change, 1)
 
 
-def _iterate(game: Game, power: Array, quantity: Array, change: Array, rounds: int) -> Iterate:
-    movement = relative(change, quantity)
-    recorded = {"movement": movement, **assessed(game, power, quantity), "rounds": rounds}
+def _iterate(game: Game, point: Array, change: Array, rounds: int) -> Iterate:
+    movement = relative(change, point)
+    recorded = {"movement": movement, **assessed(game, point), "rounds": rounds}
     return Iterate(
         residual=max(movement, recorded["exploitability"]),
         recorded=recorded,
-        answer=lambda: _answer(game, power, quantity),
+        answer=partial(_answer, game, point),
     )
 
 
-def _answer(game: Game, power: Array, quantity: Array) -> Answer:
+def _answer(game: Game, point: Array) -> Answer:
     """Everybody's own multipliers, weighted by her own risk-adjusted probabilities."""
-    price, zeta, xi = multipliers(game, power, quantity)
-    _, tau = game.risk_adjusted(game.costs(power, quantity))
+    price, zeta, xi = multipliers(game, point)
+    _, tau = game.risk_adjusted(game.costs(point))
     ratio = (tau / game.probability[:, None])[:, None]
-    by_trade = ratio[..., game.buyer]
-    return Answer(
-        power, quantity, tau, price * ratio, zeta * by_trade, xi * by_trade, aligned=False
-    )
+    of_trade = ratio[..., game.buyer]
+    return Answer(point, tau, price * ratio, zeta * of_trade, xi * of_trade, aligned=False)
 
 
 def turns_of(game: Game, order: Positions) -> list[Positions]:

@@ -36,8 +36,8 @@ class Answer(NamedTuple):
 
     Attributes
     ----------
-    power, quantity
-        (S, T, G), (S, T, 2E), MW.
+    point
+        (S, T, G + 2E + 1): powers, quantities and a 0, MW.
     risk_adjusted_probability
         tau, (S, N).
     price, reciprocity, capacity
@@ -46,8 +46,7 @@ class Answer(NamedTuple):
         Whether both sides of an edge have one zeta, as at a variational equilibrium.
     """
 
-    power: Array
-    quantity: Array
+    point: Array
     risk_adjusted_probability: Array
     price: Array
     reciprocity: Array
@@ -120,7 +119,10 @@ def as_history(rows: list[dict[str, float]]) -> xr.Dataset:
     counts = ("messages", "numbers", "rounds")
     history = xr.Dataset(
         {
-            name: (ITERATION, np.array([row[name] for row in rows], int if name in counts else float))
+            name: (
+                ITERATION,
+                np.array([row[name] for row in rows], int if name in counts else float),
+            )
             for name in RECORDED
             if name in rows[0]
         },
@@ -132,17 +134,17 @@ def as_history(rows: list[dict[str, float]]) -> xr.Dataset:
     return history
 
 
-def assessed(game: Game, power: Array, quantity: Array) -> dict[str, float]:
+def assessed(game: Game, point: Array) -> dict[str, float]:
     """Social cost and exploitability of a point, and what a round of messages takes.
 
     Every prosumer tells every partner her quantity in every hour and scenario. Tests for
     convergence are not counted.
     """
-    costs, _ = game.risk_adjusted(game.costs(power, quantity))
-    scenarios, snapshots, trades = quantity.shape
+    costs, _ = game.risk_adjusted(game.costs(point))
+    scenarios, snapshots, trades = game.price.shape
     return {
         "social_cost": float(costs.sum()),
-        "exploitability": float(exploitability(game, power, quantity).max()),
+        "exploitability": float(exploitability(game, point).max()),
         "messages": trades,
         "numbers": trades * scenarios * snapshots,
     }

@@ -34,7 +34,7 @@ def write_answer(
     answer, data = found.answer, game.data
     if n._model is not None:
         del n.model
-    _write_power(n, data, game.generators, answer)
+    _write_power(n, game, answer.point)
     _write_prices(n, game, answer)
     tau = xr.DataArray(
         answer.risk_adjusted_probability,
@@ -55,15 +55,15 @@ def write_answer(
     }
 
 
-def _write_power(
-    n: pypsa.Network, data: MarketData, generators: pd.Index, answer: Answer
-) -> None:
-    """Dispatch, trades (p0 and p1 are minus what the two ends buy) and net injections, MW."""
+def _write_power(n: pypsa.Network, game: Game, point: Array) -> None:
+    """Dispatch and trades (p0 and p1 are minus what the two ends buy), MW."""
+    data = game.data
+    power, quantity = game.parted(point)
     loads = first_scenario(n, "Load").index
     load = dynamic_values(n, "Load", "p_set", loads, data.snapshots)
     _write(n, data, "Load", "p", load)
-    _write(n, data, "Generator", "p", _named(data, answer.power, generators))
-    p0, p1 = np.split(-answer.quantity, 2, axis=-1)
+    _write(n, data, "Generator", "p", _named(data, power, game.generators))
+    p0, p1 = np.split(-quantity, 2, axis=-1)
     for attribute, power in {"p": p0, "p0": p0, "p1": p1}.items():
         _write(n, data, "Link", attribute, _named(data, power, data.edges))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.equilibrium.best_response import Response, best_response, dispatch
+from pypsa_p2p.equilibrium.best_response import best_response, dispatch
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.knapsack import Array
 from pypsa_p2p.errors import MarketError, listed
@@ -61,8 +61,8 @@ def remembered(game: Game, n: pypsa.Network) -> dict[str, Array]:
     }
 
 
-def feasible_start(game: Game, quantity: Array) -> Response:
-    """Quantities everybody can live with, and the dispatch that goes with them.
+def feasible_start(game: Game, quantity: Array) -> Array:
+    """The point of quantities everybody can live with, (S, T, G + 2E + 1).
 
     A prosumer whom they leave with more energy than she can use sells the rest at least cost.
 
@@ -90,11 +90,13 @@ def feasible_start(game: Game, quantity: Array) -> Response:
         )
     imported = game.net_import(quantity)
     unbalanced = (imported > most + slack) | (imported < least - slack)
-    power = np.zeros_like(game.lower)
+    point = game.joined(np.zeros_like(game.lower), quantity)
     for prosumer in np.flatnonzero(unbalanced.any(axis=(0, 1))):  # each sees the last one's sales
-        own = best_response(game, power, quantity, np.array([prosumer])).quantity
-        quantity = np.where(unbalanced[..., prosumer, None], own, quantity)
-    return dispatch(game, quantity)
+        pieces = game.pieces.take(np.array([prosumer]))
+        own, _ = best_response(game, point, pieces)
+        where = unbalanced[..., prosumer, None, None]
+        pieces.put(point, np.where(where, own, pieces.own(point)))
+    return dispatch(game, game.parted(point)[1])
 
 
 def given_start(game: Game, start: Any) -> Array:

@@ -32,6 +32,8 @@ _PLAIN: dict[str, set[str]] = {
 #: What stands at a bus, which column says so, and its sign in the nodal balance.
 _SUPPLY = (("Generator", "bus", 1.0), ("Link", "bus0", -1.0), ("Link", "bus1", 1.0))
 _PLAIN_CLASSES = {"Bus", "Carrier", "LineType", "TransformerType", "SubNetwork", "Shape", *_PLAIN}
+#: The physical grid, which carries nothing where nothing but prosumers' buses is supplied.
+_GRID_CLASSES = {"Line", "Transformer", "ShuntImpedance"}
 
 
 def build_model(
@@ -60,7 +62,9 @@ def build_model(
 def is_plain(n: pypsa.Network, data: MarketData) -> bool:
     """Whether every component is of a kind, and uses only attributes, built here."""
     present = {c.name for c in n.components if len(c.static)}
-    if not n.has_scenarios or not present <= _PLAIN_CLASSES:
+    if not n.has_scenarios or not present <= _PLAIN_CLASSES | _GRID_CLASSES:
+        return False
+    if present & _GRID_CLASSES and not _grid_is_idle(n, data):
         return False
     if isinstance(n.snapshots, pd.MultiIndex):
         return False
@@ -76,8 +80,20 @@ def is_plain(n: pypsa.Network, data: MarketData) -> bool:
     )
 
 
+def _grid_is_idle(n: pypsa.Network, data: MarketData) -> bool:
+    """Whether everything stands at prosumers' buses and no branch of the grid leads there."""
+    supplied = {bus for component, end, _ in _SUPPLY for bus in first_scenario(n, component)[end]}
+    branches = [first_scenario(n, component) for component in sorted(n.passive_branch_components)]
+    ends = {bus for static in branches for bus in (*static["bus0"], *static["bus1"])}
+    standing = supplied.union(first_scenario(n, "Load")["bus"])
+    return standing <= set(data.prosumers) and ends.isdisjoint(data.prosumers)
+
+
 def build_plain_model(n: pypsa.Network, data: MarketData) -> linopy.Model:
-    """The model PyPSA builds for generators, loads and lossless links, in its own names."""
+    """The model PyPSA builds for generators, loads and lossless links, in its own names.
+
+    An idle grid is left out: no power flows on it.
+    """
     m = linopy.Model(force_dim_names=True)
     output = _define_dispatch(m, n, data, "Generator")
     if len(data.edges):

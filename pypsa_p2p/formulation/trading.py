@@ -21,9 +21,9 @@ from pypsa_p2p.names import NAME
 #: p1, the power entering a trade edge at bus1; PyPSA writes it to ``n.links_t.p1``.
 QUANTITY1 = "Link-p1"
 RECIPROCITY = "Link-p1-reciprocity"
-CAPACITY0 = "Link-fix-p-lower"  # PyPSA's own rows: p0 >= -capacity of the buyer at bus0
-CAPACITY1 = "Link-p1-capacity"
-_PYPSA_UPPER = "Link-fix-p-upper"
+CAPACITY0 = "Link-p-capacity0"
+CAPACITY1 = "Link-p1-capacity1"
+_PYPSA_LIMITS = {"Link-fix-p-lower": -np.inf, "Link-fix-p-upper": np.inf}
 NODAL_BALANCE = "nodal_balance"  # how PyPSA's names of its balances end
 
 
@@ -66,16 +66,16 @@ def define_reciprocity_constraints(m: linopy.Model, data: MarketData, surplus: b
 def define_capacity_constraints(m: linopy.Model, data: MarketData) -> None:
     r"""Trade capacity :math:`q_{mn} \le \kappa_{mn}` of each direction (2).
 
-    PyPSA's own lower limit of ``Link-p`` is the one of the prosumer at bus0. Its upper limit
-    would bound what she sells, which (2) does not: it gives way to the limit of what the
-    prosumer at bus1 buys.
+    PyPSA's own limits of ``Link-p`` give way to them: the upper one would bound what the
+    prosumer at bus0 sells, which (2) does not.
     """
-    p1 = m[QUANTITY1]
-    limit = _as_model(-data.capacity1, data, p1.labels)
-    add_rows(m, CAPACITY1, p1.labels.to_numpy()[..., None], 1.0, ">=", limit)
-    upper = m.constraints[_PYPSA_UPPER]
-    of_trade = upper.rhs.coords[NAME].isin(data.edges.to_numpy())
-    upper.update(rhs=upper.rhs.where(~of_trade, np.inf))
+    p0, p1 = quantities(m, data)
+    for name, p, capacity in ((CAPACITY0, p0, data.capacity0), (CAPACITY1, p1, data.capacity1)):
+        add_rows(m, name, p.to_numpy()[..., None], 1.0, ">=", _as_model(-capacity, data, p))
+    for name, nowhere in _PYPSA_LIMITS.items():
+        limit = m.constraints[name]
+        of_trade = limit.rhs.coords[NAME].isin(data.edges.to_numpy())
+        limit.update(rhs=limit.rhs.where(~of_trade, nowhere))
 
 
 def define_exchange(m: linopy.Model, data: MarketData) -> None:
@@ -149,6 +149,5 @@ def _at(by_prosumer: xr.DataArray, ends: xr.DataArray) -> xr.DataArray:
 
 
 def _as_model(array: xr.DataArray, data: MarketData, like: xr.DataArray) -> xr.DataArray:
-    """`array` with exactly the dims and their order that the model's variable has."""
-    full = data.for_model(array.broadcast_like(data.capacity0))
-    return full.transpose(*like.dims)
+    """`array` (scenario, snapshot, name) with the dims, in their order, of the model's variable."""
+    return data.for_model(array).transpose(*like.dims)

@@ -199,8 +199,12 @@ def solve_with(
         model.constraints += extra.rows
     zero = np.zeros(s * t)
     rows = [
-        model.D[k] - model.G[k] - columns(instance.renewable)[k] - instance.incidence[k] @ model.q
-        - injection[k] == zero
+        model.D[k]
+        - model.G[k]
+        - columns(instance.renewable)[k]
+        - instance.incidence[k] @ model.q
+        - injection[k]
+        == zero
         for k in range(n)
     ]
     model.constraints = [*rows, *model.constraints[1:]]

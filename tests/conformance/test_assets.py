@@ -39,8 +39,14 @@ ASSETS: dict[str, tuple[Asset, ...]] = {
 DESIGNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "neutral": ({}, {}),
     "averse": ({"risk": p2p.CVaR()}, {"averse": True}),
-    "mixed": ({"risk": p2p.CVaR(weight=0.6), "surplus": False}, {"averse": True, "theta": 0.6, "surplus": False}),
-    "contracts": ({"risk": p2p.CVaR(), "contracts": p2p.Contracts()}, {"averse": True, "contracts": True}),
+    "mixed": (
+        {"risk": p2p.CVaR(weight=0.6), "surplus": False},
+        {"averse": True, "theta": 0.6, "surplus": False},
+    ),
+    "contracts": (
+        {"risk": p2p.CVaR(), "contracts": p2p.Contracts()},
+        {"averse": True, "contracts": True},
+    ),
 }
 CASES = [("all", design) for design in DESIGNS] + [
     (asset, "averse") for asset in ASSETS if asset != "all"
@@ -95,7 +101,9 @@ def test_demand_and_prices(asset: str, design: str, route: str) -> None:
     demand = r.demand.where(cared(r), 0.0).transpose(*dims)
     keep = cared(r).transpose("prosumer", "scenario").to_numpy()[:, :, None]
     np.testing.assert_allclose(demand, reference.demand * keep, atol=1e-5)
-    inside = (r.demand > 1e-4) & (r.demand < xr.DataArray(instance().demand_max, dims="prosumer") - 1e-4)
+    inside = (r.demand > 1e-4) & (
+        r.demand < xr.DataArray(instance().demand_max, dims="prosumer") - 1e-4
+    )
     lower = xr.DataArray(instance().demand_min, dims="prosumer")
     inside &= r.demand > lower + 1e-4
     unique = (inside & cared(r)).transpose(*dims).to_numpy()

@@ -55,7 +55,14 @@ def test_semantics(semantics: str, key: str, battery: bool, route: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"freeze_constraints": True}, {"set_names_in_solver_io": False}, {"chunk": {"snapshot": 1}}, {"chunk": "auto"}], ids=repr
+    "options",
+    [
+        {"freeze_constraints": True},
+        {"set_names_in_solver_io": False},
+        {"chunk": {"snapshot": 1}},
+        {"chunk": "auto"},
+    ],
+    ids=repr,
 )
 def test_model_options(options: dict[str, Any], route: str) -> None:
     """They change how linopy stores the model, not what it says; or they are refused in words."""

@@ -36,7 +36,8 @@ def build(kind: str) -> pypsa.Network:
     if kind == "days":
         times = pd.date_range("2030-01-01", periods=3, freq="6h")
     n.set_snapshots(times)
-    n.snapshot_weightings.loc[:, :] = np.outer([1.0, 0.5, 3.0], np.ones(3))
+    for column in n.snapshot_weightings:
+        n.snapshot_weightings[column] = [1.0, 0.5, 3.0]
     names = ["a"] if kind == "one prosumer" else list("abcd")
     if kind == "grid":
         add_grid(n)
@@ -56,7 +57,9 @@ def build(kind: str) -> pypsa.Network:
     )
     if kind not in ("one prosumer", "no trades"):
         edges = [("a", "b"), ("c", "b"), ("c", "d"), ("a", "d")]
-        p2p.add_trades(n, edges, capacity=dict(zip(edges, [3.0, 1.0, 4.0, 0.5], strict=True)), price=0.3)
+        p2p.add_trades(
+            n, edges, capacity=dict(zip(edges, [3.0, 1.0, 4.0, 0.5], strict=True)), price=0.3
+        )
     if kind != "certain":
         labels = [2030, 2040, 2050] if kind == "plain" else ["low", "mid", "high"]
         wind = xr.DataArray(
@@ -94,10 +97,6 @@ def solved(kind: str, key: str, route: str) -> tuple[pypsa.Network, xr.Dataset]:
         status = n.optimize.solve_model(log_to_console=False)
     assert tuple(status) == ("ok", "optimal")
     return n, p2p.results(n)
-
-
-def fits(kind: str, key: str) -> bool:
-    return key != "attitudes" or kind != "one prosumer"
 
 
 #: Every market on the plain network in all ways; on the others, one averse and one hedged.

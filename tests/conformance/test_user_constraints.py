@@ -146,21 +146,35 @@ def certain() -> Instance:
 
 @pytest.mark.parametrize("design", ["neutral", "contracts"])
 def test_global_constraint(design: str, route: str) -> None:
-    """PyPSA's limit of emissions, 1 t/MWh of flexible generation, at 4 t over all snapshots."""
+    """PyPSA's limit of emissions, 1 t/MWh of flexible generation, at 2 t over all snapshots."""
     market, arguments = DESIGNS[design]
     n = network(certain())
     n.c.carriers.static.loc["flexible generation", "co2_emissions"] = 1.0
-    n.add("GlobalConstraint", "climate", type="primary_energy", constant=4.0,
-          carrier_attribute="co2_emissions", sense="<=")
+    n.add(
+        "GlobalConstraint",
+        "climate",
+        type="primary_energy",
+        constant=2.0,
+        carrier_attribute="co2_emissions",
+        sense="<=",
+    )
     r = solve(n, market, lambda n, sns: None, route)
-    assert float((r.generation * certain().weighting).sum()) == pytest.approx(4.0, abs=1e-6)
+    hours = xr.DataArray(certain().weighting, dims="snapshot")
+    assert float((r.generation * hours).sum()) == pytest.approx(2.0, abs=1e-6)
 
     def rows(model: Model, _: list[Extra]) -> list[Any]:
-        return [cp.sum(model.G @ certain().weighting) <= 4.0]
+        return [cp.sum(model.G @ certain().weighting) <= 2.0]
 
     wanted = solve_with(certain(), coupling=rows, **arguments)
     check(r, wanted, solve_with(certain(), **arguments))
-    slope = (solve_with(certain(), coupling=lambda m, _: [cp.sum(m.G @ certain().weighting) <= 4.01], **arguments).social_cost - wanted.social_cost) / 0.01
+    slope = (
+        solve_with(
+            certain(),
+            coupling=lambda m, _: [cp.sum(m.G @ certain().weighting) <= 2.01],
+            **arguments,
+        ).social_cost
+        - wanted.social_cost
+    ) / 0.01
     assert float(n.global_constraints.mu["climate"]) == pytest.approx(slope, abs=1e-2)
 
 
@@ -190,8 +204,5 @@ def test_constraint_after_the_market_is_caught(design: str, limit: float) -> Non
     status, _condition = n.optimize(extra_functionality=late, log_to_console=False)
     if limit == 6.0:
         assert status != "ok"
-    with pytest.raises(MarketError, match="let the market come last"):
+    with pytest.raises(MarketError, match="no solved market" if limit == 6.0 else "'late'.*last"):
         p2p.results(n)
-    if limit > 6.0:
-        with pytest.raises(MarketError, match="'late'"):
-            p2p.results(n)
