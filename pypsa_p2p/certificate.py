@@ -220,7 +220,9 @@ class _Solved:
             attitude=attitude,
             tau=tau,
             game=rebuild(n, data, settings["surplus"], attitude.to_numpy(), risk.weight),
-            trading=kkt.read_trading(n, data, tau),
+            trading=kkt.read_trading(
+                n, data, tau, own=bool(settings.get(kkt.OWN_MULTIPLIERS, False))
+            ),
         )
 
     @property

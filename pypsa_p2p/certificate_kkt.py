@@ -23,8 +23,10 @@ from pypsa_p2p.record import KEPT_DUALS
 from pypsa_p2p.solvers.tail import cvar
 
 END = "end"  # 0, 1: the prosumers at bus0 and bus1 of an edge
-#: Column of n.links of zeta as the prosumer at bus1 has it, where it is not the edge's own.
+#: Column of n.links_t of zeta as the prosumer at bus1 has it, to be read where n.meta["p2p"] says
+#: that the two ends of an edge have multipliers of their own.
 OWN_RECIPROCITY1 = "mu_reciprocity1"
+OWN_MULTIPLIERS = "own_multipliers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,8 @@ class Trading:
         return max(1.0, largest(self.quantity))
 
 
-def read_trading(n: pypsa.Network, data: MarketData, tau: xr.DataArray) -> Trading:
-    """Trades as the network's tables hold them."""
+def read_trading(n: pypsa.Network, data: MarketData, tau: xr.DataArray, *, own: bool) -> Trading:
+    """Trades as the network's tables hold them; `own`: the ends have zeta of their own."""
 
     def link(attribute: str) -> xr.DataArray:
         return dynamic_values(n, "Link", attribute, data.edges, data.snapshots)
@@ -92,8 +94,6 @@ def read_trading(n: pypsa.Network, data: MarketData, tau: xr.DataArray) -> Tradi
 
     hours = data.probability * data.weighting
     zeta, xi0, xi1 = (link(multiplier) / hours for multiplier in KEPT_DUALS)
-    table = n.c["Link"].dynamic.get(OWN_RECIPROCITY1)
-    own = table is not None and not table.empty
     zeta1 = link(OWN_RECIPROCITY1) / hours if own else zeta
     return Trading(
         quantity=_ends(-link("p0"), -link("p1")),

@@ -31,6 +31,8 @@ _NUMBERS = (
     "spill_cost",
     "p_nom",
     "e_nom",
+    "s_nom",
+    "s_max_pu",
     "p_min_pu",
     "p_max_pu",
     "e_min_pu",
@@ -43,7 +45,7 @@ _NUMBERS = (
     "inflow",
     "sign",
 )
-_NEVER_NEGATIVE = ("marginal_cost_quadratic", "p_nom", "e_nom", "max_hours")
+_NEVER_NEGATIVE = ("marginal_cost_quadratic", "p_nom", "e_nom", "s_nom", "s_max_pu", "max_hours")
 #: What a trade edge may have besides PyPSA's defaults.
 TRADE_ATTRIBUTES = frozenset({"bus0", "bus1", "carrier", "p_nom", "p_min_pu", "p_max_pu"})
 
@@ -63,6 +65,11 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
         raise MarketError(
             "Markets over several investment periods are not available; solve one period at a "
             "time on n.copy() with plain snapshots."
+        )
+    if n.has_risk_preference:
+        raise MarketError(
+            "n.set_risk_preference is PyPSA's own risk measure, over the whole system; a market "
+            "takes risk=CVaR(attitude=..., weight=...). Unset it on this network."
         )
     _check_trade_edges(n, data)
     for component in sorted(n.one_port_components | n.branch_components):
@@ -86,13 +93,18 @@ def require_choice(name: str, value: object, choices: tuple[object, ...]) -> Non
         raise MarketError(f"{name} must be one of {listed(choices)}, not {value!r}.")
 
 
-def require_model(n: pypsa.Network) -> None:
-    """Refuse a network whose model is missing or holds a market already."""
+def require_model(n: pypsa.Network, data: MarketData) -> None:
+    """Refuse a model that is missing, of other snapshots, or holds a market already."""
     m = n._model
     if m is None:
         raise MarketError(
             "The network has no model to add a market to: call n.optimize.create_model() first, "
             "or n.optimize(extra_functionality=market)."
+        )
+    if not pd.Index(m.parameters["snapshots"].to_numpy()).equals(pd.Index(data.snapshots)):
+        raise MarketError(
+            "The model was built for other snapshots than the market is asked for: pass the same "
+            "to n.optimize.create_model and to the market."
         )
     if QUANTITY1 in m.variables or CONSTANT in m.variables:
         raise MarketError(
@@ -116,7 +128,15 @@ def require_options(n: pypsa.Network, extra: object, options: Collection[str]) -
 
 
 def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
-    """A trade edge carries energy without loss, delay or cost of its own."""
+    """A trade edge carries energy without loss, delay or cost of its own; one per pair."""
+    pairs = pd.Series(
+        [frozenset(ends) for ends in zip(data.bus0.values, data.bus1.values, strict=True)]
+    )
+    twice = data.edges[pairs.duplicated(keep=False).to_numpy(bool)]
+    if len(twice):
+        raise DataError(
+            f"Trade edges {listed(twice)} connect the same prosumers; keep one of each."
+        )
     for attribute, edges in unusual_attributes(n, "Link", TRADE_ATTRIBUTES, data.edges).items():
         raise DataError(
             f"Trade edges {listed(edges)}: {attribute} must keep PyPSA's default. Put prices in "

@@ -32,7 +32,7 @@ from pypsa_p2p.formulation.trading import (
 from pypsa_p2p.infeasibility import explain
 from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.ownership import asset_owners, bus_owners
-from pypsa_p2p.record import record_market
+from pypsa_p2p.record import forget_market, record_market
 from pypsa_p2p.risk import NEUTRAL, CVaR
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.linearised import pose_linear
@@ -78,7 +78,8 @@ class Market(ABC):
             The data make no sense, the market cannot be formed, or it has no solution.
         """
         data = self._read(n, sns)
-        require_model(n)
+        require_model(n, data)
+        forget_market(n)
         compiled, solution = self._solve(n, data)
         record_market(n, self, data, solution)
         pose_linear(compiled, solution.x, solution.row_dual, solution.objective)
@@ -117,6 +118,7 @@ class Market(ABC):
         """
         data = self._read(n, snapshots)
         require_options(n, extra_functionality, model_options)
+        forget_market(n)
         plain = build_model(n, data, model_options, bare=extra_functionality is None)
         if extra_functionality is not None:
             extra_functionality(n, data.snapshots)

@@ -215,7 +215,7 @@ def risk(n: pypsa.Network, ax: Axes | None = None) -> Axes:
 
 def _solved(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:
     r = results(n)
-    return read_market(n), r
+    return read_market(n, pd.Index(r["snapshot"].to_numpy())), r
 
 
 def _axes(ax: Axes | None, height: float) -> Axes:

@@ -24,8 +24,14 @@ RISK_ADJUSTED_PROBABILITY = "risk_adjusted_probability"  # column of n.buses
 KEPT_DUALS = ("mu_reciprocity", "mu_capacity0", "mu_capacity1")
 
 
-#: Status of models that were solved, or not yet; a copied network's model is of the latter kind.
-_NOT_FAILED = ("ok", "initialized", "")
+#: Status of models whose solve failed; a copied network's model counts as not yet solved.
+_FAILED = ("warning", "error", "aborted", "unknown")
+_SAME = 1e-6  # relative difference of objectives that PyPSA's solver may leave
+
+
+def forget_market(n: pypsa.Network) -> None:
+    """Note that no market is solved: another is about to be."""
+    n.meta.pop(META, None)
 
 
 def record_market(
@@ -42,6 +48,7 @@ def record_market(
     n.meta[META] = {
         **market.settings(),
         "solver": solution.solver,
+        "objective": solution.objective,
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
         "constraints": sorted(n.model.constraints),
     }
@@ -63,14 +70,17 @@ def recorded(n: pypsa.Network) -> dict[str, Any]:
             "n.optimize(extra_functionality=market)."
         )
     model = n._model
-    if model is None:
-        return dict(settings)
-    if model.status not in _NOT_FAILED:
+    if model is not None and model.status in _FAILED:
         raise MarketError(
             f"The last solve ended with {model.termination_condition!r}, so there is nothing to "
             "report. If constraints were added after the market, let the market come last."
         )
-    added = sorted(set(model.constraints) - set(settings["constraints"]))
+    if abs(n.objective - settings["objective"]) > _SAME * max(1.0, abs(settings["objective"])):
+        raise MarketError(
+            "The network was solved again without the market, whose results are gone. Solve it "
+            "with the market: market.optimize(n) or n.optimize(extra_functionality=market)."
+        )
+    added = [] if model is None else sorted(set(model.constraints) - set(settings["constraints"]))
     if added:
         raise MarketError(
             f"Constraints {', '.join(map(repr, added))} were added after the market, which does "

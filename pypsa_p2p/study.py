@@ -109,7 +109,7 @@ def _figures(name: str, n: pypsa.Network) -> dict[str, float]:
         r = results(n)
     except MarketError as error:
         raise MarketError(f"Design {name!r}: {error}") from error
-    data = read_market(n)
+    data = read_market(n, pd.Index(r["snapshot"].to_numpy()))
     price, cost = r["nodal_price"], r["risk_adjusted_cost"]
     hours = data.weighting * data.probability
     return {

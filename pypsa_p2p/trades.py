@@ -142,7 +142,8 @@ def _grid_pairs(n: pypsa.Network, prosumers: pd.Index) -> list[tuple[str, str]]:
     """Pairs of prosumers at one bus of the grid, or at two that a branch joins."""
     if prosumers.empty:
         return []
-    grid_bus = table(n, "Bus").loc[prosumers, GRID_BUS]
+    buses = table(n, "Bus").reindex(columns=[GRID_BUS], fill_value="")
+    grid_bus = buses.loc[prosumers, GRID_BUS].fillna("")
     without = grid_bus.index[grid_bus == ""]
     if len(without):
         raise DataError(

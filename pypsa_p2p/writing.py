@@ -58,9 +58,9 @@ def write_plain_solution(n: pypsa.Network, data: MarketData) -> None:
 def _write_no_flow(n: pypsa.Network, data: MarketData, component: str) -> None:
     """Branches of a grid that is idle in the market."""
     names = pd.Index(first_scenario(n, component).index, name=NAME)
-    zero = data.for_model(dynamic_values(n, component, "no_flow", names, data.snapshots))
+    zero = xr.zeros_like(dynamic_values(n, component, "s_nom", names, data.snapshots))
     for end in ("p0", "p1"):
-        write_table(n, data, component, end, zero)
+        write_table(n, data, component, end, data.for_model(zero))
 
 
 def _write_trade_prices(n: pypsa.Network, data: MarketData, m: linopy.Model) -> None:

@@ -159,7 +159,7 @@ def require_supply(game: Game) -> None:
     unable = (short | long).any(axis=(0, 1))
     if bool(unable.any()):
         raise MarketError(
-            f"Prosumers {listed(game.data.prosumers[unable])} cannot balance: least demand "
+            f"Prosumers {listed(game.data.prosumers[np.flatnonzero(unable)])} cannot balance: least demand "
             "exceeds, or least generation cannot be got rid of within, what their limits and "
             "trade capacities allow. Widen them."
         )

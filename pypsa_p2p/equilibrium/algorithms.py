@@ -144,7 +144,7 @@ def solve_equilibrium(
 def _direct(n: pypsa.Network, market: PeerToPeerMarket, snapshots: pd.Index | None) -> Equilibrium:
     """The direct solve as an equilibrium of one iteration without messages."""
     market.optimize(n, snapshots)
-    nothing = {"residual": 0.0, "social_cost": float(n.objective), "messages": 0}
+    nothing = {"residual": 0.0, "social_cost": float(n.objective or 0.0), "messages": 0}
     row = {**nothing, "exploitability": np.nan, "numbers": 0, "rounds": 0}
     return Equilibrium(n=n, method=None, converged=True, iterations=1, history=as_history([row]))
 

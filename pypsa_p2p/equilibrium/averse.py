@@ -189,15 +189,17 @@ def _search(problem: Subproblem, tau: Array, step: Array, rise: Array) -> tuple[
     `rise`, (n,), is the slope of d at the start of the step.
     """
     share, low, high = np.ones(rise.size), np.zeros(rise.size), np.ones(rise.size)
-    at_low = rise
+    at_low = np.maximum(rise, 0.0)
     for last in (False,) * (_SEARCHES - 1) + (True,):
         reply = reply_to(problem, tau + share * step)
         slope = (reply.cost * step).sum(axis=0)
-        over = slope < -0.5 * rise
-        under = (slope > 0.5 * rise) & (share < high)
+        noise = 1e-13 * np.abs(reply.cost * step).sum(axis=0)
+        over = slope < -0.5 * rise - noise
+        under = (slope > 0.5 * rise + noise) & (share < high)
         if last or not bool((over | under).any()):
             break
-        secant = low + np.clip(at_low / (at_low - slope), 0.1, 0.9) * (share - low)
+        part = np.divide(at_low, at_low - slope, out=np.ones_like(slope), where=over)
+        secant = low + np.clip(part, 0.1, 0.9) * (share - low)
         low, at_low = np.where(under, share, low), np.where(under, slope, at_low)
         high = np.where(over, share, high)
         share = np.where(over, secant, np.where(under, (share + high) / 2, share))

@@ -338,6 +338,6 @@ def _check_numbers(game: Game) -> None:
 
 
 def _refuse_generators(names: pd.Index, good: Flags, what: str) -> None:
-    culprits = names[~good.all(axis=(0, 1))]
+    culprits = names[np.flatnonzero(~good.all(axis=(0, 1)))]
     if len(culprits):
         raise MarketError(f"The agents' algorithms need {what}; not so of {listed(culprits)}.")

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from pypsa_p2p.equilibrium.best_response import best_response, multipliers
 from pypsa_p2p.equilibrium.game import Game
@@ -163,7 +164,7 @@ def _positions(game: Game, order: Sequence[str] | None) -> Positions:
     names = game.data.prosumers
     if order is None:
         return np.arange(len(names))
-    positions = names.get_indexer(list(order))
+    positions = names.get_indexer(pd.Index(list(order)))
     if sorted(positions.tolist()) != list(range(len(names))):
         missing = names.difference(list(order))
         raise MarketError(

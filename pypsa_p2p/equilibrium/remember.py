@@ -50,6 +50,7 @@ def write_answer(
         "solver": solver,
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
         "constraints": [],
+        "objective": n._objective,
         OWN_MULTIPLIERS: not answer.aligned,
         "converged": bool(found.converged),
     }

@@ -85,7 +85,7 @@ def feasible_start(game: Game, quantity: Array) -> Array:
     unable = least > game.net_import(allowed) + slack
     if bool(unable.any()):
         raise MarketError(
-            f"start: prosumers {listed(game.data.prosumers[unable.any(axis=(0, 1))])} cannot meet "
+            f"start: prosumers {listed(game.data.prosumers[np.flatnonzero(unable.any(axis=(0, 1)))])} cannot meet "
             "their least demand with what is offered to them. Take start='variational'."
         )
     imported = game.net_import(quantity)

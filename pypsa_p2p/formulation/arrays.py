@@ -65,8 +65,8 @@ def total_cost(m: linopy.Model, terms: Sequence[tuple[xr.DataArray, ...]]) -> An
     """
     coefficients, first, second = [], [], []
     for arrays in terms:
-        c, *factors = xr.align(*arrays, join="exact")
-        x, y = [*factors, xr.full_like(factors[0], NO_VARIABLE)][:2]
+        c, *of_term = xr.align(*arrays, join="exact")
+        x, y = [*of_term, xr.full_like(of_term[0], NO_VARIABLE)][:2]
         values = c.transpose(*x.dims).to_numpy().ravel()
         there = values != 0
         coefficients.append(values[there])

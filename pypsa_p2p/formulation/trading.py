@@ -56,7 +56,8 @@ def define_reciprocity_constraints(m: linopy.Model, data: MarketData, surplus: b
     r"""Nobody sells what the other does not sell: :math:`q_{mn} + q_{nm} \le 0` (1).
 
     In PyPSA's signs p0 + p1 >= 0, the surplus that is sold at the import price; an equality
-    where no surplus is allowed. Its dual is :math:`-\zeta`, EUR/h weighted by probability.
+    where no surplus is allowed. Its dual is :math:`\zeta`, EUR/MW: the
+    price of the edge times probability and hours.
     """
     labels = np.stack([q.to_numpy() for q in quantities(m, data)], axis=-1)
     zero = xr.zeros_like(m[QUANTITY1].labels, dtype=float)

@@ -148,6 +148,5 @@ def _refuse_discrete(m: linopy.Model) -> None:
     if discrete:
         raise MarketError(
             f"Variables {listed(discrete)} are integer. A market with unit commitment has no "
-            "prices of the kind computed here: switch `committable` off or use "
-            "linearized_unit_commitment."
+            "prices of the kind computed here: remove integer variables."
         )

@@ -1,4 +1,4 @@
-"""Leave PyPSA's own solve a linear model whose solution is the market's (SOLVING of §3).
+"""Leave PyPSA's own solve a linear model whose solution is the market's (MODEL.md §3).
 
 PyPSA hands the model to whatever solver the user named, HiGHS by default, whose method for
 quadratic objectives is slow and whose tolerances are too coarse for prices. So the market is

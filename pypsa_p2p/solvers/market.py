@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -183,6 +184,11 @@ def _reported(program: RiskProgram, found: Solution, trades: npt.NDArray[np.int6
     """The optimum to report; the solver's own where breaking ties would cost anything."""
     chosen = least_expected_cost(program, found)
     if chosen is None:
+        warnings.warn(
+            "Of several equally good solutions the solver's own is reported: the one of least "
+            "expected cost was not found to the accuracy asked for.",
+            stacklevel=2,
+        )
         return found.x
     qp, solution = chosen
     unit = program.per_column(program.probability)

@@ -25,6 +25,8 @@ PRECISION = 1e-9
 #: A Newton step of `least_expected_cost` this small, relatively, leaves an error of its square.
 SETTLED = 1e-6
 MAX_STEPS = 40
+#: Curvature around the iterate that trades lack of their own, EUR/MW2h; it moves no fixed point.
+PROXIMAL = 1e-6
 
 
 def optimal_face(qp: QuadraticProgram, solution: Solution, weight: Vector) -> QuadraticProgram:
@@ -156,7 +158,7 @@ def _with_all_rows(
 ) -> tuple[QuadraticProgram, Solution]:
     """The last step with every cell's row, and its solution: the rows left out hold freely."""
     every = np.arange(program.group.size)
-    qp = _step(program, face, tail, found.x[: program.c.size], multiplier, every)
+    qp = _step(program, face, tail, found.x[: program.c.size], multiplier, every, 0.0)
     dual = np.zeros(qp.lower.size)
     dual[np.append(np.arange(face.lower.size), face.lower.size + rows)] = found.row_dual
     return qp, replace(found, row_dual=dual)
@@ -169,12 +171,15 @@ def _step(
     x: Vector,
     multiplier: Vector,
     rows: Labels,
+    proximal: float = PROXIMAL,
 ) -> QuadraticProgram:
     """The Newton subproblem at x, in the columns (x, eta), with the given cells' rows."""
     groups = program.attitude.size
-    H = (program.P @ sp.diags(program.per_column(program.probability + multiplier))).tocsc()
+    unit = program.per_column(program.probability)
+    H = program.P @ sp.diags(program.per_column(program.probability + multiplier))
+    H = (H + proximal * sp.diags(unit)).tocsc()
     gradient = np.asarray(program.P @ x + program.c)
-    linear = gradient * program.per_column(program.probability) - H @ x
+    linear = gradient * unit - H @ x
     J = _cell_rows(program, gradient)[rows]
     value = program.costs(x)[rows] - J @ x
     of_group = (np.ones(rows.size), (np.arange(rows.size), program.group[rows]))

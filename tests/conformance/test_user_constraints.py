@@ -1,4 +1,4 @@
-"""The user's own constraints: in force on both routes, priced in, and caught when they come late."""
+"""The user's own constraints: in force on both routes, priced, and caught when late."""
 
 from __future__ import annotations
 

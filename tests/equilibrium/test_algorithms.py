@@ -334,9 +334,9 @@ def test_refusals() -> None:
 def test_a_prosumer_left_short_is_named() -> None:
     instance = two_prosumers()
     instance = replace(instance, demand_min=np.array([0.0, 1.0]))
-    with pytest.raises(p2p.MarketError, match="p1.*start='variational'"):
+    with pytest.raises(p2p.MarketError, match=r"p1.*start='variational'"):
         played(instance, GaussSeidel())
     eq, _ = played(instance, GaussSeidel(start="variational"))
     assert eq.converged
-    with pytest.raises(p2p.MarketError, match="p1.*cannot balance"):
+    with pytest.raises(p2p.MarketError, match=r"p1.*cannot balance"):
         played(replace(instance, capacity=np.array([0.5])), ADMM())

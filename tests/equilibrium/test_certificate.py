@@ -13,6 +13,7 @@ import pytest
 
 import pypsa_p2p as p2p
 from pypsa_p2p.certificate import certify
+from pypsa_p2p.record import KEPT_DUALS
 from tests.reference.best_response import exploitability
 from tests.reference.instances import Instance, network, random_instance
 from tests.reference.package import as_solution, market_of
@@ -301,8 +302,9 @@ def two_prosumers(traded: float) -> pypsa.Network:
     n.generators_t.p.loc[now, "b elastic demand"] = 6 - traded
     n.links_t.p0.loc[now, edge], n.links_t.p1.loc[now, edge] = traded, -traded
     n.buses_t.marginal_price.loc[now, ["a", "b"]] = [traded, 6 - traded]
-    n.links_t.mu_lower.loc[now, edge] = n.links_t.mu_capacity.loc[now, edge] = 0.0
-    n.links_t.mu_reciprocity.loc[now, edge] = traded - 1
+    for multiplier, value in zip(KEPT_DUALS, (traded - 1, 0.0, 0.0), strict=True):
+        n.links_t[multiplier].loc[now, edge] = value
+    n.meta["p2p"]["own_multipliers"] = True
     n.links_t["mu_reciprocity1"] = n.links_t.mu_reciprocity.assign(**{edge: 5 - traded})
     return n
 

@@ -178,10 +178,20 @@ def _edges(rng: np.random.Generator, n: int) -> npt.NDArray[np.int64]:
 
 def permuted(instance: Instance, order: npt.NDArray[np.int64]) -> Instance:
     """The same market with prosumer `order[k]` in place k, under her old name."""
-    by_prosumer = (
-        "demand demand_min demand_max generation_min generation_max a b d utility_quadratic "
-        "usage_benefit renewable risk_attitude"
-    ).split()
+    by_prosumer = [
+        "demand",
+        "demand_min",
+        "demand_max",
+        "generation_min",
+        "generation_max",
+        "a",
+        "b",
+        "d",
+        "utility_quadratic",
+        "usage_benefit",
+        "renewable",
+        "risk_attitude",
+    ]
     place = np.argsort(order)
     return replace(
         instance,
@@ -201,7 +211,16 @@ def edges_turned(instance: Instance) -> Instance:
 
 def money_scaled(instance: Instance, factor: float) -> Instance:
     """Every price and cost coefficient times `factor`."""
-    money = "a b d utility_quadratic usage_benefit price congestion import_price".split()
+    money = [
+        "a",
+        "b",
+        "d",
+        "utility_quadratic",
+        "usage_benefit",
+        "price",
+        "congestion",
+        "import_price",
+    ]
     return replace(instance, **{name: factor * getattr(instance, name) for name in money})
 
 

@@ -255,7 +255,7 @@ def run(problem: cp.Problem) -> None:
     target is out of reach on purpose and stopping short of it is no reason to warn.
     """
     gaps = ("tol_gap_abs", "tol_gap_rel", "tol_feas")
-    options = {name: TOLERANCE for name in gaps} | {f"reduced_{name}": ENOUGH for name in gaps}
+    options = dict.fromkeys(gaps, TOLERANCE) | {f"reduced_{name}": ENOUGH for name in gaps}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Solution may be inaccurate", UserWarning)
         problem.solve(solver=cp.CLARABEL, max_step_fraction=0.95, **options)

@@ -38,6 +38,7 @@ FLOORS = {
     "solvers": 2,
     # 3: problems and their answers
     "markets": 3,
+    "checks": 3,
     "record": 3,
     "writing": 3,
     "results": 3,

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pypsa
@@ -18,7 +18,7 @@ from pypsa_p2p.prosumers import add_prosumers, assign_prosumers, prosumer_names
 from pypsa_p2p.scenarios import set_scenarios
 from pypsa_p2p.trades import add_trades
 
-matplotlib.use("Agg")
+mpl.use("Agg")
 
 NAMES = ["a", "b", "c"]
 SNAPSHOTS = pd.date_range("2030-01-01", periods=2, freq="h")
@@ -265,7 +265,7 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("demand", xr.DataArray([1.0, 2.0, 3.0], dims="prosumer"), "demand has no labels.*'prosumer'"),
     ("demand", array([1.0, 2.0], scenario=["x", "y"]), "demand has the dimension 'scenario'"),
     ("demand", array([1.0, 2.0, 3.0], bus=NAMES), "demand has the dimension 'bus'"),
-    ("risk_attitude", table(dict.fromkeys(NAMES, [0.1, 0.2])), "risk_attitude.*'snapshot'"),
+    ("risk_attitude", table({key: [0.1, 0.2] for key in NAMES}), "risk_attitude.*'snapshot'"),
     ("usage_benefit", array([0.1, 0.2], snapshot=SNAPSHOTS), "usage_benefit.*'snapshot'"),
     ("demand", True, "demand is not a number"),
     ("demand", np.True_, "demand is"),

@@ -350,7 +350,7 @@ def test_bad_probabilities_are_refused_and_change_nothing(
 def test_scenarios_are_set_once(market: pypsa.Network) -> None:
     n = stochastic(market)
     before = n.copy()
-    with pytest.raises(DataError, match="already has the scenarios 'x', 'w', 'y'.*n.copy()"):
+    with pytest.raises(DataError, match=r"already has the scenarios 'x', 'w', 'y'.*n\.copy\(\)"):
         set_scenarios(n, PROBABILITY)
     assert n.equals(before)
 
