@@ -1,1 +1,0 @@
-"""Equilibria of the peer-to-peer game: how agents reach them, and proofs that they did."""
