@@ -12,8 +12,9 @@ from typing import Any
 import linopy
 import numpy as np
 import xarray as xr
+from linopy.constraints import Constraint
 
-from pypsa_p2p.errors import MarketError
+from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.formulation.arrays import add_rows, total_cost
 from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import NAME
@@ -39,6 +40,12 @@ def define_trading(m: linopy.Model, data: MarketData, surplus: bool) -> None:
         raise MarketError(
             "The model holds a market already. Build it anew, n.optimize.create_model(), and give "
             "it one market."
+        )
+    frozen = [name for name, rows in m.constraints.items() if not isinstance(rows, Constraint)]
+    if frozen:
+        raise MarketError(
+            f"Constraints {listed(frozen)} are frozen and cannot be turned into trades: build the "
+            "model without freeze_constraints and sparse."
         )
     define_quantity_variables(m, data)
     define_reciprocity_constraints(m, data, surplus)

@@ -52,7 +52,10 @@ def _constant(m: linopy.Model, value: float) -> linopy.LinearExpression:
         m.variables[CONSTANT].update(lower=-np.inf, upper=np.inf)
         m.variables[CONSTANT].update(lower=value, upper=value)
         return 1 * m.variables[CONSTANT]
-    return 1 * m.add_variables(lower=value, upper=value, name=CONSTANT)
+    chunk, m.chunk = m.chunk, None  # a single number has no dimension to be cut along
+    constant = m.add_variables(lower=value, upper=value, name=CONSTANT)
+    m.chunk = chunk
+    return 1 * constant
 
 
 def _confine(variable: linopy.Variable, at: xr.DataArray) -> None:

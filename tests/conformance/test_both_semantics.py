@@ -64,6 +64,7 @@ def test_semantics(semantics: str, key: str, battery: bool, route: str) -> None:
     ],
     ids=repr,
 )
+@pytest.mark.filterwarnings("ignore:Model.freeze_constraints is deprecated:FutureWarning")
 def test_model_options(options: dict[str, Any], route: str) -> None:
     """They change how linopy stores the model, not what it says; or they are refused in words."""
     market = MARKETS["averse"]
@@ -83,3 +84,13 @@ def test_unknown_model_options(option: str) -> None:
     """Arguments of `n.optimize` that a direct solve has no use for are named in the refusal."""
     with pytest.raises(P2PError, match=option):
         MARKETS["averse"].optimize(network(INSTANCE), **{option: "highs"})
+
+
+def test_sparse_models(route: str) -> None:
+    """Model(sparse=True) exists under v1 only: it works, or is refused by name."""
+    before = linopy.options["semantics"]
+    linopy.options["semantics"] = "v1"
+    try:
+        test_model_options({"sparse": True}, route)
+    finally:
+        linopy.options["semantics"] = before
