@@ -137,6 +137,11 @@ def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
         raise DataError(
             f"Trade edges {listed(twice)} connect the same prosumers; keep one of each."
         )
+    static = first_scenario(n, "Link").reindex(data.edges)
+    for column in [c for c in map(str, static) if c[:3] == "bus" and c[3:].isdigit()]:
+        third = data.edges[(static[column].fillna("") != "").to_numpy(bool)]
+        if len(third) and column not in ("bus0", "bus1"):
+            raise DataError(f"Trade edges {listed(third)} must have two ends only; clear {column}.")
     for attribute, edges in unusual_attributes(n, "Link", TRADE_ATTRIBUTES, data.edges).items():
         raise DataError(
             f"Trade edges {listed(edges)}: {attribute} must keep PyPSA's default. Put prices in "

@@ -52,8 +52,10 @@ def contract_volumes(
     high = low + weight * probability / (1 - attitude)
     at_low = (price <= low + _AT_END * probability).broadcast_like(cost).to_numpy()
     at_high = (price >= high - _AT_END * probability).transpose(*cost.dims).to_numpy()
-    qp = _program(cost.to_numpy(), price.to_numpy(), at_low, at_high)
-    found = solve_quadratic(qp)
+    arrays = (cost.to_numpy(), price.to_numpy(), at_low, at_high)
+    found = solve_quadratic(_program(*arrays, 0.0))
+    if found.status != "optimal":
+        found = solve_quadratic(_program(*arrays, _EQUAL))
     if found.status != "optimal":
         raise ConvergenceError(
             "No contract volumes reproduce the contract prices; the solution's prices and costs "
@@ -63,7 +65,7 @@ def contract_volumes(
 
 
 def _program(
-    cost: np.ndarray, price: np.ndarray, at_low: np.ndarray, at_high: np.ndarray
+    cost: np.ndarray, price: np.ndarray, at_low: np.ndarray, at_high: np.ndarray, tolerance: float
 ) -> QuadraticProgram:
     """The program above in columns (W by scenario and prosumer, eta by prosumer), scaled."""
     scenarios, prosumers = cost.shape
@@ -74,7 +76,7 @@ def _program(
     level = sp.hstack([sp.identity(cost.size), sp.kron(one_s.T, eye_n)])  # W + eta vs Pi
     rows = sp.vstack([_padded(clearing, prosumers), _padded(premium, prosumers), level])
     flat = cost.ravel()
-    equal = _EQUAL * max(1.0, float(np.abs(flat).max()))
+    equal = tolerance * max(1.0, float(np.abs(flat).max()))
     none = np.zeros(scenarios + prosumers)
     size = cost.size + prosumers
     return QuadraticProgram(
