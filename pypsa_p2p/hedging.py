@@ -14,7 +14,7 @@ from pypsa_p2p.solvers.quadratic import solve_quadratic
 #: A price this close, relatively, to an end of what a prosumer would pay counts as at it.
 _AT_END = 1e-9
 #: Costs this close, relative to the largest, are equal: PyPSA's solver may move dispatch a bit.
-_EQUAL = 1e-7
+_EQUAL = (0.0, 1e-9, 3e-9, 1e-8, 1e-7)  # tried in turn
 
 
 def contract_volumes(
@@ -53,9 +53,10 @@ def contract_volumes(
     at_low = (price <= low + _AT_END * probability).broadcast_like(cost).to_numpy()
     at_high = (price >= high - _AT_END * probability).transpose(*cost.dims).to_numpy()
     arrays = (cost.to_numpy(), price.to_numpy(), at_low, at_high)
-    found = solve_quadratic(_program(*arrays, 0.0))
-    if found.status != "optimal":
-        found = solve_quadratic(_program(*arrays, _EQUAL))
+    for tolerance in _EQUAL:
+        found = solve_quadratic(_program(*arrays, tolerance))
+        if found.status == "optimal":
+            break
     if found.status != "optimal":
         raise ConvergenceError(
             "No contract volumes reproduce the contract prices; the solution's prices and costs "
