@@ -57,9 +57,9 @@ def from_pandapower(net: Any, *, set_points: bool = True) -> pypsa.Network:
     net : pandapowerNet
         Left unchanged.
     set_points : bool, default True
-        Whether generators other than the slack carry their active power as ``p_set``. `n.pf()`
+        Whether generators carry their active power as ``p_set``. `n.pf()`
         needs it; but PyPSA's `n.optimize()` *fixes* every dispatch that has a ``p_set`` and
-        leaves only the slack to decide, so pass False (or set ``n.generators["p_set"] = nan``)
+        so is infeasible with losses left out: pass False (or set ``n.generators["p_set"] = nan``)
         for an optimal power flow.
 
     Returns
@@ -447,7 +447,7 @@ def _add_generators(
             "Generator",
             rows,
             control=control,
-            p_set=p_set.mask(slack) if set_points else np.nan,  # the slack balances
+            p_set=p_set if set_points else np.nan,
             q_set=_column(rows, "q_mvar", 0.0) * scaling,
             q_min=_column(rows, "min_q_mvar", -np.inf),
             q_max=_column(rows, "max_q_mvar", np.inf),
