@@ -123,7 +123,7 @@ def load_grid(name: str, *, market: bool | None = None, set_points: bool = False
     if not set_points:
         n.generators["p_set"] = np.nan
     if with_market:
-        _add_market(n, folder / _MARKET)
+        add_grid_market(n, name)
     return n
 
 
@@ -159,9 +159,29 @@ def _add_table(n: pypsa.Network, component: str, path: Path) -> None:
     n.add(component, list(table.index), **table)
 
 
-def _add_market(n: pypsa.Network, folder: Path) -> None:
-    """Add prosumers, trades and scenarios."""
-    settings = tomllib.loads((folder / "market.toml").read_text(encoding="utf-8"))
+def add_grid_market(
+    n: pypsa.Network,
+    name: str,
+    *,
+    number: int | None = None,
+    seed: int | None = None,
+    rule: str | None = None,
+) -> None:
+    """Add the market of a bundled grid: prosumers, trades and equiprobable scenarios.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        With the buses of that grid, without loads and generators; changed in place.
+    name : str
+        One of `list_grids()` that has a market.
+    number, seed, rule : optional
+        Scenarios drawn, seed of all draws, and rule of the trade prices ("table", or one of
+        `draw_trade_prices`), where the grid's ``market.toml`` is not to say. Scenarios that the
+        grid lists in a table are not drawn.
+    """
+    folder = grids_folder() / name / _MARKET
+    settings = _settings(folder, number, seed, rule)
     prosumers = _read(folder / "prosumers.csv").set_index("name")
     data = _scenarios(folder, prosumers, settings)
     own = [RENEWABLE_CAPACITY, RENEWABLE_KIND, "x", "y"]
@@ -174,6 +194,22 @@ def _add_market(n: pypsa.Network, folder: Path) -> None:
     _add_trades(n, folder, settings["prices"])
     labels = [str(label) for label in data[SCENARIO].values]
     set_scenarios(n, dict.fromkeys(labels, 1.0 / len(labels)), data)
+
+
+def _settings(
+    folder: Path, number: int | None, seed: int | None, rule: str | None
+) -> dict[str, dict[str, Any]]:
+    """Options of scenarios and prices: those given, the others from ``market.toml``."""
+    settings = tomllib.loads((folder / "market.toml").read_text(encoding="utf-8"))
+    given: dict[str, dict[str, Any]] = {
+        "scenarios": {"number": number, "seed": seed},
+        "prices": {"rule": rule, "seed": seed},
+    }
+    return {
+        part: settings.get(part, {})
+        | {option: value for option, value in options.items() if value is not None}
+        for part, options in given.items()
+    }
 
 
 def _scenarios(folder: Path, prosumers: pd.DataFrame, settings: dict[str, Any]) -> xr.Dataset:

@@ -9,12 +9,20 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from pypsa_p2p.errors import ConvergenceError, MarketError, P2PError
+from pypsa_p2p.errors import ConvergenceError, MarketError, P2PError, listed
 from pypsa_p2p.formulation.trading import NODAL_BALANCE
+from pypsa_p2p.names import NAME
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.market import MarketSolution
 
 _SHOWN = 5
+#: PyPSA's constraints that fix a dispatch to its `p_set`, by the table that holds it.
+_SET_POINTS = {
+    "generators": "Generator-p_set",
+    "links": "Link-p_set",
+    "storage_units": "StorageUnit-p_set",
+    "stores": "Store-p_set",
+}
 
 Rows = npt.NDArray[np.int64]
 
@@ -25,6 +33,7 @@ def explain(compiled: CompiledModel, solution: MarketSolution) -> P2PError:
         return MarketError(
             "The market is infeasible: not all of its constraints can hold together"
             + _culprits(compiled, solution.certificate)
+            + _fixed_dispatch(compiled)
             + " Widen demand or generation limits, raise trade capacities or allow surplus."
         )
     if solution.status == "unbounded":
@@ -52,6 +61,22 @@ def _culprits(compiled: CompiledModel, certificate: np.ndarray | None) -> str:
     named = [_named(name, coords) for name, coords in _positions(compiled, rows)]
     named.sort(key=lambda text: not text.startswith("balance"))
     return ": " + "; ".join(named[:_SHOWN]) + "."
+
+
+def _fixed_dispatch(compiled: CompiledModel) -> str:
+    """What PyPSA fixes because it has a set point, a sentence; "" where nothing is fixed."""
+    fixed = {}
+    for table, constraint in _SET_POINTS.items():
+        if constraint in compiled.model.constraints:
+            labels = compiled.model.constraints[constraint].labels
+            rows = (labels >= 0).any([dim for dim in labels.dims if dim != NAME])
+            fixed[table] = rows.indexes[NAME][rows.to_numpy()]
+    return "".join(
+        f" n.{table}['p_set'] fixes {listed(names)}, a probable reason: set it to nan where the "
+        "market is to decide."
+        for table, names in fixed.items()
+        if len(names)
+    )
 
 
 def _unmet_balances(compiled: CompiledModel) -> Rows:
@@ -90,11 +115,8 @@ def _positions(compiled: CompiledModel, rows: Rows) -> Any:
 
 
 def _named(constraint: str, coords: dict[str, object]) -> str:
-    name = coords.get("name")
-    rest = ", ".join(f"{dim} {value!r}" for dim, value in coords.items() if dim != "name")
-    what = (
-        f"balance of {name!r}"
-        if constraint.endswith("nodal_balance")
-        else (f"{constraint} of {name!r}")
-    )
+    name = coords.get(NAME)
+    rest = ", ".join(f"{dim} {value!r}" for dim, value in coords.items() if dim != NAME)
+    kind = "balance" if constraint.endswith(NODAL_BALANCE) else constraint
+    what = f"{kind} of {name!r}"
     return f"{what} ({rest})" if rest else what

@@ -57,6 +57,19 @@ def asset_owners(n: pypsa.Network, component: str, owners: pd.Series) -> xr.Data
     return xr.DataArray(values, coords={NAME: pd.Index(static.index, name=NAME, dtype=object)})
 
 
+def bus_columns(static: pd.DataFrame) -> list[str]:
+    """Columns of a static table that name buses, as they stand: "bus", "bus0", "bus1", "bus2"...
+
+    >>> bus_columns(pd.DataFrame(columns=["bus0", "bus1", "carrier", "bus_type", "bus10"]))
+    ['bus0', 'bus1', 'bus10']
+    """
+    return [
+        column
+        for column in map(str, static)
+        if column == "bus" or (column.startswith("bus") and column[3:].isdigit())
+    ]
+
+
 def _branches(n: pypsa.Network) -> list[str]:
     """Classes of components present that connect several buses."""
     classes = [*n.passive_branch_components, *n.controllable_branch_components]
@@ -69,8 +82,5 @@ def _ports(n: pypsa.Network, component: str) -> dict[str, list[str]]:
     static = static[static["active"].astype(bool)]
     if "carrier" in static:
         static = static[static["carrier"] != TRADE_CARRIER]
-    columns = [
-        c for c in map(str, static) if c == "bus" or (c.startswith("bus") and c[3:].isdigit())
-    ]
-    rows = zip(static.index, static[columns].to_numpy(object), strict=True)
+    rows = zip(static.index, static[bus_columns(static)].to_numpy(object), strict=True)
     return {name: [bus for bus in ends if isinstance(bus, str) and bus] for name, ends in rows}

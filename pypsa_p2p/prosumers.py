@@ -10,6 +10,7 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.errors import DataError, listed
+from pypsa_p2p.market_data import first_scenario
 from pypsa_p2p.names import (
     DEMAND_SUFFIX,
     ELASTIC_DEMAND_CARRIER,
@@ -39,7 +40,6 @@ from pypsa_p2p.values import (
     refuse,
     require_free,
     require_network,
-    table,
     write,
     write_series,
     write_static,
@@ -68,7 +68,6 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
 
 NOT_NEGATIVE = ("utility_quadratic", "marginal_cost_quadratic", "renewable")
 LIMITS = (("demand_min", "demand_max"), ("generation_min", "generation_max"))
-ASSETS = ("Generator", "Load", "StorageUnit", "Store")
 
 # Arguments that are one attribute of one of the prosumer's generators.
 COSTS = {
@@ -85,7 +84,7 @@ GENERATORS = {
 
 def prosumer_names(n: pypsa.Network) -> pd.Index:
     """Names of the prosumers, in the order of the network's buses."""
-    buses = table(n, "Bus")
+    buses = first_scenario(n, "Bus")
     found: pd.Index = buses.index[buses["carrier"] == PROSUMER_CARRIER]
     return found.astype(object)
 
@@ -165,70 +164,29 @@ def add_prosumers(
     >>> float(n.generators.p_min_pu["a elastic demand"])
     -5.0
     """
-    # The first statement: only the arguments are local names yet.
-    numbers = {key: value for key, value in locals().items() if key in DIMENSIONS}
+    numbers = {
+        "demand": demand,
+        "demand_max": demand_max,
+        "demand_min": demand_min,
+        "utility_quadratic": utility_quadratic,
+        "usage_benefit": usage_benefit,
+        "generation_max": generation_max,
+        "generation_min": generation_min,
+        "marginal_cost": marginal_cost,
+        "marginal_cost_quadratic": marginal_cost_quadratic,
+        "fixed_cost": fixed_cost,
+        "renewable": renewable,
+        "risk_attitude": risk_attitude,
+        "import_price": import_price,
+    }
     require_network(n)
     prosumers = as_names(names, "names")
     _require_free_names(n, prosumers)
     grid_buses = _grid_buses(n, grid_bus, prosumers)
     data = read_arguments(numbers, coordinates_of(n, prosumers))
     check_data(data)
-    _add_buses(n, prosumers, grid_buses)
+    add_prosumer_buses(n, prosumers, grid_buses)
     _add_components(n, prosumers)
-    write_data(n, prosumers, data)
-
-
-def assign_prosumers(
-    n: pypsa.Network,
-    owner: str | Iterable[str] | Mapping[str, str] | pd.Series,
-    *,
-    risk_attitude: Value = 0.0,
-    import_price: Value = 0.0,
-) -> None:
-    """Give the assets of an existing network to prosumers.
-
-    Every owner becomes a prosumer with a bus of her own. Her generators, loads, storage units and
-    stores move there, and `grid_bus` remembers where they were. Loads stay inelastic.
-
-    Parameters
-    ----------
-    n : pypsa.Network
-        Changed in place.
-    owner : "bus", iterable of str, mapping or Series
-        "bus": each bus with assets becomes the prosumer "<bus> prosumer". Names of buses: only
-        those. Mapping or Series: from names of assets to names of prosumers; a name stands for
-        every asset of that name, and all assets of a prosumer must sit at one bus.
-    risk_attitude, import_price
-        As in `add_prosumers`, by the names of the new prosumers.
-
-    Raises
-    ------
-    DataError
-        Unknown buses or assets, assets that have an owner, owners at several buses, names in use,
-        unusable numbers; `n` is then as it was.
-
-    Examples
-    --------
-    >>> import pypsa
-    >>> n = pypsa.Network()
-    >>> n.add("Bus", "north", x=4.0, y=50.0)
-    >>> n.add("Generator", "wind", bus="north", p_nom=10)
-    >>> assign_prosumers(n, "bus", risk_attitude=0.3)
-    >>> n.generators.bus["wind"], n.buses.grid_bus["north prosumer"]
-    ('north prosumer', 'north')
-    """
-    require_network(n)
-    assets = _assets(n)
-    by_asset = isinstance(owner, (Mapping, pd.Series))
-    owned = _owned_by_name(assets, owner) if by_asset else _owned_by_bus(n, assets, owner)
-    grid_buses = _one_bus_each(owned)
-    prosumers = as_names(grid_buses.index, "names of prosumers")
-    require_free(n, "Bus", prosumers)
-    numbers = {RISK_ATTITUDE: risk_attitude, IMPORT_PRICE: import_price}
-    data = read_arguments(numbers, coordinates_of(n, prosumers))
-    check_data(data)
-    _add_buses(n, prosumers, grid_buses)
-    _move(n, owned)
     write_data(n, prosumers, data)
 
 
@@ -294,14 +252,15 @@ def _grid_buses(n: pypsa.Network, grid_bus: object, prosumers: pd.Index) -> pd.S
     unknown = found[~found.isin([*grid, ""])]
     if len(unknown):
         raise DataError(
-            f"grid_bus {listed(unknown.unique())} of prosumer {listed(unknown.index)} is no bus "
-            'of the grid: add it with n.add("Bus", ...) first, or leave grid_bus ""'
+            f"Argument grid_bus {listed(unknown.unique())} of prosumer {listed(unknown.index)} is "
+            'no bus of the grid: add it with n.add("Bus", ...) first, or leave grid_bus "".'
         )
     return found
 
 
-def _add_buses(n: pypsa.Network, prosumers: pd.Index, grid_buses: pd.Series) -> None:
-    place = table(n, "Bus").reindex(grid_buses)[["x", "y"]].fillna(0.0).to_numpy()
+def add_prosumer_buses(n: pypsa.Network, prosumers: pd.Index, grid_buses: pd.Series) -> None:
+    """A bus for every prosumer, at the place of her bus in the grid."""
+    place = first_scenario(n, "Bus").reindex(grid_buses)[["x", "y"]].fillna(0.0).to_numpy()
     columns: dict[str, Any] = dict.fromkeys((RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST), 0.0)
     columns[GRID_BUS] = grid_buses.to_numpy()
     add_carriers(n, [PROSUMER_CARRIER])
@@ -346,67 +305,3 @@ def _write_limits(
     write_static(n, "Generator", "p_nom", generators, nominal)
     write(n, "Generator", "p_min_pu", generators, lower / divisor)
     write(n, "Generator", "p_max_pu", generators, upper / divisor)
-
-
-def _assets(n: pypsa.Network) -> pd.DataFrame:
-    """Columns component, asset, bus: one row for each one-port asset."""
-    frames = [
-        pd.DataFrame({"component": kind, "asset": rows.index, "bus": rows["bus"].to_numpy()})
-        for kind in ASSETS
-        for rows in [table(n, kind)]
-    ]
-    frame = pd.concat(frames, ignore_index=True).astype(object)
-    return frame.assign(taken=frame["bus"].isin(prosumer_names(n)))
-
-
-def _owned_by_bus(n: pypsa.Network, assets: pd.DataFrame, owner: object) -> pd.DataFrame:
-    """The assets that get an owner, with a column owner, from names of buses."""
-    free = assets[~assets["taken"]]
-    if isinstance(owner, str) and owner == "bus":
-        buses = pd.Index(free["bus"].unique())
-    else:
-        buses = as_names(owner, "owner")
-    unknown = buses[~buses.isin(n.components.buses.names)]
-    if len(unknown):
-        raise DataError(f"owner names {listed(unknown)}, which is no bus of the network")
-    empty = buses[~buses.isin(free["bus"])]
-    if len(empty) or buses.empty:
-        who = f"bus {listed(empty)}" if len(empty) else "the network"
-        raise DataError(f"{who} has no asset without an owner: add assets, or leave it out")
-    owned = free[free["bus"].isin(buses)]
-    return owned.assign(owner=owned["bus"] + " prosumer")
-
-
-def _owned_by_name(assets: pd.DataFrame, owner: Any) -> pd.DataFrame:
-    """The assets that get an owner, with a column owner, from names of assets."""
-    keys = as_names(list(owner.keys()), "owner")
-    owners = as_text(owner, "owner", "asset", keys)
-    unknown = keys[~keys.isin(assets["asset"])]
-    if len(unknown):
-        raise DataError(f"owner names {listed(unknown)}, which is no {', '.join(ASSETS)}")
-    owned = assets[assets["asset"].isin(keys)]
-    taken = owned.loc[owned["taken"], "asset"]
-    if len(taken):
-        raise DataError(f"asset {listed(taken)} belongs to a prosumer already: leave it out")
-    return owned.assign(owner=owners.reindex(owned["asset"]).to_numpy())
-
-
-def _one_bus_each(owned: pd.DataFrame) -> pd.Series:
-    """The bus of every owner, in order of appearance."""
-    places = owned[["owner", "bus"]].drop_duplicates()
-    several = places.loc[places["owner"].duplicated(), "owner"].unique()
-    if len(several):
-        raise DataError(
-            f"assets of prosumer {listed(several)} sit at several buses: "
-            "make her a prosumer at each of them"
-        )
-    return places.set_index("owner")["bus"]
-
-
-def _move(n: pypsa.Network, owned: pd.DataFrame) -> None:
-    """Attach every owned asset to the bus of its owner."""
-    for component, rows in owned.groupby("component"):
-        static = n.components[str(component)].static
-        new = rows.set_index("asset")["owner"]
-        by_row = static.index.get_level_values("name")
-        static["bus"] = static["bus"].where(~by_row.isin(new.index), by_row.map(new.to_dict().get))

@@ -119,7 +119,10 @@ def _probabilities(probability: object) -> pd.Series:
             f"not {type(probability).__name__}"
         )
     if labels.empty or labels.nlevels > 1:
-        raise DataError("probability must have one label for each scenario, and at least one")
+        raise DataError(
+            "probability must have one label for each scenario, text or a number and not a tuple, "
+            "and at least one"
+        )
     labels = labels.map(str).astype(object)
     if not labels.is_unique:
         raise DataError(f"probability repeats {listed(labels[labels.duplicated()].unique())}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Any
@@ -12,14 +11,17 @@ import numpy as np
 import pandas as pd
 import pypsa
 
-from pypsa_p2p.errors import DataError, listed
+from pypsa_p2p.errors import DataError, listed, shown
+from pypsa_p2p.market_data import first_scenario
 from pypsa_p2p.names import CONGESTION, GRID_BUS, PRICE0, PRICE1, TRADE, TRADE_CARRIER
+from pypsa_p2p.ownership import bus_columns
 from pypsa_p2p.prosumers import prosumer_names
-from pypsa_p2p.values import add_carriers, as_array, require_free, require_network, table
+from pypsa_p2p.values import add_carriers, as_array, require_free, require_network
 
 EdgeValue = float | Mapping[tuple[str, str], float] | pd.Series | pd.DataFrame
 """A number for all edges, or numbers by a pair of prosumers."""
 
+EDGES = "give pairs of prosumers, a networkx.Graph, 'complete' or 'grid'"
 BRANCHES = ("Line", "Transformer", "Link")
 
 
@@ -98,7 +100,7 @@ def add_trades(
 
 def trade_edges(n: pypsa.Network) -> pd.DataFrame:
     """The links that are trade edges, by name, in the order of the network: static columns."""
-    links = table(n, "Link")
+    links = first_scenario(n, "Link")
     return links[links["carrier"] == TRADE_CARRIER]
 
 
@@ -111,21 +113,28 @@ def _pairs(n: pypsa.Network, edges: object, prosumers: pd.Index) -> pd.MultiInde
     elif isinstance(edges, Iterable) and not isinstance(edges, Mapping):
         found = list(edges)
     else:
-        raise DataError(f"edges is {edges!r}: give pairs, a networkx.Graph, 'complete' or 'grid'")
+        raise DataError(f"Argument edges is {shown(edges)}: {EDGES}.")
     if not found:
-        raise DataError(f"edges has no pair: the network has the prosumers {listed(prosumers)}")
+        raise DataError(
+            "Argument edges has no pair: give one at least. The network has the prosumers "
+            f"{listed(prosumers) or 'none'}."
+        )
     pairs = _multi_index(found, "edges")
     first, second = pairs.get_level_values(0), pairs.get_level_values(1)
     unknown = first.append(second).unique().difference(prosumers, sort=False)
     if len(unknown):
-        raise DataError(f"edges has {listed(unknown)}, which is no prosumer: add her first")
+        raise DataError(
+            f"Argument edges has {listed(unknown)}, which is no prosumer: add her first."
+        )
     selves = first[first == second]
     if len(selves):
-        raise DataError(f"edges joins {listed(selves.unique())} to herself: leave that out")
+        raise DataError(
+            f"Argument edges joins {listed(selves.unique())} to herself: leave that out."
+        )
     repeated = _sorted(pairs).duplicated()
     if repeated.any():
         raise DataError(
-            f"edges repeats {listed(pairs[repeated])}: each pair comes once, in either order"
+            f"Argument edges repeats {listed(pairs[repeated])}: give each pair once, in one order."
         )
     return pairs
 
@@ -135,29 +144,28 @@ def _named_pairs(n: pypsa.Network, edges: str, prosumers: pd.Index) -> list[tupl
         return list(combinations(prosumers, 2))
     if edges == "grid":
         return _grid_pairs(n, prosumers)
-    raise DataError(f"edges is {edges!r}: give pairs, a networkx.Graph, 'complete' or 'grid'")
+    raise DataError(f"Argument edges is {shown(edges)}: {EDGES}.")
 
 
 def _grid_pairs(n: pypsa.Network, prosumers: pd.Index) -> list[tuple[str, str]]:
     """Pairs of prosumers at one bus of the grid, or at two that a branch joins."""
     if prosumers.empty:
         return []
-    buses = table(n, "Bus").reindex(columns=[GRID_BUS], fill_value="")
+    buses = first_scenario(n, "Bus").reindex(columns=[GRID_BUS], fill_value="")
     grid_bus = buses.loc[prosumers, GRID_BUS].fillna("")
     without = grid_bus.index[grid_bus == ""]
     if len(without):
         raise DataError(
-            f"prosumer {listed(without)} has no grid_bus, so edges='grid' cannot place her: "
-            "set it, or give pairs"
+            f"Prosumer {listed(without)} has no grid_bus, so edges='grid' cannot place her: "
+            "set it, or give pairs."
         )
     grid = nx.Graph()
     for component in BRANCHES:
-        branches = table(n, component)
+        branches = first_scenario(n, component)
         branches = branches[branches["active"].astype(bool)]
         if component == "Link":
             branches = branches[branches["carrier"] != TRADE_CARRIER]
-        ports = [column for column in branches if re.fullmatch(r"bus\d+", str(column))]
-        for one, other in combinations(ports, 2):
+        for one, other in combinations(bus_columns(branches), 2):
             grid.add_edges_from(zip(branches[one], branches[other], strict=True))
     grid.add_edges_from((bus, bus) for bus in grid_bus)
     grid.remove_nodes_from([""])
@@ -179,14 +187,16 @@ def _require_new(n: pypsa.Network, pairs: pd.MultiIndex) -> None:
     known = pd.MultiIndex.from_arrays([existing["bus0"], existing["bus1"]])
     old = _sorted(pairs).isin(_sorted(known))
     if old.any():
-        raise DataError(f"prosumers trade already over the edges {listed(pairs[old])}: leave out")
+        raise DataError(
+            f"Prosumers trade already over the edges {listed(pairs[old])}: leave those out."
+        )
 
 
 def _edge_names(n: pypsa.Network, pairs: pd.MultiIndex) -> pd.Index:
     labels = pairs.get_level_values(0) + " - " + pairs.get_level_values(1)
     if not labels.is_unique:
         twice = listed(labels[labels.duplicated()].unique())
-        raise DataError(f"two edges would have the name {twice}: rename prosumers with ' - '")
+        raise DataError(f"Two edges would have the name {twice}: rename prosumers with ' - '.")
     require_free(n, "Link", labels)
     return labels
 
@@ -237,10 +247,13 @@ def _by_pair(
     keys = list(value.keys())
     index = _multi_index(keys, argument)
     if not index.is_unique:
-        raise DataError(f"{argument} repeats {listed(index[index.duplicated()].unique())}")
+        repeated = listed(index[index.duplicated()].unique())
+        raise DataError(f"Argument {argument} repeats {repeated}: give each pair once.")
     strange = index[~_sorted(index).isin(_sorted(pairs))]
     if len(strange):
-        raise DataError(f"{argument} has {listed(strange)}, which is no edge added here")
+        raise DataError(
+            f"Argument {argument} has {listed(strange)}, which is no edge added here: leave it out."
+        )
     raw = list(value.to_numpy() if isinstance(value, pd.Series) else value.values())
     names = pd.Index([f"{one} - {other}" for one, other in index], dtype=object)
     return pd.Series(as_array(raw, argument, {TRADE: names}).to_numpy(), index=index)
@@ -253,7 +266,7 @@ def _from_matrix(matrix: pd.DataFrame, argument: str, prosumers: pd.Index) -> pd
         if len(unknown) or not labels.is_unique:
             wrong = unknown if len(unknown) else labels[labels.duplicated()]
             raise DataError(
-                f"{argument} has the {axis} {listed(wrong)}: each must be one prosumer, once"
+                f"Argument {argument} has the {axis} {listed(wrong)}: name prosumers, each once."
             )
     flat = matrix.to_numpy().ravel()
     there = ~pd.isna(flat)
@@ -273,7 +286,7 @@ def _multi_index(pairs: Iterable[Any], argument: str) -> pd.MultiIndex:
         or not all(isinstance(name, str) for name in pair)
     ]
     if wrong:
-        raise DataError(f"{argument} has {listed(wrong)}: it must be a pair of names")
+        raise DataError(f"Argument {argument} has {listed(wrong)}: it must be a pair of names.")
     return pd.MultiIndex.from_arrays([[str(pair[side]) for pair in found] for side in (0, 1)])
 
 
@@ -286,4 +299,4 @@ def _sorted(pairs: pd.MultiIndex) -> pd.MultiIndex:
 
 def _refuse_edges(bad: np.ndarray[Any, Any], pairs: pd.MultiIndex, what: str, do: str) -> None:
     if bad.any():
-        raise DataError(f"{what} the edge {listed(pairs[bad])}: {do}")
+        raise DataError(f"Argument {what} the edge {listed(pairs[bad])}: {do}.")

@@ -12,7 +12,7 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p import names
-from pypsa_p2p.errors import DataError, listed
+from pypsa_p2p.errors import DataError, listed, shown
 
 Numbers = np.ndarray[Any, Any]
 Value = (
@@ -95,8 +95,8 @@ def _aligned(value: object, argument: str, coordinates: Coordinates) -> xr.DataA
     unknown = [dimension for dimension in labels if dimension not in coordinates]
     if unknown:
         raise DataError(
-            f"{argument} has the dimension {listed(unknown)}, but may only have "
-            f"{listed(coordinates) or 'none'}: select along it, or rename it"
+            f"Argument {argument} has the dimension {listed(unknown)}, but may only have "
+            f"{listed(coordinates) or 'none'}: select along it, or rename it."
         )
     for axis, (dimension, given) in enumerate(labels.items()):
         order = _positions(given, coordinates[dimension], argument, dimension)
@@ -119,7 +119,10 @@ def labelled(values: Numbers, coordinates: Coordinates) -> xr.DataArray:
 
 
 def refuse(bad: xr.DataArray, problem: str, remedy: str) -> None:
-    """Raise DataError naming the labels where `bad` is true, if there are any."""
+    """Raise DataError naming the labels where `bad` is true, if there are any.
+
+    `problem` opens with the name of an argument; `remedy` says what to do.
+    """
     if not bool(bad.any()):
         return
     places = []
@@ -127,23 +130,28 @@ def refuse(bad: xr.DataArray, problem: str, remedy: str) -> None:
         found = bad.any([other for other in bad.dims if other != dimension]).to_numpy()
         places.append(f"{dimension} {listed(bad.indexes[dimension][found])}")
     where = f" ({'; '.join(places)})" if places else ""
-    raise DataError(f"{problem}{where}: {remedy}")
+    raise DataError(f"Argument {problem}{where}: {remedy}.")
 
 
 def as_names(value: object, what: str) -> pd.Index:
     """Names as an Index of distinct, non-empty text; a single text is one name."""
     found = [value] if isinstance(value, str) else value
     if isinstance(found, (Mapping, Set)) or not isinstance(found, Iterable):
-        raise DataError(f"{what} must be names in order, such as a list, not {value!r}")
+        raise DataError(
+            f"Argument {what} must be names in order, such as a list, not {shown(value)}."
+        )
     found = list(found)
     if not found:
-        raise DataError(f"{what} is empty: give at least one name")
+        raise DataError(f"Argument {what} is empty: give at least one name.")
     wrong = [name for name in found if not isinstance(name, str) or not name]
     if wrong:
-        raise DataError(f"{what} must be non-empty text, not {listed(wrong)}: use str(name)")
+        raise DataError(
+            f"Argument {what} must be non-empty text, not {listed(wrong)}: use str(name)."
+        )
     index = pd.Index([str(name) for name in found], dtype=object)
     if not index.is_unique:
-        raise DataError(f"{what} repeats {listed(index[index.duplicated()].unique())}")
+        repeated = listed(index[index.duplicated()].unique())
+        raise DataError(f"Argument {what} repeats {repeated}: name each once.")
     return index
 
 
@@ -166,7 +174,7 @@ def _raw(
             last: coordinates.get(last, pd.RangeIndex(len(value)))
         }
     if not _is_scalar(value):
-        raise DataError(f"{argument} is {value!r}: {FORMS}")
+        raise DataError(f"Argument {argument} is {shown(value)}: {FORMS}.")
     return np.asarray(value, dtype=object), {}
 
 
@@ -186,8 +194,8 @@ def _array_labels(array: xr.DataArray, argument: str) -> dict[str, pd.Index]:
     unlabelled = [dimension for dimension in array.dims if dimension not in array.indexes]
     if unlabelled:
         raise DataError(
-            f"{argument} has no labels along {listed(unlabelled)}: "
-            "add them with assign_coords, so that values meet the right names"
+            f"Argument {argument} has no labels along {listed(unlabelled)}: "
+            "add them with assign_coords, so that values meet the right names."
         )
     return {str(dimension): array.indexes[dimension] for dimension in array.dims}
 
@@ -200,14 +208,16 @@ def _sequence(
 ) -> Numbers:
     """The values of a sequence as long as the last dimension."""
     if isinstance(value, np.ndarray) and value.ndim > 1:
-        raise DataError(f"{argument} is an array of shape {value.shape} without labels: {FORMS}")
+        raise DataError(
+            f"Argument {argument} is an array of shape {value.shape} without labels: {FORMS}."
+        )
     if last not in coordinates:
-        raise DataError(f"{argument} must be one number, not a sequence")
+        raise DataError(f"Argument {argument} must be one number, not a sequence.")
     expected = coordinates[last]
     if len(value) != len(expected):
         raise DataError(
-            f"{argument} has {len(value)} values, but there are {len(expected)} labels of "
-            f"{last!r} ({listed(expected)}): give one value for each, or a mapping by name"
+            f"Argument {argument} has {len(value)} values, but there are {len(expected)} labels of "
+            f"{last!r} ({listed(expected)}): give one value for each, or a mapping by name."
         )
     return value if isinstance(value, np.ndarray) else _objects(value)
 
@@ -218,11 +228,13 @@ def _positions(given: pd.Index, expected: pd.Index, argument: str, dimension: st
         given = given.map(str)  # as PyPSA's set_scenarios does
     if not given.is_unique:
         repeated = listed(given[given.duplicated()].unique())
-        raise DataError(f"{argument} repeats labels of {dimension!r}: {repeated}")
+        raise DataError(
+            f"Argument {argument} repeats labels of {dimension!r}: {repeated}. Give each once."
+        )
     if given.nlevels != expected.nlevels:
         raise DataError(
-            f"{argument} has {given.nlevels} levels of labels along {dimension!r}, "
-            f"the network has {expected.nlevels}: {FORMS}"
+            f"Argument {argument} has {given.nlevels} levels of labels along {dimension!r}, "
+            f"the network has {expected.nlevels}: {FORMS}."
         )
     order = given.get_indexer(expected)
     missing, unknown = expected[order < 0], given[~np.isin(np.arange(len(given)), order)]
@@ -230,8 +242,8 @@ def _positions(given: pd.Index, expected: pd.Index, argument: str, dimension: st
     told += [f"has the unknown {listed(unknown)}"] if len(unknown) else []
     if told:
         raise DataError(
-            f"{argument} {' and '.join(told)} along {dimension!r}: "
-            "give a value for every label, and for no other"
+            f"Argument {argument} {' and '.join(told)} along {dimension!r}: "
+            "give a value for every label, and for no other."
         )
     return order
 
@@ -254,25 +266,14 @@ def _numbers(array: xr.DataArray, argument: str) -> xr.DataArray:
 def require_network(n: object) -> None:
     """Refuse anything but a `pypsa.Network`."""
     if not isinstance(n, pypsa.Network):
-        raise DataError(f"n must be a pypsa.Network, not {type(n).__name__}")
+        raise DataError(f"Argument n must be a pypsa.Network, not a {type(n).__name__}.")
 
 
 def require_free(n: pypsa.Network, component: str, wanted: pd.Index) -> None:
     """Refuse names that a component of this class already has."""
     used = wanted[wanted.isin(n.components[component].names)]
     if len(used):
-        raise DataError(f"{component} {listed(used)} exists already: choose other names")
-
-
-def table(n: pypsa.Network, component: str) -> pd.DataFrame:
-    """The static table by name: that of the first scenario, where there are scenarios."""
-    static: pd.DataFrame = n.components[component].static
-    if not n.has_scenarios:
-        return static
-    # Components added to a stochastic network stand at the end, for every scenario.
-    first = static.index.get_level_values(names.SCENARIO) == n.scenarios[0]
-    found: pd.DataFrame = static[first].droplevel(names.SCENARIO)
-    return found
+        raise DataError(f"{component} {listed(used)} exists already: choose other names.")
 
 
 def coordinates_of(n: pypsa.Network, prosumers: pd.Index) -> dict[str, pd.Index]:

@@ -12,6 +12,7 @@ import pandas as pd
 import pypsa
 import pytest
 
+import pypsa_p2p as p2p
 from pypsa_p2p.errors import DataError
 from pypsa_p2p.grids import load_grid
 from pypsa_p2p.pandapower import PANDAPOWER_INDEX, PANDAPOWER_TABLE, UNLIMITED, from_pandapower
@@ -176,7 +177,31 @@ def test_costs_limits_and_set_points(pp: Any) -> None:
     assert generators["control"].to_dict() == {
         "ext_grid 0": "Slack", "plant": "PV", "wind": "PQ", "pump": "PQ",
     }  # fmt: skip
+    assert generators["controllable"].to_dict() == {
+        "ext_grid 0": True, "plant": True, "wind": False, "pump": True,
+    }  # fmt: skip
     assert from_pandapower(net, set_points=False).generators["p_set"].isna().all()
+
+
+def test_controllable_is_what_pandapower_says(pp: Any) -> None:
+    """But an external grid is free in any case: not controllable, it has no limits there."""
+    net = two_buses(pp)
+    pp.create_gen(net, 1, p_mw=8.0, controllable=False, name="must run")
+    pp.create_gen(net, 1, p_mw=8.0, name="free")
+    net.ext_grid["controllable"] = False
+    controllable = from_pandapower(net).generators["controllable"]
+    assert controllable.dtype == bool
+    assert controllable.to_dict() == {"ext_grid 0": True, "must run": False, "free": True}
+
+
+def test_a_case_becomes_a_market(pp: Any) -> None:
+    """Its set points go with `assign_prosumers`; the cost is that of the lossless power flow."""
+    n = from_pandapower(case("case14"))
+    assert n.generators["p_set"].notna().all()
+    p2p.assign_prosumers(n, "bus")
+    p2p.add_trades(n, "grid", capacity=1000)
+    assert p2p.CentralizedMarket().optimize(n) == ("ok", "optimal")
+    assert float(p2p.results(n)["social_cost"]) == pytest.approx(7642.594, abs=1e-3)
 
 
 def test_names_are_kept_made_unique_and_filled_in(pp: Any) -> None:

@@ -12,8 +12,9 @@ import pypsa
 import pytest
 import xarray as xr
 
+from pypsa_p2p.assigning import assign_prosumers
 from pypsa_p2p.errors import DataError, P2PError
-from pypsa_p2p.prosumers import add_prosumers, assign_prosumers
+from pypsa_p2p.prosumers import add_prosumers
 from pypsa_p2p.scenarios import set_scenarios
 from pypsa_p2p.trades import add_trades
 

@@ -181,7 +181,7 @@ BAD_EDGES: list[tuple[Any, str]] = [
     ([("a", "b"), ("b", "a")], r"edges repeats \('b', 'a'\)"),
     ([("a", "b"), ("a", "b")], r"edges repeats \('a', 'b'\)"),
     (nx.MultiGraph([("a", "b"), ("a", "b")]), r"edges repeats \('a', 'b'\)"),
-    ("grid", "prosumer 'a', 'b', 'c' has no grid_bus"),
+    ("grid", "Prosumer 'a', 'b', 'c' has no grid_bus"),
 ]
 
 
@@ -198,8 +198,9 @@ def test_bad_edges_are_refused_and_change_nothing(
     edges: Any, message: str, untouched: tuple[pypsa.Network, pypsa.Network]
 ) -> None:
     n, before = untouched
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         add_trades(n, edges, capacity=1.0)
+    assert str(caught.value).startswith(("Argument ", "Prosumer"))
     assert n.equals(before)
 
 
@@ -241,8 +242,9 @@ def test_bad_values_are_refused_and_change_nothing(
     values: dict[str, Any], message: str, untouched: tuple[pypsa.Network, pypsa.Network]
 ) -> None:
     n, before = untouched
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         add_trades(n, PATH, **{"capacity": 4.0, **values})
+    assert str(caught.value).startswith("Argument ")
     assert n.equals(before)
 
 
@@ -259,7 +261,7 @@ def test_names_that_would_collide() -> None:
     n = pypsa.Network()
     names = ["a", "a - b", "b - c", "c"]
     add_prosumers(n, names, demand=5.0, demand_max=10.0, utility_quadratic=0.5)
-    with pytest.raises(DataError, match="two edges would have the name 'a - b - c'"):
+    with pytest.raises(DataError, match="Two edges would have the name 'a - b - c'"):
         add_trades(n, [("a", "b - c"), ("a - b", "c")], capacity=1.0)
 
 
