@@ -7,7 +7,6 @@ import logging
 import sys
 import textwrap
 import time
-import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,17 +21,12 @@ import pypsa
 from pypsa_p2p import plot
 from pypsa_p2p.contracts import Contracts
 from pypsa_p2p.errors import DataError, P2PError
-from pypsa_p2p.grids import grids_folder, load_grid
+from pypsa_p2p.grids import add_grid_market, load_grid
 from pypsa_p2p.markets import CentralizedMarket, Market, PeerToPeerMarket
-from pypsa_p2p.names import PRICE0, PRICE1
 from pypsa_p2p.pandapower import from_pandapower
-from pypsa_p2p.prosumers import add_prosumers
 from pypsa_p2p.results import results
 from pypsa_p2p.risk import CVaR
-from pypsa_p2p.sampling import draw_trade_prices, sample_scenarios
-from pypsa_p2p.scenarios import set_scenarios
 from pypsa_p2p.study import compare
-from pypsa_p2p.trades import add_trades
 
 CENTRALIZED: Final = "centralized"
 PEER_TO_PEER: Final = "peer-to-peer"
@@ -46,8 +40,6 @@ DESIGNS: Final[dict[str, Market]] = {
 }
 PRICE_RULES: Final = ("table", "uniform", "heterogeneous")
 GRIDS: Final = ("auto", "pandapower", "bundled")
-_MARKET: Final = grids_folder() / "ieee14" / "market"
-_NOT_ARGUMENTS: Final = ["renewable_capacity", "renewable_kind", "x", "y"]
 _WIDTH: Final = 80  # of a terminal, letters
 
 _READING: Final = (
@@ -193,24 +185,7 @@ def build_market(
         pandapower is asked for and not installed.
     """
     n, origin = _bare_grid(grid)
-    settings = tomllib.loads((_MARKET / "market.toml").read_text(encoding="utf-8"))
-    draws: dict[str, Any] = settings["scenarios"]
-    draws["number"] = draws["number"] if number is None else number
-    prices: dict[str, Any] = settings["prices"] | {"rule": rule}
-    if seed is not None:
-        draws["seed"] = prices["seed"] = seed
-    people = pd.read_csv(_MARKET / "prosumers.csv", index_col="name", dtype={"grid_bus": str})
-    people["renewable_kind"] = people["renewable_kind"].fillna("")
-    data = sample_scenarios(people, **draws)
-    own: Any = people.drop(columns=_NOT_ARGUMENTS, errors="ignore")
-    add_prosumers(n, list(people.index), **own)
-    trades = pd.read_csv(_MARKET / "trades.csv", index_col=["prosumer0", "prosumer1"])
-    edges = list(trades.index)
-    price = trades if rule == "table" else draw_trade_prices(edges, **prices)
-    both = pd.concat([price[PRICE0], price[PRICE1].swaplevel()])
-    add_trades(n, edges, capacity=trades["capacity"], price=both)
-    labels = [str(label) for label in data["scenario"].values]
-    set_scenarios(n, dict.fromkeys(labels, 1.0 / len(labels)), data)
+    add_grid_market(n, "ieee14", number=number, seed=seed, rule=rule)
     return n, origin
 
 

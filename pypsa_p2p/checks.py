@@ -20,7 +20,8 @@ from pypsa_p2p.market_data import (
     unusual_attributes,
 )
 from pypsa_p2p.names import TRADE_CARRIER
-from pypsa_p2p.ownership import bus_owners
+from pypsa_p2p.ownership import bus_columns, bus_owners
+from pypsa_p2p.record import META
 from pypsa_p2p.solvers.linearised import CONSTANT
 
 #: Numbers an active asset's model depends on: they must be finite where they are given.
@@ -84,17 +85,20 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
 def require_type(name: str, value: object, wanted: type) -> None:
     """Refuse an option that is neither None nor of its type."""
     if value is not None and not isinstance(value, wanted):
-        raise MarketError(f"{name} must be a {wanted.__name__} or None, not {value!r}.")
+        raise MarketError(f"Option {name} must be a {wanted.__name__} or None, not {value!r}.")
 
 
 def require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Refuse an option that is none of its choices."""
     if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise MarketError(f"{name} must be one of {listed(choices)}, not {value!r}.")
+        raise MarketError(f"Option {name} must be one of {listed(choices)}, not {value!r}.")
 
 
 def require_model(n: pypsa.Network, data: MarketData) -> None:
-    """Refuse a model that is missing, of other snapshots, or holds a market already."""
+    """Refuse a model that is missing, of other snapshots, or holds a market already.
+
+    Refused too is the second window of a rolling horizon, see `_refuse_windows`.
+    """
     m = n._model
     if m is None:
         raise MarketError(
@@ -111,12 +115,35 @@ def require_model(n: pypsa.Network, data: MarketData) -> None:
             "The model holds a market already. Build it anew, n.optimize.create_model(), and give "
             "it one market."
         )
+    _refuse_windows(n, data)
+
+
+def _refuse_windows(n: pypsa.Network, data: MarketData) -> None:
+    """Refuse to solve a network's snapshots window by window inside one call of PyPSA.
+
+    Every window is a market of its own, with its own risk and prices, and `results` tells of
+    one market: after ``n.optimize.optimize_with_rolling_horizon`` it would show the last alone.
+    A window within the one on record, or around it, replaces that.
+    """
+    before = set(n.meta.get(META, {}).get("snapshots", ()))
+    now = set(n.snapshots.get_indexer(data.snapshots).tolist())
+    if before <= now or now <= before:
+        return
+    raise MarketError(
+        f"Snapshots {listed(data.snapshots.astype(str), limit=2)}: the network holds the market of "
+        f"other snapshots, {listed(n.snapshots[sorted(before)].astype(str), limit=2)}, and each "
+        "window is a market of its own (rolling horizons are not available as a hook). Solve all "
+        "snapshots together; or call market.optimize(n, window) in a loop and take results(n) "
+        "after each; or use a copy of the network, n.copy(), for every window."
+    )
 
 
 def require_options(n: pypsa.Network, extra: object, options: Collection[str]) -> None:
     """Refuse what `create_model` does not take, such as options of PyPSA's solvers."""
     if extra is not None and not callable(extra):
-        raise MarketError(f"extra_functionality must be a function f(n, snapshots), not {extra!r}.")
+        raise MarketError(
+            f"Option extra_functionality must be a function f(n, snapshots), not {extra!r}."
+        )
     known = {*signature(n.optimize.create_model).parameters, *signature(linopy.Model).parameters}
     unknown = sorted(set(options) - known)
     if unknown:
@@ -138,7 +165,7 @@ def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
             f"Trade edges {listed(twice)} connect the same prosumers; keep one of each."
         )
     static = first_scenario(n, "Link").reindex(data.edges)
-    for column in [c for c in map(str, static) if c[:3] == "bus" and c[3:].isdigit()]:
+    for column in bus_columns(static):
         third = data.edges[(static[column].fillna("") != "").to_numpy(bool)]
         if len(third) and column not in ("bus0", "bus1"):
             raise DataError(f"Trade edges {listed(third)} must have two ends only; clear {column}.")
@@ -151,9 +178,7 @@ def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
 
 def _check_buses(n: pypsa.Network, component: str) -> None:
     static = first_scenario(n, component)
-    for column in [
-        c for c in map(str, static) if c == "bus" or (c[:3] == "bus" and c[3:].isdigit())
-    ]:
+    for column in bus_columns(static):
         buses = static[column]
         first = column in ("bus", "bus0", "bus1")
         known = buses.isin(first_scenario(n, "Bus").index)

@@ -11,7 +11,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.errors import DataError, listed
+from pypsa_p2p.errors import DataError, listed, shown
 from pypsa_p2p.names import (
     CONGESTION,
     FIXED_COST,
@@ -156,7 +156,12 @@ def first_scenario(n: pypsa.Network, component: str) -> pd.DataFrame:
     static = n.c[component].static
     if not n.has_scenarios or static.empty:
         return static
-    return static.xs(n.scenarios[0], level=SCENARIO)
+    if _is_product(static.index, _scenarios(n)):
+        rows = static.iloc[: len(static) // len(n.scenarios)]
+    else:
+        rows = static[static.index.get_level_values(SCENARIO) == n.scenarios[0]]
+    found: pd.DataFrame = rows.droplevel(SCENARIO)
+    return found
 
 
 def probabilities(n: pypsa.Network) -> xr.DataArray:
@@ -248,7 +253,9 @@ def _snapshots(n: pypsa.Network, sns: object) -> pd.Index:
     if sns is None:
         return pd.Index(n.snapshots, name=SNAPSHOT)
     if isinstance(sns, str) or not isinstance(sns, Sequence | pd.Index | np.ndarray):
-        raise DataError(f"Snapshots must be a list or index of labels of n.snapshots, not {sns!r}.")
+        raise DataError(
+            f"Snapshots must be a list or index of labels of n.snapshots, not {shown(sns)}."
+        )
     wanted = pd.Index(sns, name=SNAPSHOT)
     positions = n.snapshots.get_indexer(wanted)
     if wanted.empty or (positions < 0).any():
@@ -349,9 +356,9 @@ def require(good: xr.DataArray, what: str, must: str) -> None:
     """Refuse data that are not `good`, naming the first labels where they are not."""
     if bool(good.all()):
         return
+    labels = {dim: good.indexes[dim] for dim in good.dims}
     culprits = [
-        " ".join(f"{dim} {array.indexes[dim][i]!r}" for dim, i in zip(good.dims, at, strict=True))
-        for array in [good]
+        " ".join(f"{dim} {shown(labels[dim][i])}" for dim, i in zip(labels, at, strict=True))
         for at in np.argwhere(~good.to_numpy())[:3]
     ]
-    raise DataError(f"{what} must {must}; it does not for {'; '.join(culprits)}.")
+    raise DataError(f"The {what} must {must}; it does not for {'; '.join(culprits)}.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import pypsa
+import scipy.sparse as sp
 import xarray as xr
 
 from pypsa_p2p.checks import (
@@ -20,24 +21,29 @@ from pypsa_p2p.checks import (
     require_type,
 )
 from pypsa_p2p.contracts import Contracts
-from pypsa_p2p.errors import MarketError, listed
+from pypsa_p2p.errors import MarketError
 from pypsa_p2p.formulation.building import build_model
 from pypsa_p2p.formulation.trading import (
     QUANTITY1,
+    RECIPROCITY,
     define_trading,
-    partners_share,
+    partner_prices,
     quantities,
     trade_cost,
 )
 from pypsa_p2p.infeasibility import explain
 from pypsa_p2p.market_data import MarketData, read_market
+from pypsa_p2p.names import PROSUMER
 from pypsa_p2p.ownership import asset_owners, bus_owners
 from pypsa_p2p.record import forget_market, record_market
 from pypsa_p2p.risk import NEUTRAL, CVaR
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.linearised import pose_linear
-from pypsa_p2p.solvers.market import MarketSolution, risk_program, solve_market
-from pypsa_p2p.writing import write_solution
+from pypsa_p2p.solvers.market import MarketSolution, solve_market
+from pypsa_p2p.solvers.problem import MarketProblem, risk_program
+from pypsa_p2p.solvers.program import Labels, Vector
+from pypsa_p2p.values import as_array, refuse
+from pypsa_p2p.writing import forget_solution, write_own_multipliers, write_solution
 
 Extra = Callable[[pypsa.Network, pd.Index], Any]
 
@@ -82,6 +88,8 @@ class Market(ABC):
         forget_market(n)
         compiled, solution = self._solve(n, data)
         record_market(n, self, data, solution)
+        write_own_multipliers(n, data, solution.reciprocity1)
+        forget_solution(n, data)
         pose_linear(compiled, solution.x, solution.row_dual, solution.objective)
 
     def optimize(
@@ -126,6 +134,7 @@ class Market(ABC):
         record_market(n, self, data, solution)
         status = compiled.assign(solution.x, solution.row_dual, solution.objective, solution.solver)
         write_solution(n, data, plain=plain)
+        write_own_multipliers(n, data, solution.reciprocity1)
         return status
 
     def _read(self, n: pypsa.Network, sns: object) -> MarketData:
@@ -138,10 +147,22 @@ class Market(ABC):
     def _solve(self, n: pypsa.Network, data: MarketData) -> tuple[CompiledModel, MarketSolution]:
         """Formulate the market on `n.model`, compile and solve it."""
         m = n.model
+        if m.objective.sense == "max":  # assigning an objective, below, would make it "min"
+            raise MarketError(
+                "The model's objective is to be maximised, but a market minimises cost: leave its "
+                "sense 'min' and write benefits as negative costs."
+            )
         if len(data.edges):
             define_trading(m, data, self.surplus)
             m.objective = m.objective.expression + trade_cost(m, data, self.cross)
         compiled = compile_model(m, data.scenarios.to_numpy(object), _owners(n, data))
+        solution = solve_market(compiled, self._problem(compiled, data))
+        if solution.status != "optimal":
+            raise explain(compiled, solution)
+        return compiled, solution
+
+    def _problem(self, compiled: CompiledModel, data: MarketData) -> MarketProblem:
+        """What is minimised, and by whom."""
         program = risk_program(
             compiled,
             data.probability.to_numpy(),
@@ -149,13 +170,23 @@ class Market(ABC):
             (self.risk or NEUTRAL).weight,
             data.fixed_part.to_numpy(),
         )
-        trades = quantities(m, data)
-        solution = solve_market(compiled, program, compiled.columns(*trades))
-        if solution.status != "optimal":
-            raise explain(compiled, solution)
-        found = [q.copy(data=solution.x[compiled.columns(q)].reshape(q.shape)) for q in trades]
-        social = solution.objective + partners_share(data, found, self.cross)
-        return compiled, replace(solution, objective=social)
+        trades, reciprocity, price = _trade_arrays(compiled, data)
+        size = compiled.owner.size
+        both = (np.tile(price, 2), (trades.ravel(), trades[::-1].ravel()))
+        partner = sp.csr_matrix(both, (size, size))
+        partner.eliminate_zeros()
+        return MarketProblem(
+            program=program,
+            partner=partner,
+            cross=self.cross,
+            share=np.append(self._shares(data), 1.0)[compiled.owner],
+            trades=trades,
+            reciprocity=reciprocity,
+        )
+
+    def _shares(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Weight of each prosumer's cost in what is solved, 1 on average."""
+        return np.ones(len(data.prosumers))
 
     def attitudes(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Attitude of each group whose risk is taken: the prosumers, or the community.
@@ -169,9 +200,10 @@ class Market(ABC):
         return self._groups(chi)
 
     def _chi(self, data: MarketData) -> xr.DataArray:
-        """Attitude of each prosumer; 0 where the measure is the expectation alone."""
+        """Attitude of each prosumer; 0 where there is nothing to be averse to."""
         risk = self.risk or NEUTRAL
-        return risk.attitudes(data.risk_attitude) * (risk.weight > 0)
+        uncertain = risk.weight > 0 and len(data.scenarios) > 1
+        return risk.attitudes(data.risk_attitude) * uncertain
 
     def _groups(self, chi: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return chi
@@ -186,13 +218,10 @@ class Market(ABC):
 
     def _common_settings(self) -> dict[str, Any]:
         risk = self.risk or NEUTRAL
-        attitude = risk.attitude
-        if isinstance(attitude, Mapping | pd.Series):
-            attitude = {str(name): float(value) for name, value in dict(attitude).items()}
         return {
             "design": type(self).__name__,
             "risk_averse": self.risk is not None,
-            "attitude": attitude,
+            "attitude": _plain(risk.attitude),
             "weight": float(risk.weight),
             "contracts": self.contracts is not None,
             "surplus": bool(self.surplus),
@@ -268,10 +297,13 @@ class PeerToPeerMarket(Market):
 
     Parameters
     ----------
-    equilibrium : {"variational"}
-        Which equilibrium. "generalized" is not available in this version.
-    weights : None
-        For generalized equilibria.
+    equilibrium : {"variational", "generalized"}
+        At the variational equilibrium both ends of an edge value it alike. At a generalized
+        Nash equilibrium each prosumer has multipliers of her own; `weights` select one of them.
+    weights : scalar, sequence, mapping or Series by prosumer, optional
+        Rosen's weights r > 0 of a generalized equilibrium, where only their ratios matter: r_n
+        times n's multipliers of what is shared is the same for all. The larger her weight, the
+        less a shared limit costs her; equal weights, the default, give the variational one.
     risk, contracts, surplus, delivery
         As in `CentralizedMarket`.
 
@@ -292,25 +324,54 @@ class PeerToPeerMarket(Market):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("equilibrium", self.equilibrium, ("variational", "generalized"))
-        if self.equilibrium == "generalized" or self.weights is not None:
+        if self.equilibrium == "variational" and self.weights is not None:
             raise MarketError(
-                "Generalized equilibria and their weights are not available in this version; "
-                "use equilibrium='variational'."
+                "At the variational equilibrium all weights are equal: leave weights out, or ask "
+                "for equilibrium='generalized'."
             )
 
     def _check(self, data: MarketData) -> None:
-        chi = self._chi(data)
-        if bool((chi > 0).any()) and bool((data.congestion > 0).any()):
-            culprits = data.edges[(data.congestion > 0).any("scenario").to_numpy()]
-            raise MarketError(
-                "A risk-averse peer-to-peer market with congestion > 0 (trade edges "
-                f"{listed(culprits)}) has no potential and is not available in this version. "
-                "Use risk=None or congestion 0."
-            )
+        self._chi(data)
+        self._shares(data)
+
+    def _shares(self, data: MarketData) -> Vector:
+        weights = super()._shares(data)
+        if self.weights is not None:
+            given = as_array(self.weights, "weights", {PROSUMER: data.prosumers})
+            refuse(given <= 0, "weights must be positive", "give numbers above zero")
+            weights = given.to_numpy().astype(float)
+        return weights / weights.mean() if np.ptp(weights) > 0 else np.ones(weights.size)
 
     def settings(self) -> dict[str, Any]:
         """What was asked for, as plain values that survive netCDF."""
-        return {**self._common_settings(), "equilibrium": self.equilibrium}
+        return {
+            **self._common_settings(),
+            "equilibrium": self.equilibrium,
+            "weights": _plain(self.weights),
+        }
+
+
+def _plain(by_prosumer: Any) -> Any:
+    """A value by prosumer as plain numbers that survive netCDF."""
+    if isinstance(by_prosumer, Mapping | pd.Series):
+        return {str(name): float(value) for name, value in dict(by_prosumer).items()}
+    if by_prosumer is None or np.ndim(by_prosumer) == 0:
+        return by_prosumer
+    return np.asarray(by_prosumer, dtype=float).tolist()
+
+
+def _trade_arrays(compiled: CompiledModel, data: MarketData) -> tuple[Labels, Labels, Vector]:
+    """Columns of both quantities of every trade, rows of (1), and `partner_prices`."""
+    m = compiled.model
+    if not len(data.edges):
+        return np.empty((2, 0), dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0)
+    p0, p1 = quantities(m, data)
+    reciprocity = m.constraints[RECIPROCITY].labels.transpose(*p0.dims)
+    return (
+        compiled.columns(p0, p1).reshape(2, -1),
+        compiled.rows(reciprocity),
+        partner_prices(data, p0).to_numpy().ravel(),
+    )
 
 
 def _owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:

@@ -9,9 +9,11 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.costs import checksums
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import PROSUMER, SCENARIO
+from pypsa_p2p.risk import NEUTRAL
 from pypsa_p2p.solvers.market import MarketSolution
 
 if TYPE_CHECKING:
@@ -22,6 +24,11 @@ RISK_ADJUSTED_PROBABILITY = "risk_adjusted_probability"  # column of n.buses
 #: Columns of n.links that make PyPSA keep the multipliers of constraints with these endings:
 #: zeta of (1), and xi of (2) for the prosumers at bus0 and at bus1.
 KEPT_DUALS = ("mu_reciprocity", "mu_capacity0", "mu_capacity1")
+#: Column of n.links_t: zeta of (1) for the prosumer at bus1, where it differs from that of the
+#: one at bus0, which is then "mu_reciprocity".
+RECIPROCITY1 = "mu_reciprocity1"
+#: In n.meta["p2p"]: whether the two ends' zeta differ, so that RECIPROCITY1 must be read.
+OWN_MULTIPLIERS = "own_multipliers"
 
 
 #: Status of models whose solve failed; a copied network's model counts as not yet solved.
@@ -49,6 +56,9 @@ def record_market(
         **market.settings(),
         "solver": solution.solver,
         "objective": solution.objective,
+        "attitudes": (market.risk or NEUTRAL).attitudes(data.risk_attitude).to_numpy().tolist(),
+        "inputs": checksums(n, data),
+        OWN_MULTIPLIERS: solution.reciprocity1 is not None,
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
         "constraints": sorted(n.model.constraints),
     }

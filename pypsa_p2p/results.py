@@ -9,10 +9,11 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.costs import by_owner, operating_cost, own_names
+from pypsa_p2p.costs import by_owner, operating_cost, own_names, require_unchanged
 from pypsa_p2p.hedging import contract_volumes
 from pypsa_p2p.market_data import (
     MarketData,
+    carrier_names,
     dynamic_values,
     first_scenario,
     read_market,
@@ -22,13 +23,19 @@ from pypsa_p2p.names import (
     ELASTIC_DEMAND_CARRIER,
     NAME,
     PROSUMER,
-    RENEWABLE_CARRIER,
     SCENARIO,
     SNAPSHOT,
     TRADE,
 )
-from pypsa_p2p.ownership import asset_owners, bus_owners
-from pypsa_p2p.record import KEPT_DUALS, RISK_ADJUSTED_PROBABILITY, recorded
+from pypsa_p2p.ownership import asset_owners, bus_columns, bus_owners
+from pypsa_p2p.record import (
+    KEPT_DUALS,
+    OWN_MULTIPLIERS,
+    RECIPROCITY1,
+    RISK_ADJUSTED_PROBABILITY,
+    recorded,
+)
+from pypsa_p2p.risk import CVaR
 from pypsa_p2p.solvers.tail import cvar
 
 _MW, _PRICE, _EUR = "MW", "EUR/MWh", "EUR"
@@ -40,7 +47,7 @@ _DESCRIBED = {
     "quantity": (_MW, "what buyer buys from seller, q; negative: sells"),
     "nodal_price": (_PRICE, "price of energy at the prosumer's bus, lambda/(p w)"),
     "import_price": (_PRICE, "price p0 at which the grid operator trades"),
-    "trade_price": (_PRICE, "price of the edge, zeta/(p w)"),
+    "trade_price": (_PRICE, "price of the edge to buyer, zeta/(p w)"),
     "capacity_price": (_PRICE, "price of the trade capacity, xi/(p w)"),
     "cost": (_EUR, "cost Pi over all snapshots, constants included"),
     "payment": (_EUR, "sum over trades of trade_price * quantity; not part of cost"),
@@ -72,12 +79,21 @@ def results(n: pypsa.Network) -> xr.Dataset:
         Dims ``scenario`` (length 1 when the network has none), ``snapshot``, ``prosumer`` and
         ``trade`` (both directions of every edge; coords ``buyer``, ``seller``). Powers in MW,
         prices in EUR/MWh of their scenario (not weighted by probability), costs in EUR over
-        all snapshots. `to_netcdf` works on it.
+        the snapshots solved. `to_netcdf` works on it.
 
     Raises
     ------
     MarketError
-        Nothing was solved, the last solve failed, or constraints were added after the market.
+        Nothing was solved, the last solve failed, constraints were added after the market, or
+        data that costs and prices follow from were changed since.
+
+    Notes
+    -----
+    ``renewable`` is the output of must-take generators, whatever their carrier: those whose
+    ``p_min_pu`` equals ``p_max_pu`` in every snapshot and scenario of the network. Elastic
+    demand is known by its carrier, ``elastic demand``: nothing else tells a Generator that sheds
+    load from one that generates. All other injections are ``generation``; a generator without
+    capacity counts nowhere, as its output is 0.
 
     Examples
     --------
@@ -90,8 +106,9 @@ def results(n: pypsa.Network) -> xr.Dataset:
     """
     settings = recorded(n)
     data = read_market(n, n.snapshots[settings["snapshots"]])
+    require_unchanged(n, data, settings.get("inputs", {}))
     dispatch = _dispatch(n, data)
-    trades = _trades(n, data)
+    trades = _trades(n, data, settings.get(OWN_MULTIPLIERS, False))
     costs = _costs(n, data, trades)
     risk = _risk(n, data, settings, costs["cost"])
     dataset = xr.Dataset({**dispatch, **trades, **costs, **risk})
@@ -106,13 +123,13 @@ def _dispatch(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
     """Demand, generation, renewables and net imports, and prices at the prosumers' buses."""
     owners = bus_owners(n)
     at_bus = owners.where(owners.index.isin(data.prosumers) | (owners == ""), "")
-    generators = first_scenario(n, "Generator")
-    elastic = generators.index[generators["carrier"] == ELASTIC_DEMAND_CARRIER]
-    renewable = generators.index[generators["carrier"] == RENEWABLE_CARRIER]
+    generators = own_names(n, "Generator")
+    elastic = carrier_names(n, "Generator", ELASTIC_DEMAND_CARRIER)
+    renewable = _must_take(n, generators.difference(elastic))
     shed = _injection(n, data, "Generator", "p", at_bus, elastic)
     must_take = _injection(n, data, "Generator", "p", at_bus, renewable)
     demand = -_injection(n, data, "Load", "p", at_bus, own_names(n, "Load")) - shed
-    others = own_names(n, "Generator").difference([*elastic, *renewable])
+    others = generators.difference([*elastic, *renewable])
     generation = _injection(n, data, "Generator", "p", at_bus, others)
     for component in ("StorageUnit", "Store"):
         generation = generation + _injection(
@@ -128,6 +145,18 @@ def _dispatch(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
         "nodal_price": (price / data.probability).transpose(*dims),
         "import_price": data.import_price.transpose(*dims),
     }
+
+
+def _must_take(n: pypsa.Network, names: pd.Index) -> pd.Index:
+    """Those of some generators that have no choice, p_min_pu = p_max_pu, at any time.
+
+    All of the network's snapshots count, so that the answer is the same for a part of them.
+    """
+    least, most = (
+        dynamic_values(n, "Generator", limit, names, n.snapshots)
+        for limit in ("p_min_pu", "p_max_pu")
+    )
+    return names[(least == most).all([SCENARIO, SNAPSHOT]).to_numpy()]
 
 
 def _injection(
@@ -152,7 +181,7 @@ def _branch_injection(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     for component in sorted(n.branch_components):
         names = own_names(n, component)
         static = first_scenario(n, component)
-        for column in [c for c in map(str, static) if c.startswith("bus") and c[3:].isdigit()]:
+        for column in bus_columns(static):
             at = static[column].reindex(names).isin(data.prosumers)
             here = names[at.to_numpy(bool)]
             if here.empty:
@@ -164,16 +193,17 @@ def _branch_injection(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     return total
 
 
-def _trades(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
-    """Quantities and prices of both directions of every edge."""
+def _trades(n: pypsa.Network, data: MarketData, own_multipliers: bool) -> dict[str, xr.DataArray]:
+    """Quantities and prices of both directions of every edge, each price its buyer's."""
     sns, edges = data.snapshots, data.edges
     hours = data.probability * data.weighting
-    zeta, xi0, xi1 = (
-        dynamic_values(n, "Link", multiplier, edges, sns) / hours for multiplier in KEPT_DUALS
+    multipliers = (*KEPT_DUALS, RECIPROCITY1 if own_multipliers else KEPT_DUALS[0])
+    zeta0, xi0, xi1, zeta1 = (
+        dynamic_values(n, "Link", multiplier, edges, sns) / hours for multiplier in multipliers
     )
     both = {
         "quantity": [-dynamic_values(n, "Link", p, edges, sns) for p in ("p0", "p1")],
-        "trade_price": [zeta, zeta],
+        "trade_price": [zeta0, zeta1],
         "capacity_price": [xi0, xi1],
     }
     buyer = np.concatenate([data.bus0.to_numpy(), data.bus1.to_numpy()])
@@ -224,7 +254,8 @@ def _risk(
 ) -> dict[str, xr.DataArray]:
     """Risk-adjusted probabilities and costs, and contracts where they are traded (MODEL.md §5)."""
     tau = _by_prosumer(static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers))
-    chi = _attitudes(data, settings)
+    attitude = settings.get("attitudes", settings["attitude"])
+    chi = CVaR(attitude=attitude).attitudes(data.risk_attitude)
     variables = {}
     hedged = cost
     if settings["contracts"]:
@@ -250,15 +281,6 @@ def _risk(
         "risk_adjusted_probability": tau.transpose(SCENARIO, PROSUMER),
         "social_cost": risk_adjusted.sum(PROSUMER),
     }
-
-
-def _attitudes(data: MarketData, settings: dict[str, Any]) -> xr.DataArray:
-    given = settings["attitude"]
-    if given is None:
-        return data.risk_attitude
-    if isinstance(given, dict):
-        return data.risk_attitude.copy(data=[float(given[str(p)]) for p in data.prosumers])
-    return xr.full_like(data.risk_attitude, float(given))
 
 
 def _tail(cost: xr.DataArray, data: MarketData, chi: xr.DataArray) -> dict[str, xr.DataArray]:

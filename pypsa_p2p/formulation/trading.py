@@ -139,16 +139,13 @@ def trade_cost(m: linopy.Model, data: MarketData, cross: float) -> Any:
     return total_cost(m, [(_as_model(c, data, p0), *factors) for c, *factors in terms])
 
 
-def partners_share(data: MarketData, found: list[xr.DataArray], cross: float) -> float:
-    """Congestion cost, EUR, that the social cost (8) has and `trade_cost` with `cross` has not.
+def partner_prices(data: MarketData, like: xr.DataArray) -> xr.DataArray:
+    """How much an edge's price rises with the partner's quantity, a w, EUR/MW2; as p0's labels.
 
-    `found` are the solution's p0 and p1, MW.
+    What n pays over the edge, a (q_mn + q_nm) q_mn, holds a q_nm q_mn: her price moves with what
+    her partner does. Not weighted by probability.
     """
-    if not found:
-        return 0.0
-    p0, p1 = found
-    hours = data.probability * data.weighting
-    return float((2 * (1 - cross) * data.congestion * hours * p0 * p1).sum())
+    return _as_model(data.congestion * data.weighting, data, like)
 
 
 def _at(by_prosumer: xr.DataArray, ends: xr.DataArray) -> xr.DataArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import linopy
@@ -45,10 +45,11 @@ class CompiledModel:
 
     def columns(self, *labels: xr.DataArray) -> Labels:
         """Columns of the variables with these labels, (number of labels,)."""
-        position = np.full(int(self.column_labels.max()) + 1, -1)
-        position[self.column_labels] = np.arange(self.column_labels.size)
-        wanted = [array.to_numpy().ravel() for array in labels]
-        return np.asarray(position[np.concatenate([*wanted, np.empty(0, dtype=np.int64)])])
+        return _positions(self.column_labels, labels)
+
+    def rows(self, *labels: xr.DataArray) -> Labels:
+        """Rows of the constraints with these labels, (number of labels,)."""
+        return _positions(self.row_labels, labels)
 
     def assign(self, x: Vector, row_dual: Vector, objective: float, solver: str) -> tuple[str, str]:
         """Write a solution back onto the linopy model the way its own solvers do."""
@@ -112,6 +113,14 @@ def compile_model(
         scenario=np.concatenate(scenario),
         owner=np.concatenate(owner),
     )
+
+
+def _positions(known: Labels, labels: Iterable[xr.DataArray]) -> Labels:
+    """Where each of the labels stands among those known."""
+    position = np.full(int(known.max(initial=-1)) + 1, -1)
+    position[known] = np.arange(known.size)
+    wanted = [array.to_numpy().ravel() for array in labels]
+    return np.asarray(position[np.concatenate([*wanted, np.empty(0, dtype=np.int64)])])
 
 
 def _quadratic(Q: Sparse | None, n: int) -> Sparse:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.solvers.compiled import CompiledModel
-from pypsa_p2p.solvers.program import UNOWNED, QuadraticProgram, RiskProgram, Solution, Vector
+from pypsa_p2p.solvers.fixed_point import fixed_point
+from pypsa_p2p.solvers.problem import MarketProblem, separates
+from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution, Vector
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.risk import solve_risk
 from pypsa_p2p.solvers.ties import (
@@ -21,6 +24,7 @@ from pypsa_p2p.solvers.ties import (
 )
 
 Matrix = npt.NDArray[np.float64]
+Columns = npt.NDArray[np.int64]
 
 #: Costs closer than this, relative to the largest, count as tied at the value at risk.
 TIE = 1e-9
@@ -34,13 +38,16 @@ class MarketSolution:
     ----------
     status : {"optimal", "infeasible", "unbounded", "failed"}
     x, row_dual : (columns,), (rows,)
-        Multipliers are those of the risk-weighted problem: they carry tau and the hours.
+        Multipliers are those of the risk-weighted problem: they carry tau and the hours, and
+        are in each prosumer's own units whatever her weight in the equilibrium.
     risk_adjusted_probability : (G, S)
         tau of each group, G = 1 for the community as a whole.
     objective : float
-        Sum of the groups' risk-adjusted costs, EUR.
+        Sum of the groups' risk-adjusted costs, weights left out, EUR.
     certificate : (rows,) or None
         Weights of rows that cannot hold together, of an infeasible market.
+    reciprocity1 : (E S T,) or None
+        zeta of (1) of the prosumers at bus1 where it may differ from that of those at bus0.
     """
 
     status: str
@@ -50,82 +57,95 @@ class MarketSolution:
     risk_adjusted_probability: Matrix
     objective: float
     certificate: Vector | None = None
+    reciprocity1: Vector | None = None
 
 
-def risk_program(
-    compiled: CompiledModel,
-    probability: Vector,
-    attitude: Vector,
-    weight: float,
-    fixed_cost: Matrix,
-) -> RiskProgram:
-    """The market as min sum_g R_g, its groups the prosumers or, where there is one, all of them.
-
-    Parameters
-    ----------
-    probability : (S,)
-    attitude : (G,)
-        One per prosumer, or a single one for the community.
-    weight : float
-        theta of MODEL.md §3.
-    fixed_cost : (S, N)
-        What no decision changes, EUR.
-    """
-    scenarios, groups = probability.size, attitude.size
-    of_prosumer = compiled.owner if groups > 1 else np.minimum(compiled.owner, 0)
-    group = np.where(of_prosumer == UNOWNED, groups, of_prosumer)
-    cell = np.where(compiled.scenario < 0, UNOWNED, group * scenarios + compiled.scenario)
-    constant = fixed_cost if groups > 1 else fixed_cost.sum(axis=1, keepdims=True)
-    unowned = np.zeros((scenarios, 1))  # a risk-neutral group of its own
-    by_column = np.append(probability, 1.0)[compiled.scenario]
-    qp = compiled.program
-    P = qp.P.tocsc(copy=True)
-    P.data = P.data / np.repeat(by_column, np.diff(P.indptr))
-    return RiskProgram(
-        P=P,
-        c=qp.c / by_column,
-        A=qp.A,
-        lower=qp.lower,
-        upper=qp.upper,
-        x_lower=qp.x_lower,
-        x_upper=qp.x_upper,
-        cell=cell,
-        constant=np.hstack([constant, unowned]).T.ravel(),
-        group=np.repeat(np.arange(groups + 1), scenarios),
-        probability=np.tile(probability, groups + 1),
-        attitude=np.append(attitude, 0.0),
-        weight=weight,
-    )
-
-
-def solve_market(
-    compiled: CompiledModel, program: RiskProgram, trades: npt.NDArray[np.int64]
-) -> MarketSolution:
+def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
     """The market's solution, ties broken as in MODEL.md §8.8-8.9.
 
-    Parameters
-    ----------
-    trades : (2 E S T,)
-        Columns of the traded quantities.
+    Raises
+    ------
+    MarketError
+        Contracts at unequal weights, where something connects scenarios.
+    ConvergenceError
+        Prosumers' answers to each other's trades did not settle.
     """
-    separable = separates(compiled, program)
+    _refuse_objective(compiled, problem)
+    program, congested = problem.program, problem.partner.nnz > 0
+    by_scenario = _decomposes(compiled, program)
+    weigh = _ByScenario(compiled) if by_scenario else _RiskAverse()
+    neutral = by_scenario or not program.at_risk.any()
+    if not problem.even and program.attitude.size == 2 and not neutral:
+        raise MarketError(
+            "Contracts in an equilibrium of unequal weights need scenarios that nothing connects: "
+            "leave out what couples them, use equal weights, or no contracts."
+        )
+    if not congested or problem.cross == 1.0 or (problem.even and neutral):
+        solution = weigh(problem.scaled(), problem)
+    else:
+        solution = _settle(weigh, problem)
+    if problem.even or solution.status != "optimal":
+        return solution
+    own = problem.own_duals(solution.row_dual)
+    return replace(solution, row_dual=own, reciprocity1=problem.reciprocity1(own))
+
+
+def _refuse_objective(compiled: CompiledModel, problem: MarketProblem) -> None:
+    """Refuse what a user's own terms in the objective must not be."""
+    P, owner, scenario = problem.without_partners(), compiled.owner, compiled.scenario
+    concave = compiled.program.P.diagonal() < 0
+    if concave.any():
+        raise MarketError(
+            f"The objective is concave in {_named(compiled, np.flatnonzero(concave))}: a cost must "
+            "not have a negative square. Remove that term."
+        )
+    row, column = P.nonzero()
+    shared = (owner[row] != owner[column]) | (scenario[row] != scenario[column])
+    if shared.any():
+        columns = np.union1d(row[shared], column[shared])
+        raise MarketError(
+            f"The objective multiplies {_named(compiled, columns)} with each other, decisions of "
+            "different prosumers or scenarios, so that their cost is nobody's. Leave the product "
+            "out, or put it into a constraint."
+        )
+
+
+def _named(compiled: CompiledModel, columns: Columns) -> str:
+    """Variables of the model that have some of these columns."""
+    labels = compiled.column_labels[columns]
+    names = [
+        name
+        for name, variable in compiled.model.variables.items()
+        if np.isin(labels, variable.labels.to_numpy()).any()
+    ]
+    return listed(names)
+
+
+def _settle(weigh: _Weigh, problem: MarketProblem) -> MarketSolution:
+    """Trades that are everybody's best answer to themselves (MODEL.md §4).
+
+    Each answer is a convex problem, the partners' quantities in the cross term given.
+    """
+    coupled = np.flatnonzero(np.diff(problem.partner.tocsr().indptr))
+    x = np.zeros(problem.program.c.size)
+    answers: list[MarketSolution] = []
+
+    def answer(quantities: Vector) -> Vector | None:
+        x[coupled] = quantities
+        mirrored = problem.spent(x)
+        answers.append(weigh(problem.given(x, mirrored), problem))
+        return answers[-1].x[coupled] if answers[-1].status == "optimal" else None
+
+    fixed_point(answer, x[coupled])
+    return answers[-1]
+
+
+def _decomposes(compiled: CompiledModel, program: RiskProgram) -> bool:
+    """Whether dispatch is a matter of each scenario, and tau of sorting their costs."""
     whole = program.attitude.size == 2
-    if whole and separable and (not program.at_risk.any() or not _unowned_costs(program)):
-        return _scenario_by_scenario(compiled, program, trades)
-    return _risk_averse(program, trades)
-
-
-def separates(compiled: CompiledModel, program: RiskProgram) -> bool:
-    """Whether no row and no variable ties scenarios together."""
-    if (compiled.scenario < 0).any():
+    if not (whole and separates(compiled, program)):
         return False
-    A = program.A.tocsr()
-    filled = np.flatnonzero(np.diff(A.indptr))
-    if not filled.size:
-        return True
-    of_entry, starts = compiled.scenario[A.indices], A.indptr[filled]
-    least, most = np.minimum.reduceat(of_entry, starts), np.maximum.reduceat(of_entry, starts)
-    return bool((least == most).all())
+    return not (program.at_risk.any() and _unowned_costs(program))
 
 
 def _unowned_costs(program: RiskProgram) -> bool:
@@ -133,54 +153,65 @@ def _unowned_costs(program: RiskProgram) -> bool:
     return bool(program.c[unowned].any() or program.P.diagonal()[unowned].any())
 
 
-def _scenario_by_scenario(
-    compiled: CompiledModel, program: RiskProgram, trades: npt.NDArray[np.int64]
-) -> MarketSolution:
+@dataclass(frozen=True)
+class _ByScenario:
     """Nothing physical is decided before the scenario is known: dispatch each at least cost.
 
     MODEL.md §5: the optimum of min CVaR of the community's cost is the optimum of every
     scenario; tau follows by sorting s(omega), and multiplies the scenario's prices.
     """
-    qp = program.weighted(np.ones(program.group.size))
-    found = solve_quadratic(qp)
-    if found.status != "optimal":
-        return _no_solution(found)
-    x = _least_norm_trades(qp, found, trades, np.ones(found.x.size))
-    costs = program.costs(x)
-    tau = program.tail(_rounded(costs)).probability
-    scenarios = compiled.scenario
-    row_scenario = np.zeros(program.A.shape[0], dtype=np.int64)
-    A = program.A.tocsr()
-    filled = np.diff(A.indptr) > 0
-    row_scenario[filled] = scenarios[A.indices[A.indptr[:-1][filled]]]
-    tau_market = tau.reshape(2, -1)[:1]
-    return MarketSolution(
-        status="optimal",
-        solver=found.solver,
-        x=x,
-        row_dual=found.row_dual * tau_market[0][row_scenario],
-        risk_adjusted_probability=tau_market,
-        objective=program.objective(x),
-    )
+
+    compiled: CompiledModel
+
+    def __call__(self, program: RiskProgram, problem: MarketProblem) -> MarketSolution:
+        qp = program.weighted(np.ones(program.group.size))
+        found = solve_quadratic(qp)
+        if found.status != "optimal":
+            return _no_solution(found)
+        x = _least_norm_trades(qp, found, problem.trades.ravel(), np.ones(found.x.size))
+        true = problem.true(x)
+        tau = true.tail(_rounded(true.costs(x))).probability.reshape(2, -1)[:1]
+        return MarketSolution(
+            status="optimal",
+            solver=found.solver,
+            x=x,
+            row_dual=found.row_dual * tau[0][self._scenario_of_rows(program)],
+            risk_adjusted_probability=tau,
+            objective=true.objective(x),
+        )
+
+    def _scenario_of_rows(self, program: RiskProgram) -> Columns:
+        A = program.A.tocsr()
+        filled = np.diff(A.indptr) > 0
+        scenario = np.zeros(A.shape[0], dtype=np.int64)
+        scenario[filled] = self.compiled.scenario[A.indices[A.indptr[:-1][filled]]]
+        return scenario
 
 
-def _risk_averse(program: RiskProgram, trades: npt.NDArray[np.int64]) -> MarketSolution:
-    found = solve_risk(program)
-    if found.status != "optimal":
-        return _no_solution(found)
-    x = _reported(program, found, trades)
-    tau, _ = risk_of(found)
-    return MarketSolution(
-        status="optimal",
-        solver=found.solver,
-        x=x,
-        row_dual=found.row_dual,
-        risk_adjusted_probability=tau.reshape(program.attitude.size, -1)[:-1],
-        objective=program.objective(x),
-    )
+@dataclass(frozen=True)
+class _RiskAverse:
+    """Every group at its own risk: the general case."""
+
+    def __call__(self, program: RiskProgram, problem: MarketProblem) -> MarketSolution:
+        found = solve_risk(program)
+        if found.status != "optimal":
+            return _no_solution(found)
+        x = _reported(program, found, problem.trades.ravel())
+        tau, _ = risk_of(found)
+        return MarketSolution(
+            status="optimal",
+            solver=found.solver,
+            x=x,
+            row_dual=found.row_dual,
+            risk_adjusted_probability=tau.reshape(program.attitude.size, -1)[:-1],
+            objective=problem.true(x).objective(x),
+        )
 
 
-def _reported(program: RiskProgram, found: Solution, trades: npt.NDArray[np.int64]) -> Vector:
+_Weigh = _ByScenario | _RiskAverse
+
+
+def _reported(program: RiskProgram, found: Solution, trades: Columns) -> Vector:
     """The optimum to report; the solver's own where breaking ties would cost anything."""
     chosen = least_expected_cost(program, found)
     if chosen is None:
@@ -201,7 +232,7 @@ def _reported(program: RiskProgram, found: Solution, trades: npt.NDArray[np.int6
 
 
 def _least_norm_trades(
-    qp: QuadraticProgram, found: Solution, trades: npt.NDArray[np.int64], weight: Vector
+    qp: QuadraticProgram, found: Solution, trades: Columns, weight: Vector
 ) -> Vector:
     if not trades.size:
         return found.x

@@ -83,7 +83,6 @@ def test_nobody_gains_alone_with_congestion(draw: Draw, surplus: bool) -> None:
         assert gains(draw, setting, central) > 1e-5
 
 
-@pytest.mark.xfail(raises=p2p.MarketError, strict=True, reason="not available in this version")
 @pytest.mark.parametrize("draw", MORE_CONGESTED, ids=str)
 @SURPLUS
 @pytest.mark.parametrize("theta", [0.6, 1.0])

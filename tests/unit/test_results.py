@@ -238,3 +238,70 @@ def test_results_read_and_write_nothing() -> None:
     p2p.results(n)
     for component in n.components:
         pd.testing.assert_frame_equal(component.static, before[component.name])
+
+
+def test_renewable_is_what_must_be_taken_whatever_its_carrier() -> None:
+    """p_min_pu = p_max_pu by the user's own hand; what may be curtailed, or has no capacity, not.
+
+    The sun does not shine in the first snapshot: solved alone, nothing changes side.
+    """
+    n = network(instance("averse"))
+    before = solved("averse")[1].renewable.sel(prosumer="p0")
+    series = {"p_min_pu": [0.0, 0.3], "p_max_pu": [0.0, 0.3]}
+    n.add("Generator", "panels", bus="p0", carrier="solar", p_nom=2.0, **series)
+    n.add("Generator", "mill", bus="p0", carrier="renewable", p_nom=1.0, p_max_pu=[0.0, 0.5])
+    n.add("Generator", "plan", bus="p0", carrier="flexible generation", p_nom=0.0, p_min_pu=1.0)
+    for snapshots in (n.snapshots, n.snapshots[:1], n.snapshots[1:]):
+        MARKETS["averse"].optimize(n, snapshots)
+        r = p2p.results(n)
+        own = r.renewable.sel(prosumer="p0") - before.sel(snapshot=snapshots)
+        wanted = pd.Series([0.0, 0.6], n.snapshots)[snapshots].to_numpy()
+        np.testing.assert_allclose(own.transpose(S, T), np.tile(wanted, (3, 1)), atol=1e-8)
+        np.testing.assert_allclose(r.demand, r.generation + r.renewable + r.net_import, atol=1e-8)
+
+
+def test_elastic_demand_without_room_stays_demand() -> None:
+    """Its limits coincide, as a must-take generator's do; its carrier says what it is."""
+    n = pypsa.Network(snapshots=pd.RangeIndex(1))
+    fixed = {"demand": 3.0, "demand_min": 2.0, "demand_max": 2.0, "utility_quadratic": 1.0}
+    p2p.add_prosumers(n, ["a"], **fixed, generation_max=9.0)
+    p2p.CentralizedMarket().optimize(n)
+    r = p2p.results(n).squeeze()
+    assert (float(r.demand), float(r.generation), float(r.renewable)) == (
+        pytest.approx(2.0),
+        pytest.approx(2.0),
+        0.0,
+    )
+
+
+def test_a_rolling_horizon_is_refused() -> None:
+    """Its results would be those of its last window alone; the first is solved and kept."""
+    n = network(instance("averse"))
+    with pytest.raises(
+        MarketError, match=r"other snapshots.*rolling.*market\.optimize\(n, window\)"
+    ):
+        n.optimize.optimize_with_rolling_horizon(
+            horizon=1, extra_functionality=MARKETS["averse"], log_to_console=False
+        )
+    assert p2p.results(n).indexes[T].equals(n.snapshots[:1])
+
+
+def test_windows_one_by_one(route: str) -> None:
+    """`market.optimize` in a loop; as a hook, of copies, or of a part of what was solved."""
+    n, market = network(instance("averse")), MARKETS["averse"]
+    parts = []
+    for k in range(2):
+        window = n.snapshots[k : k + 1]
+        one = n if route == "direct" else network(instance("averse"))
+        if route == "direct":
+            market.optimize(n, window)
+        else:
+            one.optimize(window, extra_functionality=market, log_to_console=False)
+        parts.append(p2p.results(one))
+        assert parts[-1].indexes[T].equals(window)
+        assert float(parts[-1].social_cost) == pytest.approx(one.objective, rel=1e-6)
+    for one in (n, network(instance("averse"))):
+        one.optimize(extra_functionality=market, log_to_console=False)
+        one.optimize(n.snapshots[1:], extra_functionality=market, log_to_console=False)
+        again = p2p.results(one)
+        np.testing.assert_allclose(again.cost.sum(), parts[1].cost.sum(), rtol=1e-5)

@@ -76,6 +76,7 @@ def test_efficiency_of_a_community_that_gains() -> None:
     networks = {"best": two(), "dear": two(price=1.0)}
     for n in networks.values():
         n.buses["usage_benefit"] = [0.0, 10.0]
+        p2p.PeerToPeerMarket(surplus=False).optimize(n)
     efficiency = compare(networks)["efficiency"]
     assert efficiency["dear"] == pytest.approx(1 - 6 / 18, abs=1e-6)
 

@@ -1,0 +1,293 @@
+"""The market built anew from a solved network's tables, and everybody's best response in it.
+
+Nothing of the model that was solved, nor of its solver, is used: data and decisions are read
+from PyPSA's tables, the model from `formulation`.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import linopy
+import numpy as np
+import pandas as pd
+import pypsa
+import scipy.sparse as sp
+import xarray as xr
+
+from pypsa_p2p.errors import ConvergenceError
+from pypsa_p2p.formulation.building import build_model, build_plain_model, is_plain
+from pypsa_p2p.formulation.trading import (
+    NODAL_BALANCE,
+    QUANTITY1,
+    define_trading,
+    quantities,
+    trade_cost,
+)
+from pypsa_p2p.market_data import MarketData, dynamic_values
+from pypsa_p2p.names import NAME
+from pypsa_p2p.ownership import asset_owners, bus_owners
+from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
+from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
+from pypsa_p2p.solvers.problem import risk_program
+from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram
+from pypsa_p2p.solvers.quadratic import solve_quadratic
+
+#: Of the congestion cost 2 a q_mn q_nm of an edge, each end bears half (7).
+_OWN_SHARE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Game:
+    """A market as arrays, and the decisions and nodal prices its network holds.
+
+    Attributes
+    ----------
+    compiled : CompiledModel
+    program : RiskProgram
+        Costs by prosumer and scenario; its groups are the prosumers and, last, nobody. Its P
+        ties the two ends of congested edges together.
+    held : (columns,)
+        Decisions in the tables, MW or MWh.
+    trades : (2 E S T,)
+        Columns of the traded quantities.
+    is_balance : (rows,)
+        Whether a row is a nodal balance (3).
+    balance_price : (rows,)
+        PyPSA's marginal price of a nodal balance times hours, EUR/MW; 0 elsewhere.
+    """
+
+    compiled: CompiledModel
+    program: RiskProgram
+    held: Vector
+    trades: Labels
+    is_balance: Flags
+    balance_price: Vector
+
+    @property
+    def assets(self) -> Flags:
+        """(columns,) whether a prosumer decides it and it is not a trade."""
+        flags = np.asarray(self.compiled.owner >= 0)
+        flags[self.trades] = False
+        return flags
+
+    @property
+    def priced(self) -> Flags:
+        """(columns,) whether limits and nodal prices alone say where it is optimal.
+
+        True of generators, unless a row ties them to other decisions: ramp limits, say, whose
+        multipliers are no prices of the market.
+        """
+        rows = sp.csr_matrix(self.program.A)
+        tying = np.flatnonzero((np.diff(rows.indptr) > 1) & ~self.is_balance)
+        flags = np.zeros(self.held.size, dtype=bool)
+        if "Generator-p" in self.compiled.model.variables:
+            flags[self.compiled.columns(self.compiled.model["Generator-p"].labels)] = True
+        flags[rows[tying].indices] = False
+        return flags
+
+    def by_generator(self, of_column: Flags) -> xr.DataArray:
+        """Flags of columns as the model's ``Generator-p`` has them: name, snapshot, scenario."""
+        labels = self.compiled.model["Generator-p"].labels
+        return labels.copy(data=of_column[self.compiled.columns(labels)].reshape(labels.shape))
+
+
+def rebuild(
+    n: pypsa.Network, data: MarketData, surplus: bool, attitude: Vector, weight: float
+) -> Game:
+    """The game that a network's tables describe, and the point they hold.
+
+    Parameters
+    ----------
+    surplus : bool
+        Whether (1) is an inequality.
+    attitude : (N,)
+        chi of each prosumer.
+    weight : float
+        theta of MODEL.md §3.
+    """
+    m = _model(n, data)
+    if len(data.edges):
+        define_trading(m, data, surplus)
+        m.objective = m.objective.expression + trade_cost(m, data, _OWN_SHARE)
+    compiled = compile_model(m, data.scenarios.to_numpy(object), _owners(n, data))
+    program = risk_program(
+        compiled, data.probability.to_numpy(), attitude, weight, data.fixed_part.to_numpy()
+    )
+    is_balance, price = _balances(n, data, compiled)
+    return Game(
+        compiled=compiled,
+        program=program,
+        held=_held(n, data, compiled),
+        trades=compiled.columns(*quantities(m, data)),
+        is_balance=is_balance,
+        balance_price=price,
+    )
+
+
+def primal_residual(game: Game) -> float:
+    """Largest violation of any row or bound, MW, relative to the size of the row's terms."""
+    program, x = game.program, game.held
+    rows, size = program.A @ x, abs(program.A) @ abs(x)
+    outside = np.maximum(program.lower - rows, rows - program.upper) / np.maximum(1.0, size)
+    beyond = np.maximum(program.x_lower - x, x - program.x_upper) / np.maximum(1.0, abs(x))
+    return float(max(np.max(outside, initial=0.0), np.max(beyond, initial=0.0)))
+
+
+def costs_and_best_responses(game: Game) -> tuple[Vector, Vector]:
+    """Costs Pi as they are, and the least that each prosumer reaches alone; both (N, S), EUR.
+
+    Given the others' decisions nothing ties prosumers or scenarios together, so one quadratic
+    program, the sum of all costs, holds all best responses; and since risk measures are
+    monotone, costs at their least in every scenario have the least risk.
+
+    Raises
+    ------
+    ConvergenceError
+        The best responses could not be computed.
+    """
+    program = held_by_others(game.program, game.compiled.owner, game.held)
+    best = _solved(program.weighted(np.ones(program.group.size)))
+    held, least = (
+        program.costs(x).reshape(program.attitude.size, -1)[:-1] for x in (game.held, best)
+    )
+    return held, least
+
+
+def held_by_others(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgram:
+    """The program in which everybody decides against what the others are held at.
+
+    A row that several prosumers share, such as (1), becomes one row for each, with what the
+    others put into it moved to its limits; the cross term a q_mn q_nm of (7) becomes linear;
+    what belongs to nobody stays. Limits that the held point breaks, if only by rounding, give
+    way to it: `primal_residual` says by how much they are broken.
+    """
+    terms = sp.coo_matrix(program.P)
+    own = owner[terms.row] == owner[terms.col]
+    mine = sp.csc_matrix((terms.data[own], (terms.row[own], terms.col[own])), terms.shape)
+    fixed = owner < 0
+    return replace(
+        _one_row_each(program, owner, x),
+        P=mine,
+        c=program.c + (program.P - mine) @ x,
+        x_lower=np.where(fixed, x, np.minimum(program.x_lower, x)),
+        x_upper=np.where(fixed, x, np.maximum(program.x_upper, x)),
+    )
+
+
+def _one_row_each(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgram:
+    terms = sp.coo_matrix(program.A)
+    owners = int(np.max(owner, initial=-1)) + 2  # nobody counts as one
+    pair = terms.row.astype(np.int64) * owners + owner[terms.col] + 1
+    used, row = np.unique(pair, return_inverse=True)
+    source = used // owners
+    mine = sp.csr_matrix((terms.data, (row.ravel(), terms.col)), (used.size, x.size))
+    activity = mine @ x
+    others = (program.A @ x)[source] - activity
+    lower, upper = program.lower[source], program.upper[source]
+    return replace(
+        program,
+        A=mine,
+        lower=np.where(lower == upper, activity, np.minimum(lower - others, activity)),
+        upper=np.where(lower == upper, activity, np.maximum(upper - others, activity)),
+    )
+
+
+def gain_at_prices(game: Game, risk_adjusted: Vector) -> float:
+    r"""How much all assets together would gain at the nodal prices, trades held, EUR.
+
+    .. math:: \max_x \sum_{n, \omega} \Big[ \tau_n^\omega (\Pi_n(\hat x) - \Pi_n(x))
+        - p_\omega \sum_t w_t \lambda_n (g_n(\hat x) - g_n(x)) \Big]
+
+    over everything that prosumers decide beside their trades, g being what it feeds in. It is 0
+    exactly where all assets, storage included, are optimal at the prices: (17), (18) in general.
+
+    Parameters
+    ----------
+    risk_adjusted : (N, S)
+        tau.
+    """
+    program, x = game.program, game.held
+    rows, rest = sp.csr_matrix(program.A), ~game.is_balance
+    unbalanced = replace(
+        program, A=rows[rest], lower=program.lower[rest], upper=program.upper[rest]
+    )
+    tau = np.append(risk_adjusted.ravel(), program.probability[risk_adjusted.size :])
+    qp = held_by_others(unbalanced, game.compiled.owner, x).weighted(tau)
+    fixed = ~game.assets
+    qp = replace(
+        qp,
+        c=qp.c - rows.T @ game.balance_price,
+        x_lower=np.where(fixed, x, qp.x_lower),
+        x_upper=np.where(fixed, x, qp.x_upper),
+    )
+    return max(0.0, qp.objective(x) - qp.objective(_solved(qp)))
+
+
+def _solved(qp: QuadraticProgram) -> Vector:
+    found = solve_quadratic(qp)
+    if found.status != "optimal":
+        raise ConvergenceError(
+            f"The best responses could not be computed ({found.solver}: {found.status}), so the "
+            "solution is not certified. Check for costs and limits of very different size."
+        )
+    return found.x
+
+
+def _model(n: pypsa.Network, data: MarketData) -> linopy.Model:
+    """PyPSA's model of a network, leaving the network and its own model as they are."""
+    if is_plain(n, data):
+        return build_plain_model(n, data)
+    twin = copy.deepcopy(n, {id(n._model): None})  # a solver attached to the model has no copy
+    build_model(twin, data, {}, bare=False)
+    return twin.model
+
+
+def _owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
+    """Position of the prosumer that decides each component's variables; -1 where nobody does."""
+    buses = bus_owners(n)
+    owners = {
+        component: _position(asset_owners(n, component, buses), data)
+        for component in n.one_port_components | n.branch_components
+        if component in n.all_components and len(n.c[component].static)
+    }
+    return {**owners, QUANTITY1: _position(data.bus1, data)}
+
+
+def _position(prosumer: xr.DataArray, data: MarketData) -> xr.DataArray:
+    names = pd.Index(prosumer.to_numpy().tolist(), dtype=object)
+    return prosumer.copy(data=data.prosumers.get_indexer(names))
+
+
+def _held(n: pypsa.Network, data: MarketData, compiled: CompiledModel) -> Vector:
+    """Values of the model's variables in the network's tables."""
+    x = np.zeros(compiled.column_labels.size)
+    for name, variable in compiled.model.variables.items():
+        component, attribute = name.split("-", 1)
+        if component in n.branch_components and attribute in ("p", "s"):
+            attribute = "p0" if "p0" in n.c[component].dynamic else attribute
+        names = variable.indexes[NAME]
+        values = dynamic_values(n, component, attribute, names, data.snapshots)
+        labels = variable.labels
+        flat = data.for_model(values).transpose(*labels.dims).to_numpy().ravel()
+        active = labels.to_numpy().ravel() >= 0
+        x[compiled.columns(labels)[active]] = flat[active]
+    return x
+
+
+def _balances(n: pypsa.Network, data: MarketData, compiled: CompiledModel) -> tuple[Flags, Vector]:
+    """Which rows are nodal balances, and their marginal price times hours, EUR/MW."""
+    is_balance = np.zeros(compiled.row_labels.size, dtype=bool)
+    price = np.zeros(compiled.row_labels.size)
+    position = pd.Index(compiled.row_labels)
+    constraints = compiled.model.constraints
+    for name in [name for name in constraints if name.endswith(NODAL_BALANCE)]:
+        labels = constraints[name].labels
+        marginal = dynamic_values(n, "Bus", "marginal_price", labels.indexes[NAME], data.snapshots)
+        values = data.for_model(marginal * data.weighting).transpose(*labels.dims)
+        rows = position.get_indexer(pd.Index(labels.to_numpy().ravel()))
+        active = rows >= 0
+        is_balance[rows[active]] = True
+        price[rows[active]] = values.to_numpy().ravel()[active]
+    return is_balance, price

@@ -1,0 +1,166 @@
+r"""Consensus ADMM on the bilateral quantities: how agents agree on the variational equilibrium.
+
+Both ends of an edge hold their own idea q of what they buy. Each iteration
+
+1. every agent solves her own problem, her risk measure included, given a price y and a target z
+   of each of her trades, with a penalty :math:`\frac\rho2 (q - z)^2`;
+2. partners tell each other their quantities, and both work out the same next targets, which
+   satisfy (1), and prices, in closed form.
+
+An edge's multiplier of (1) is one number for both ends, so what it converges to is the
+*variational* equilibrium. Risk-neutral, it solves the convex potential problem of MODEL.md §4,
+whose congestion terms join the second step, and converges from any start; the same for
+risk-averse agents with a = 0 (Proposition 12). Risk-averse with a > 0 there is no potential: each
+agent takes the partner's quantity in a q_mn q_nm from the last exchange. A fixed point is a
+variational equilibrium; that it is reached is observed, not proved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+
+import numpy as np
+
+from pypsa_p2p.equilibrium.averse import Reply, Subproblem, averse_reply, pose, reply_to
+from pypsa_p2p.equilibrium.game import Game
+from pypsa_p2p.equilibrium.gauss_seidel import check_numbers
+from pypsa_p2p.equilibrium.knapsack import Array
+from pypsa_p2p.equilibrium.play import Answer, Iterate, assessed, relative
+from pypsa_p2p.errors import MarketError, listed
+
+#: Iteration of the first change of the penalty; each next one is this much later.
+_FIRST_CHANGE, _RARER = 10, 1.3
+_TINY = 1e-300
+_FULL = 1e-9
+#: How exactly risk-averse agents work out tau / p: a share of the last residual, and at best.
+_CARE, _EXACT = 1e-3, 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class ADMM:
+    r"""Agents agree on quantities edge by edge, and so find the variational equilibrium.
+
+    Parameters
+    ----------
+    penalty : float
+        rho, EUR/MW2h: how dearly disagreement is paid. The first one where it adapts.
+    relaxation : float
+        In (0, 2): how far past their last targets the agents' answers count; 1 is plain ADMM.
+    adaptive : bool
+        Keep the primal and the dual residual in balance by changing rho (ever more rarely).
+    tolerance : float
+        On the primal residual (disagreement, relative to the quantities) and on the dual one
+        (movement of targets times rho, relative to the prices).
+    max_iterations : int
+    """
+
+    penalty: float = 1.0
+    relaxation: float = 1.6
+    adaptive: bool = True
+    tolerance: float = 1e-8
+    max_iterations: int = 5000
+
+    def __post_init__(self) -> None:
+        check_numbers(self, tolerance=(0, 1), max_iterations=(1, np.inf))
+        if not 0 < self.penalty < np.inf:
+            raise MarketError(f"ADMM: penalty {self.penalty!r} must be positive.")
+        if not 0 < self.relaxation < 2:
+            raise MarketError(f"ADMM: relaxation {self.relaxation!r} must lie in (0, 2).")
+
+    def iterates(
+        self, game: Game, target: Array, reciprocity: Array, tau: Array
+    ) -> Iterator[Iterate]:
+        """Iterations without end from targets, multipliers of (1) over p w, and tau."""
+        require_supply(game)
+        # Risk-neutral, the potential's congestion terms belong to the edges, not to the agents.
+        shared = np.zeros_like(game.price) if game.risk_averse else game.congestion
+        pieces = game.pieces if game.risk_averse else game.pieces.without_congestion()
+        pieces = replace(pieces, lower=pieces.floored(pieces.upper))
+        price = reciprocity + _edge_marginal(shared, game, target)
+        penalty, due, residual = self.penalty, _FIRST_CHANGE, 1.0
+        for iteration in count(1):
+            problem = pose(game, pieces, target, price, penalty)
+            reply, tau = _replies(game, problem, tau, residual)
+            point = np.zeros((*game.price.shape[:-1], game.owner.size + game.buyer.size + 1))
+            pieces.put(point, reply.own)
+            quantity = game.parted(point)[1]
+            counted = self.relaxation * quantity + (1 - self.relaxation) * target
+            agreed = agree(game, shared, counted + price / penalty, penalty)
+            price = price + penalty * (counted - agreed)
+            primal = relative(quantity - agreed, quantity)
+            dual = relative(penalty * (agreed - target), price)
+            target = agreed
+            recorded = {"primal_residual": primal, "dual_residual": dual, "penalty": penalty}
+            zeta = price - _edge_marginal(shared, game, target)
+            residual = max(primal, dual)
+            yield Iterate(
+                residual=residual,
+                recorded={**recorded, **assessed(game, point), "rounds": 1},
+                answer=partial(_answer, game, point, reply, tau, zeta),
+            )
+            if self.adaptive and iteration >= due:
+                penalty *= float(np.clip(np.sqrt((primal + _TINY) / (dual + _TINY)), 0.2, 5.0))
+                due = 1 + int(_RARER * iteration)
+
+
+def agree(game: Game, congestion: Array, wish: Array, penalty: float) -> Array:
+    r"""The next targets of both ends of every edge, (S, T, 2E): the second step.
+
+    .. math:: \min\; a (z_{mn}^2 + z_{nm}^2 + z_{mn} z_{nm})
+        + \tfrac\rho2 ((z_{mn} - v_{mn})^2 + (z_{nm} - v_{nm})^2), \quad z_{mn} + z_{nm} \le 0
+
+    in sum and difference, which do not interact; v is the `wish`.
+    """
+    other = game.partner(wish)
+    total = penalty * (wish + other) / (penalty + 3 * congestion)
+    total = np.minimum(total, 0.0) if game.surplus else np.zeros_like(total)
+    return (total + penalty * (wish - other) / (penalty + congestion)) / 2
+
+
+def _edge_marginal(congestion: Array, game: Game, quantity: Array) -> Array:
+    """Derivative a (2 q_mn + q_nm) of the potential's congestion terms, EUR/MWh."""
+    return congestion * (2 * quantity + game.partner(quantity))
+
+
+def _replies(game: Game, problem: Subproblem, tau: Array, residual: float) -> tuple[Reply, Array]:
+    """The agents' answers: the more exact, the nearer they are to agreement."""
+    if not game.risk_averse:
+        return reply_to(problem, tau), tau
+    accuracy = float(np.clip(_CARE * residual, _EXACT, _CARE))
+    return averse_reply(problem, tau, accuracy)
+
+
+def _answer(game: Game, point: Array, reply: Reply, tau: Array, zeta: Array) -> Answer:
+    """The agents' point; xi is what is missing where a trade is at its capacity."""
+    gradients = np.zeros_like(point)
+    game.pieces.put(gradients, reply.gradient)
+    _, gradient = game.parted(gradients)
+    _, quantity = game.parted(point)
+    full = quantity >= game.capacity - _FULL * np.maximum(1.0, game.capacity)
+    xi = np.where(full, np.maximum(reply.price[..., game.buyer] - gradient, 0.0), 0.0)
+    return Answer(point, tau, reply.price, zeta, xi, aligned=True)
+
+
+def require_supply(game: Game) -> None:
+    """Refuse a market in which a prosumer cannot meet her least demand or shed her excess.
+
+    Raises
+    ------
+    MarketError
+        Naming her.
+    """
+    least, most = game.net_import_limits
+    bought = game.net_import(game.capacity)
+    sold = np.inf if game.surplus else game.net_import(game.partner(game.capacity))
+    short, long = least > bought + _FULL, most < -sold - _FULL
+    unable = (short | long).any(axis=(0, 1))
+    if bool(unable.any()):
+        names = game.data.prosumers[np.flatnonzero(unable)]
+        raise MarketError(
+            f"Prosumers {listed(names)} cannot balance: least demand "
+            "exceeds, or least generation cannot be got rid of within, what their limits and "
+            "trade capacities allow. Widen them."
+        )

@@ -1,0 +1,193 @@
+r"""Best-response dynamics: prosumers answer each other's trades, in turn or all at once.
+
+What they converge to. With a surplus allowed every point at which nobody wants to move is a
+generalized Nash equilibrium, and a continuum of points is: which one is reached depends on the
+start. From no trade nobody can buy what nobody offers, so the dynamics stop far from the
+variational equilibrium and (nearly always) at a higher social cost; from the variational
+equilibrium they do not move at all. Regularised sweeps converge where the game has a
+generalized potential, which needs congestion a = 0 (Facchinei, Piccialli, Sciandrone 2011;
+Remark 17); elsewhere convergence is what one observes, not what is proved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from pypsa_p2p.equilibrium.best_response import best_response, multipliers
+from pypsa_p2p.equilibrium.game import Game
+from pypsa_p2p.equilibrium.knapsack import Array
+from pypsa_p2p.equilibrium.pieces import Positions
+from pypsa_p2p.equilibrium.play import Answer, Iterate, assessed, relative
+from pypsa_p2p.errors import MarketError, listed
+
+Start = Literal["zero", "variational", "random"] | Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussSeidel:
+    r"""Prosumers answer in turn, each seeing what those before her have just decided.
+
+    Stops at a generalized Nash equilibrium that depends on the start (and on the order): see
+    the module. Where the marginal costs of several trades tie, she stays close to where she was.
+
+    Parameters
+    ----------
+    regularisation : float
+        Adds :math:`\frac12` regularisation :math:`(q_{mn} - q_{mn}^{before})^2`, EUR/MW2h, to
+        each prosumer's hourly cost.
+    start : {"zero", "variational", "random"} or array, optional
+        Quantities to start from: no trade, the direct solution, random feasible trades, or
+        an array as `results(n).quantity` (scenario, snapshot, trade), MW. Default: the
+        warm start, else "zero". A prosumer who cannot balance without selling starts with
+        her cheapest sales.
+    seed : int
+        Of the random start.
+    order : sequence of str, optional
+        Names of the prosumers in the order of their turns. Default: the network's.
+    tolerance : float
+        On movement and on exploitability, both relative.
+    max_iterations : int
+        Sweeps.
+    """
+
+    regularisation: float = 0.0
+    start: Start = None
+    seed: int = 0
+    order: Sequence[str] | None = None
+    tolerance: float = 1e-8
+    max_iterations: int = 1000
+
+    def __post_init__(self) -> None:
+        check_start(self.start)
+        check_numbers(
+            self, regularisation=(0, np.inf), tolerance=(0, 1), max_iterations=(1, np.inf)
+        )
+
+    def iterates(self, game: Game, start: Array) -> Iterator[Iterate]:
+        """Sweeps from a start, without end."""
+        turns = [game.pieces.take(who) for who in turns_of(game, _positions(game, self.order))]
+        point = start
+        while True:
+            before, point = point, point.copy()
+            for pieces in turns:
+                own, _ = best_response(game, point, pieces, regularisation=self.regularisation)
+                pieces.put(point, own)
+            yield _iterate(game, point, point - before, len(turns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jacobi:
+    r"""All prosumers answer at once, and move part of the way.
+
+    Stops at generalized Nash equilibria, as `GaussSeidel` does. If both ends of an edge moved
+    the whole way, each would rely on what the other has just withdrawn; up to half the way (1)
+    stays satisfied, since it ties no more than two prosumers.
+
+    Parameters
+    ----------
+    damping : float
+        Share of the way, in (0, 1/2].
+    regularisation, start, seed, tolerance, max_iterations
+        As in `GaussSeidel`.
+    """
+
+    damping: float = 0.5
+    regularisation: float = 0.0
+    start: Start = None
+    seed: int = 0
+    tolerance: float = 1e-8
+    max_iterations: int = 2000
+
+    def __post_init__(self) -> None:
+        check_start(self.start)
+        check_numbers(
+            self, regularisation=(0, np.inf), tolerance=(0, 1), max_iterations=(1, np.inf)
+        )
+        if not 0 < self.damping <= 0.5:
+            raise MarketError(
+                f"Jacobi: damping {self.damping!r} must lie in (0, 0.5]; beyond half the way "
+                "partners would rely on trades both have withdrawn."
+            )
+
+    def iterates(self, game: Game, start: Array) -> Iterator[Iterate]:
+        """Rounds from a start, without end."""
+        point = start
+        while True:
+            response = point.copy()
+            own, _ = best_response(game, point, regularisation=self.regularisation)
+            game.pieces.put(response, own)
+            change = response - point
+            point = point + self.damping * change
+            yield _iterate(game, point, change, 1)
+
+
+def _iterate(game: Game, point: Array, change: Array, rounds: int) -> Iterate:
+    movement = relative(change, point)
+    recorded = {"movement": movement, **assessed(game, point), "rounds": rounds}
+    return Iterate(
+        residual=max(movement, recorded["exploitability"]),
+        recorded=recorded,
+        answer=partial(_answer, game, point),
+    )
+
+
+def _answer(game: Game, point: Array) -> Answer:
+    """Everybody's own multipliers, weighted by her own risk-adjusted probabilities."""
+    price, zeta, xi = multipliers(game, point)
+    _, tau = game.risk_adjusted(game.costs(point))
+    ratio = (tau / game.probability[:, None])[:, None]
+    of_trade = ratio[..., game.buyer]
+    return Answer(point, tau, price * ratio, zeta * of_trade, xi * of_trade, aligned=False)
+
+
+def turns_of(game: Game, order: Positions) -> list[Positions]:
+    """Prosumers who may answer together without changing the outcome of one-by-one turns.
+
+    Each goes right after the last of her partners who comes before her in the order.
+    """
+    place = np.argsort(order)
+    turn = np.zeros(game.prosumers, dtype=np.int64)
+    for prosumer in order:  # each turn depends on those before
+        partners = game.seller[game.buyer == prosumer]
+        earlier = partners[place[partners] < place[prosumer]]
+        turn[prosumer] = 1 + turn[earlier].max(initial=-1)
+    return [np.flatnonzero(turn == k) for k in range(int(turn.max()) + 1)]
+
+
+def _positions(game: Game, order: Sequence[str] | None) -> Positions:
+    names = game.data.prosumers
+    if order is None:
+        return np.arange(len(names))
+    positions = names.get_indexer(pd.Index(list(order)))
+    if sorted(positions.tolist()) != list(range(len(names))):
+        missing = names.difference(list(order))
+        raise MarketError(
+            "GaussSeidel: order must name every prosumer once; missing: "
+            f"{listed(missing)}; given: {listed(order)}."
+        )
+    return np.asarray(positions, dtype=np.int64)
+
+
+def check_start(start: object) -> None:
+    """Refuse names of starts that do not exist."""
+    if isinstance(start, str) and start not in ("zero", "variational", "random"):
+        raise MarketError(
+            f"start {start!r} must be 'zero', 'variational', 'random' or an array of quantities."
+        )
+
+
+def check_numbers(method: object, **limits: tuple[float, float]) -> None:
+    """Refuse settings outside their limits."""
+    for name, (least, most) in limits.items():
+        value = getattr(method, name)
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not least <= value <= most:
+            raise MarketError(
+                f"{type(method).__name__}: {name} {value!r} must be a number in [{least}, {most}]."
+            )
