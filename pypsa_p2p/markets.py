@@ -307,6 +307,12 @@ class PeerToPeerMarket(Market):
     risk, contracts, surplus, delivery
         As in `CentralizedMarket`.
 
+    Notes
+    -----
+    With congestion > 0 and risk there is no potential: everybody's best answers to the others'
+    trades are repeated until they settle, a convex problem each time, sped up by extrapolation.
+    Where they do not settle, `ConvergenceError` holds the changes of every round in `history`.
+
     Examples
     --------
     >>> import pypsa_p2p as p2p

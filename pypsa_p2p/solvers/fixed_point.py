@@ -11,7 +11,7 @@ from pypsa_p2p.errors import ConvergenceError
 
 Vector = npt.NDArray[np.float64]
 
-#: Largest change, relative to the largest entry or 1, at which a point counts as fixed.
+#: What counts as fixed if nothing else is said.
 SETTLED = 1e-9
 #: What rounding in the answers may leave once the changes no longer shrink.
 ACCEPTABLE = 1e-7
@@ -19,7 +19,9 @@ MOST = 60
 MEMORY = 6
 
 
-def fixed_point(answer: Callable[[Vector], Vector | None], start: Vector) -> list[float]:
+def fixed_point(
+    answer: Callable[[Vector], Vector | None], start: Vector, settled: float = SETTLED
+) -> list[float]:
     """Anderson's acceleration of z = answer(z).
 
     Parameters
@@ -27,6 +29,8 @@ def fixed_point(answer: Callable[[Vector], Vector | None], start: Vector) -> lis
     answer : callable
         Of z, (k,); None stops the search: there is no answer.
     start : (k,)
+    settled : float
+        Change, relative to the largest entry or 1, at which a point counts as fixed.
 
     Returns
     -------
@@ -51,9 +55,11 @@ def fixed_point(answer: Callable[[Vector], Vector | None], start: Vector) -> lis
         changes.append(found - z)
         size = np.abs(found).max(initial=1.0)
         history.append(float(np.abs(changes[-1]).max(initial=0.0) / size))
-        if history[-1] <= SETTLED or _exhausted(history):
+        if history[-1] <= settled or _exhausted(history):
             return history
-        z = _mixed(points[-MEMORY:], changes[-MEMORY:])
+        kept = 1 if _stalled(history) else MEMORY
+        points, changes = points[-kept:], changes[-kept:]
+        z = _mixed(points, changes)
     raise ConvergenceError(
         f"Prosumers' answers to each other's trades did not settle in {MOST} rounds: the last "
         f"changed them by {history[-1]:.1e} of the largest. Look for congestion coefficients of "
@@ -65,6 +71,12 @@ def fixed_point(answer: Callable[[Vector], Vector | None], start: Vector) -> lis
 def _exhausted(history: list[float]) -> bool:
     """Whether changes are as small as rounding, and three rounds have not made them smaller."""
     return len(history) > 3 and history[-1] <= ACCEPTABLE and history[-1] > 0.5 * history[-4]
+
+
+def _stalled(history: list[float]) -> bool:
+    """Whether the last rounds tell little of the next: it jumped, or five have not helped."""
+    jumped = len(history) > 1 and history[-1] > 3 * history[-2]
+    return jumped or (len(history) % 5 == 0 and history[-1] > 0.5 * history[-5])
 
 
 def _mixed(points: list[Vector], changes: list[Vector]) -> Vector:

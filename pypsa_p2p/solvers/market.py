@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pypsa_p2p.errors import MarketError, listed
+from pypsa_p2p.errors import ConvergenceError, MarketError, listed
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.fixed_point import fixed_point
 from pypsa_p2p.solvers.problem import MarketProblem, separates
@@ -28,6 +28,8 @@ Columns = npt.NDArray[np.int64]
 
 #: Costs closer than this, relative to the largest, count as tied at the value at risk.
 TIE = 1e-9
+#: Relative change of trades at which answers near them have settled: they move slowly.
+NEAR = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,20 +126,56 @@ def _named(compiled: CompiledModel, columns: Columns) -> str:
 def _settle(weigh: _Weigh, problem: MarketProblem) -> MarketSolution:
     """Trades that are everybody's best answer to themselves (MODEL.md §4).
 
-    Each answer is a convex problem, the partners' quantities in the cross term given.
+    Each answer is a convex problem, the partners' trades given. Where a scenario is about to
+    enter somebody's tail, the answer of least expected cost (MODEL.md §8.9) may jump; then any
+    answer will do, and the one near the trades given is taken.
     """
-    coupled = np.flatnonzero(np.diff(problem.partner.tocsr().indptr))
     x = np.zeros(problem.program.c.size)
     answers: list[MarketSolution] = []
 
-    def answer(quantities: Vector) -> Vector | None:
-        x[coupled] = quantities
-        mirrored = problem.spent(x)
-        answers.append(weigh(problem.given(x, mirrored), problem))
-        return answers[-1].x[coupled] if answers[-1].status == "optimal" else None
+    def best(quantities: Vector) -> Vector | None:
+        x[problem.coupled] = quantities
+        answers.append(weigh(problem.given(x, problem.spent(x)), problem))
+        return answers[-1].x[problem.coupled] if answers[-1].status == "optimal" else None
 
-    fixed_point(answer, x[coupled])
+    def near(quantities: Vector) -> Vector | None:
+        x[problem.coupled] = quantities
+        answers.append(_near(problem, x))
+        return answers[-1].x[problem.coupled] if answers[-1].status == "optimal" else None
+
+    try:
+        fixed_point(best, x[problem.coupled])
+    except ConvergenceError:
+        fixed_point(near, x[problem.coupled], settled=NEAR)
+        warnings.warn(
+            "Of several equilibria the one reported need not have the least expected cost: "
+            "prosumers' answers of least expected cost do not settle.",
+            stacklevel=2,
+        )
     return answers[-1]
+
+
+def _near(problem: MarketProblem, x: Vector) -> MarketSolution:
+    """A best answer to trades x that does not move them without need."""
+    found = solve_risk(problem.kept_near(problem.given(x, problem.spent(x)), x))
+    if found.status != "optimal":
+        return _no_solution(found)
+    rows, columns = problem.program.A.shape
+    return _solution(problem, found, found.x[:columns], found.row_dual[:rows])
+
+
+def _solution(
+    problem: MarketProblem, found: Solution, x: Vector, row_dual: Vector
+) -> MarketSolution:
+    tau, _ = risk_of(found)
+    return MarketSolution(
+        status="optimal",
+        solver=found.solver,
+        x=x,
+        row_dual=row_dual,
+        risk_adjusted_probability=tau.reshape(problem.program.attitude.size, -1)[:-1],
+        objective=problem.true(x).objective(x),
+    )
 
 
 def _decomposes(compiled: CompiledModel, program: RiskProgram) -> bool:
@@ -197,15 +235,7 @@ class _RiskAverse:
         if found.status != "optimal":
             return _no_solution(found)
         x = _reported(program, found, problem.trades.ravel())
-        tau, _ = risk_of(found)
-        return MarketSolution(
-            status="optimal",
-            solver=found.solver,
-            x=x,
-            row_dual=found.row_dual,
-            risk_adjusted_probability=tau.reshape(program.attitude.size, -1)[:-1],
-            objective=problem.true(x).objective(x),
-        )
+        return _solution(problem, found, x, found.row_dual)
 
 
 _Weigh = _ByScenario | _RiskAverse

@@ -20,6 +20,8 @@ Matrix = npt.NDArray[np.float64]
 
 #: A surplus this small, in MW or relative to what is traded, is none.
 _NOTHING = 1e-4
+#: Stiffness of the springs of `kept_near`, relative to the congestion coefficient.
+_SPRING = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,6 +92,34 @@ class MarketProblem:
         P.eliminate_zeros()
         c = self.program.c + np.asarray(self.partner @ x) + steep * x
         return self._weighted(P, c, self._by_cell(-0.5 * steep * x**2))
+
+    @property
+    def coupled(self) -> Labels:
+        """Columns whose price moves with a partner's quantity."""
+        return np.flatnonzero(np.diff(self.partner.tocsr().indptr))
+
+    def kept_near(self, program: RiskProgram, x: Vector) -> RiskProgram:
+        """A program with the coupled columns drawn towards x, by springs in further columns.
+
+        A spring costs nothing where it is at rest, so that a solution at x solves `program`
+        too. It is weighted by the scenario's probability whether anybody weighs that or not.
+        """
+        at, n = self.coupled, x.size
+        here = sp.csr_matrix((np.ones(at.size), (np.arange(at.size), at)), (at.size, n))
+        slope = np.asarray(self.partner.sum(axis=1)).ravel()[at]
+        stiff = _SPRING * slope * program.per_column(program.probability)[at]
+        free = np.full(at.size, np.inf)
+        return replace(
+            program,
+            P=sp.block_diag([program.P, sp.diags(stiff)], format="csc"),
+            c=np.append(program.c, np.zeros(at.size)),
+            A=sp.bmat([[program.A, None], [here, -sp.identity(at.size)]], format="csr"),
+            lower=np.append(program.lower, x[at]),
+            upper=np.append(program.upper, x[at]),
+            x_lower=np.append(program.x_lower, -free),
+            x_upper=np.append(program.x_upper, free),
+            cell=np.append(program.cell, np.full(at.size, UNOWNED)),
+        )
 
     def without_partners(self) -> Sparse:
         """P without the products of partners' quantities, (n, n)."""

@@ -26,6 +26,7 @@ from tests.reference.package import ROUTES, as_solution
 SEEDS = [pytest.param(k, marks=() if k < 12 else pytest.mark.slow) for k in range(200)]
 
 
+@pytest.mark.filterwarnings("ignore:Of several equilibria the one reported")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_variational_equilibria_are_certified(seed: int) -> None:
     """Every VE, risk-neutral or averse, congested or not, with and without surplus.

@@ -18,12 +18,25 @@ FUNCTIONS = (
     "add_prosumers",
     "add_trades",
     "assign_prosumers",
+    "certify",
+    "compare",
     "from_pandapower",
     "load_grid",
     "results",
+    "sample_equilibria",
+    "sample_scenarios",
     "set_scenarios",
+    "solve_equilibrium",
 )
-CLASSES = ("CVaR", "CentralizedMarket", "Contracts", "PeerToPeerMarket")
+CLASSES = (
+    "ADMM",
+    "CVaR",
+    "CentralizedMarket",
+    "Contracts",
+    "GaussSeidel",
+    "Jacobi",
+    "PeerToPeerMarket",
+)
 ERRORS = ("ConvergenceError", "DataError", "MarketError", "P2PError")
 PUBLIC = (*FUNCTIONS, *CLASSES, *ERRORS)
 
@@ -82,12 +95,14 @@ def blocks(language: str) -> list[str]:
 
 def test_readme_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """In one session from top to bottom; both routes of the example agree."""
-    hook, direct = blocks("python")
+    hook, direct, *others = blocks("python")
     session: dict[str, Any] = {}
     exec(compile(hook, "README.md", "exec"), session)
     social_cost = float(p2p.results(session["n"])["social_cost"])
     exec(compile(direct, "README.md", "exec"), session)
     assert (session["status"], session["condition"]) == ("ok", "optimal")
+    for code in others:
+        exec(compile(code, "README.md", "exec"), session)
     assert float(session["r"]["social_cost"]) == pytest.approx(social_cost, abs=1e-6)
     assert "house" in capsys.readouterr().out
 
