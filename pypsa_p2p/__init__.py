@@ -9,6 +9,7 @@ from pypsa_p2p.equilibrium.algorithms import Equilibrium, solve_equilibrium
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel, Jacobi
 from pypsa_p2p.equilibrium.samples import sample_equilibria
 from pypsa_p2p.errors import ConvergenceError, DataError, MarketError, P2PError
+from pypsa_p2p.fairness import fairness
 from pypsa_p2p.grids import list_grids, load_grid
 from pypsa_p2p.markets import CentralizedMarket, PeerToPeerMarket
 from pypsa_p2p.pandapower import from_pandapower
@@ -18,6 +19,7 @@ from pypsa_p2p.risk import CVaR
 from pypsa_p2p.sampling import sample_scenarios
 from pypsa_p2p.scenarios import set_scenarios
 from pypsa_p2p.study import compare
+from pypsa_p2p.sweeping import sweep
 from pypsa_p2p.trades import add_trades
 
 __version__ = "0.1.0"
@@ -41,6 +43,7 @@ __all__ = [
     "assign_prosumers",
     "certify",
     "compare",
+    "fairness",
     "from_pandapower",
     "list_grids",
     "load_grid",
@@ -51,4 +54,5 @@ __all__ = [
     "sample_scenarios",
     "set_scenarios",
     "solve_equilibrium",
+    "sweep",
 ]

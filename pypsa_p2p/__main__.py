@@ -1,15 +1,12 @@
-"""Command line: four market designs on the IEEE 14-bus grid, ``python -m pypsa_p2p``."""
+"""Command line: four market designs on the IEEE 14-bus grid, or a command of `cli`."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import textwrap
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,12 +15,13 @@ from typing import Any, Final
 import pandas as pd
 import pypsa
 
-from pypsa_p2p import plot
+from pypsa_p2p import cli, plot
 from pypsa_p2p.contracts import Contracts
 from pypsa_p2p.errors import DataError, P2PError
 from pypsa_p2p.grids import add_grid_market, load_grid
 from pypsa_p2p.markets import CentralizedMarket, Market, PeerToPeerMarket
 from pypsa_p2p.pandapower import from_pandapower
+from pypsa_p2p.quiet import quiet_libraries
 from pypsa_p2p.results import results
 from pypsa_p2p.risk import CVaR
 from pypsa_p2p.study import compare
@@ -95,6 +93,8 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Solve the designs, print how they compare, and write everything to a folder.
 
+    Where the first argument is ``solve``, ``compare`` or ``sweep``, it is `cli.main` that runs.
+
     Parameters
     ----------
     argv : sequence of str, optional
@@ -106,9 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 with a message on stderr when something cannot be done. Arguments that make no
         sense end in argparse's ``SystemExit(2)``.
     """
-    options = _parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments and arguments[0] in cli.COMMANDS:
+        return cli.main(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        with _quiet_libraries():
+        with quiet_libraries():
             _run(options)
     except (P2PError, OSError) as error:
         print(f"pypsa_p2p: {error}", file=sys.stderr)
@@ -121,26 +124,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m pypsa_p2p",
         description="Solve four market designs on the IEEE 14-bus grid, where 14 prosumers trade "
         "under uncertainty: centralized, peer-to-peer, risk-averse, risk-averse with contracts.",
+        epilog="For networks of your own: pypsa-p2p solve, compare, sweep; each has --help.",
     )
     for flag, settings in _OPTIONS.items():
         parser.add_argument(flag, **settings)
     return parser
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keep what PyPSA and linopy log, and what libraries warn each other of, off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("pypsa", "linopy", "pandapower")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -25,7 +25,12 @@ from pypsa_p2p.market_data import MarketData, read_market, static_values
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO
 from pypsa_p2p.ownership import NOBODY, asset_owners, bus_owners
 from pypsa_p2p.price_data import PARTNERS_SHARE
-from pypsa_p2p.record import OWN_MULTIPLIERS, RISK_ADJUSTED_PROBABILITY, recorded
+from pypsa_p2p.record import (
+    OWN_MULTIPLIERS,
+    RISK_ADJUSTED_PROBABILITY,
+    recorded,
+    require_trades_delivered,
+)
 from pypsa_p2p.risk import CVaR
 
 Equilibrium = Literal["variational", "generalized"]
@@ -207,9 +212,10 @@ class _Solved:
     @classmethod
     def of(cls, n: pypsa.Network) -> _Solved:
         settings = recorded(n)
+        require_trades_delivered(settings, "certify")
         data = read_market(n, n.snapshots[settings["snapshots"]])
         risk = CVaR(attitude=settings["attitude"], weight=settings["weight"])
-        attitude = risk.attitudes(data.risk_attitude)
+        attitude = data.risk_attitude.copy(data=settings["attitudes"])
         tau = static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers)
         tau = tau.rename({NAME: PROSUMER})
         return cls(

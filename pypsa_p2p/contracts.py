@@ -2,45 +2,344 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from pypsa_p2p.errors import MarketError
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from pypsa_p2p.errors import MarketError, listed, shown
+from pypsa_p2p.names import CONTRACT, PROSUMER, SCENARIO
+from pypsa_p2p.values import as_array, labelled, refuse
+
+Numbers = npt.NDArray[np.float64]
+
+CLEARING, PAPER = "clearing", "paper"
+#: Name of the only contract, where its payoff is given by scenario.
+ONLY = "contract"
+#: What the caps of risk-adjusted probabilities may lack of 1: rounding.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contracts:
     r"""Contracts that pay 1 EUR in one scenario, traded inside the community (MODEL.md §5, (43)).
 
-    Prosumer *n* buys :math:`W_n^\omega` (negative: sells) at :math:`\alpha^\omega`;
-    :math:`\sum_n W_n^\omega = 0`. With every scenario traded at the clearing price the market
-    is complete: the prices are everybody's risk-adjusted probabilities (Corollary 16).
+    Prosumer *n* buys :math:`W_n^\omega` (negative: sells) at :math:`\alpha^\omega` inside the
+    community, :math:`\sum_n W_n^\omega = 0`, and :math:`J_n^\omega \ge 0` at
+    :math:`\gamma^\omega` from an insurer outside:
+
+    .. math:: R_n = \sum_\omega (\alpha^\omega W_n^\omega + \gamma^\omega J_n^\omega)
+        + CVaR_{\chi_n}[\Pi_n - W_n - J_n]
+
+    ``Contracts()`` are complete: every scenario traded, without limits or insurance. Then the
+    prices are everybody's risk-adjusted probabilities (Corollary 16).
 
     Parameters
     ----------
-    insurance_price : array-like by scenario, optional
-        Price of cover sold from outside the community. Not available in this version.
-    price : {"clearing"}
-        The clearing price, EUR now per EUR in the scenario.
-    limit, payoff
-        Volume limits and incomplete contracts. Not available in this version.
+    insurance_price : scalar or by scenario, optional
+        :math:`\gamma`, EUR now per EUR in the scenario, positive: a number, a sequence in order,
+        a mapping, Series or DataArray. No price at which insurance is bought exceeds
+        :math:`p/(1-\min\chi)`. Default: no insurance is sold.
+    price : {"clearing", "paper"} or by scenario
+        What is paid inside the community. It moves money between prosumers; dispatch, volumes
+        and social cost are those of the clearing price in any case.
+
+        - clearing: the price at which volumes sum to zero.
+        - paper: :math:`p/(1-\min\chi)` in every scenario, as the paper's tables are computed
+          (MODEL.md §8.4); the sum over scenarios exceeds 1.
+        - numbers: a given price of each contract, in the forms of `insurance_price`.
+    limit : scalar, by prosumer, or contract x prosumer, optional
+        Most that each may buy or sell of each contract, EUR; 0 forbids. A sequence, mapping or
+        Series is by prosumer; a DataFrame has contracts as rows; a DataArray has any of the
+        dimensions ``scenario`` (or ``contract``, with a payoff) and ``prosumer``.
+    payoff : contract x scenario, or names of scenarios, optional
+        What a unit of each contract pays in each scenario, EUR: a DataFrame with contracts as
+        rows, a DataArray (``contract``, ``scenario``), or, for a single contract, a mapping,
+        Series or sequence by scenario. Names of scenarios stand for contracts that pay 1 EUR in
+        those alone. Default: one for every scenario.
+
+    Raises
+    ------
+    MarketError
+        A form not named above. What does not fit the network is refused when a market reads it.
+
+    Examples
+    --------
+    >>> Contracts(insurance_price=pd.Series({"dry": 0.6, "wet": 0.9}), limit=50)
+    Contracts(insurance_price={'dry': 0.6, 'wet': 0.9}, price='clearing', limit=50.0, payoff=None)
     """
 
     insurance_price: Any = None
-    price: Any = "clearing"
+    price: Any = CLEARING
     limit: Any = None
     payoff: Any = None
 
     def __post_init__(self) -> None:
-        given = [
-            name
-            for name in ("insurance_price", "limit", "payoff")
-            if getattr(self, name) is not None
-        ]
-        if not (isinstance(self.price, str) and self.price == "clearing"):
-            given.append("price")
-        if given:
+        for name in ("insurance_price", "price", "limit", "payoff"):
+            object.__setattr__(self, name, _stored(getattr(self, name), name))
+        named = self.price is None or isinstance(self.price, str)
+        if named and self.price not in (CLEARING, PAPER):
             raise MarketError(
-                f"Contracts: {', '.join(given)} cannot be used yet; this version offers complete "
-                "contracts at the clearing price, Contracts()."
+                f"Contracts: price must be 'clearing', 'paper' or numbers by scenario, "
+                f"not {self.price!r}."
             )
+        if isinstance(self.payoff, str):
+            object.__setattr__(self, "payoff", (self.payoff,))
+
+    def __hash__(self) -> int:
+        given = (self.insurance_price, self.price, self.limit, self.payoff)
+        return hash(tuple(frozenset(x.items()) if isinstance(x, dict) else x for x in given))
+
+    def terms(self, scenarios: pd.Index, prosumers: pd.Index) -> Terms:
+        """The contracts on a network's scenarios and prosumers, as arrays.
+
+        Raises
+        ------
+        DataError, MarketError
+            Labels that do not fit, numbers out of range.
+        """
+        names, payoff = self._payoffs(scenarios)
+        kind = {CONTRACT: names}
+        insurance = self._by_scenario("insurance_price", scenarios)
+        if insurance is not None:
+            refuse(insurance <= 0, "insurance_price is not positive", "give numbers above zero")
+        limit = self._array("limit", {**kind, PROSUMER: prosumers})
+        if limit is not None:
+            refuse(limit < 0, "limit is negative", "give EUR from zero up")
+        fixed = None if isinstance(self.price, str) else self._array("price", kind)
+        return Terms(
+            names=names,
+            payoff=payoff,
+            limit=None if limit is None else _full(limit, (len(names), len(prosumers))),
+            insurance_price=None if insurance is None else _full(insurance, (len(scenarios),)),
+            price=self.price if fixed is None else _full(fixed, (len(names),)),
+            every_scenario=self.payoff is None,
+        )
+
+    def _payoffs(self, scenarios: pd.Index) -> tuple[pd.Index, Numbers]:
+        """Names of the contracts and what they pay, (K,) and (K, S)."""
+        given = self.payoff
+        if given is None:
+            return scenarios, np.eye(len(scenarios))
+        if self._names_scenarios:
+            places = scenarios.get_indexer(pd.Index(given, dtype=object))
+            unknown = [name for name, place in zip(given, places, strict=True) if place < 0]
+            if unknown or not given or len(set(given)) < len(given):
+                raise MarketError(
+                    f"Contracts: payoff must name scenarios of the network once each, from "
+                    f"{listed(scenarios)}, or be numbers by contract and scenario; "
+                    f"not {listed(given) or 'nothing'}."
+                )
+            return scenarios[places], np.eye(len(scenarios))[places]
+        if isinstance(given, Table) and CONTRACT in given.dims:
+            labels = given.labels[given.dims.index(CONTRACT)]
+            names = pd.Index(list(labels), dtype=object, tupleize_cols=False)
+        else:
+            names = pd.Index([ONLY], dtype=object)
+        if not names.is_unique or not len(names):
+            repeated = listed(names[names.duplicated()].unique())
+            raise MarketError(
+                f"Contracts: payoff must name each contract once; repeated: {repeated or 'none'}."
+            )
+        array = self._array("payoff", {CONTRACT: names, SCENARIO: scenarios})
+        if array is None or SCENARIO not in array.dims:
+            raise MarketError(
+                f"Contracts: payoff must say what is paid in each scenario, not {shown(given)}."
+            )
+        return names, _full(array, (len(names), len(scenarios)))
+
+    def _by_scenario(self, argument: str, scenarios: pd.Index) -> xr.DataArray | None:
+        return self._array(argument, {SCENARIO: scenarios})
+
+    def _array(self, argument: str, coordinates: dict[str, pd.Index]) -> xr.DataArray | None:
+        """An argument by the labels of the network; None where it was not given."""
+        given = getattr(self, argument)
+        if given is None:
+            return None
+        alike = SCENARIO not in coordinates and (self.payoff is None or self._names_scenarios)
+        if isinstance(given, Table):
+            given = given.as_array({SCENARIO: CONTRACT} if alike else {})
+        return as_array(given, argument, coordinates)
+
+    @property
+    def _names_scenarios(self) -> bool:
+        """Whether payoff names scenarios."""
+        given = self.payoff
+        return isinstance(given, tuple) and all(isinstance(name, str) for name in given)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Terms:
+    """Contracts in arrays.
+
+    Attributes
+    ----------
+    names : (K,)
+        The contracts, or the scenarios they pay in.
+    payoff : (K, S)
+        EUR in the scenario per unit.
+    limit : (K, N) or None
+        Most bought or sold, in units.
+    insurance_price : (S,) or None
+        gamma, EUR now per EUR in the scenario.
+    price : "clearing", "paper" or (K,)
+    every_scenario : bool
+        Whether there is one contract for every scenario, with its name.
+    """
+
+    names: pd.Index
+    payoff: Numbers
+    limit: Numbers | None
+    insurance_price: Numbers | None
+    price: str | Numbers
+    every_scenario: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether every scenario can be hedged without limit, by some combination of contracts."""
+        if self.limit is not None:
+            return False
+        return self.every_scenario or _rank(self.payoff) == self.payoff.shape[1]
+
+    @property
+    def tradable(self) -> npt.NDArray[np.bool_]:
+        """Which contracts at least two prosumers may trade, (K,)."""
+        if self.limit is None:
+            return np.ones(len(self.names), dtype=bool)
+        return np.asarray(np.count_nonzero(self.limit, axis=1) > 1)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody can hedge: there are neither partners nor an insurer."""
+        return self.insurance_price is None and not self.tradable.any()
+
+    def paid(self, clearing: Numbers, probability: Numbers, attitude: float) -> Numbers:
+        """Prices inside the community, (K,), where the clearing ones and min chi are known."""
+        if isinstance(self.price, str):
+            paper = self.payoff @ (probability / (1 - attitude))
+            return clearing if self.price == CLEARING else paper
+        return self.price
+
+
+@dataclass(frozen=True)
+class Table:
+    """Labelled numbers that compare and hash by value."""
+
+    dims: tuple[str, ...]
+    labels: tuple[tuple[Any, ...], ...]
+    values: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, array: xr.DataArray, argument: str) -> Table:
+        """The numbers of a DataArray whose dimensions are all labelled."""
+        bare = [dim for dim in array.dims if dim not in array.indexes]
+        if bare:
+            raise MarketError(
+                f"Contracts: {argument} has no labels along {listed(bare)}: add them with "
+                "assign_coords, so that values meet the right names."
+            )
+        return cls(
+            dims=tuple(map(str, array.dims)),
+            labels=tuple(tuple(array.indexes[dim]) for dim in array.dims),
+            values=tuple(array.to_numpy().ravel().tolist()),
+        )
+
+    def as_array(self, rename: Mapping[str, str]) -> xr.DataArray:
+        """As a DataArray, its dimensions renamed; names of scenarios are text."""
+        values = np.empty(len(self.values), dtype=object)
+        values[:] = self.values
+        coords = {
+            rename.get(dim, dim): pd.Index([str(x) for x in labels] if dim == SCENARIO else labels)
+            for dim, labels in zip(self.dims, self.labels, strict=True)
+        }
+        shape = [len(labels) for labels in self.labels]
+        dims = [rename.get(dim, dim) for dim in self.dims]
+        return xr.DataArray(values.reshape(shape), coords=coords, dims=dims)
+
+
+def require_no_arbitrage(
+    terms: Terms, probability: Numbers, attitude: float, weight: float
+) -> None:
+    r"""Refuse insurance so cheap that somebody would buy it without end (MODEL.md §8.5).
+
+    Insurance keeps every :math:`\tau^\omega \le \gamma^\omega`; with
+    :math:`(1-\theta)p \le \tau \le (1-\theta)p + \theta p/(1-\chi)` and :math:`\sum\tau = 1` there
+    must be room for such :math:`\tau` at the least of the attitudes, :math:`\chi`.
+
+    Raises
+    ------
+    MarketError
+        Naming the prices.
+    """
+    price = terms.insurance_price
+    if price is None:
+        return
+    least = (1 - weight) * probability
+    cap = np.minimum(least + weight * probability / (1 - attitude), price)
+    if float(price.sum()) < 1 - _ROUNDING:
+        raise MarketError(
+            f"Contracts: insurance_price {_numbers(price)} sums to {price.sum():.6g} over the "
+            "scenarios: insurance of 1 EUR in every scenario costs less than the 1 EUR it pays, a "
+            "sure profit. Raise the prices to a sum of 1 or more."
+        )
+    if (price < least * (1 - _ROUNDING)).any() or float(cap.sum()) < 1 - _ROUNDING:
+        raise MarketError(
+            f"Contracts: insurance_price {_numbers(price)} is so low that the least averse "
+            f"prosumer (attitude {attitude:.6g}) would insure without end: risk-adjusted "
+            f"probabilities between {_numbers(least)} and the lesser of her limits and these "
+            f"prices, {_numbers(cap)}, cannot sum to 1 (they sum to {cap.sum():.6g} at most). "
+            "Raise the lowest prices."
+        )
+
+
+def _rank(payoff: Numbers) -> int:
+    return int(np.linalg.matrix_rank(payoff))
+
+
+def _numbers(values: Numbers) -> str:
+    return listed([float(f"{value:.6g}") for value in values])
+
+
+def _full(array: xr.DataArray, shape: tuple[int, ...]) -> Numbers:
+    """All values of an array that may lack dimensions: (K, N), (K, S), (K,) or (S,)."""
+    values = array.to_numpy().astype(float)
+    if len(shape) == 2 and values.ndim == 1 and CONTRACT in array.dims:
+        values = values[:, None]
+    return np.array(np.broadcast_to(values, shape))
+
+
+def _stored(value: Any, argument: str) -> Any:
+    """A value of any accepted form as one that compares and hashes."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        value = value.item()
+    if value is None or isinstance(value, str | Table):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, pd.DataFrame):
+        last = SCENARIO if argument == "payoff" else PROSUMER
+        value = labelled(value.to_numpy(), {CONTRACT: value.index, last: value.columns})
+    if isinstance(value, xr.DataArray):
+        return value.item() if value.ndim == 0 else Table.of(value, argument)
+    if isinstance(value, pd.Series) and not value.index.is_unique:
+        repeated = listed(value.index[value.index.duplicated()].unique())
+        raise MarketError(f"Contracts: {argument} repeats {repeated}; give each label once.")
+    if isinstance(value, Mapping | pd.Series):
+        return {name: _plain(x) for name, x in value.items()}
+    flat = isinstance(value, pd.Index | np.ndarray) and np.ndim(value) == 1
+    if flat or (isinstance(value, Sequence) and not isinstance(value, bytes)):
+        return tuple(map(_plain, value))
+    kind = "set" if isinstance(value, Set) else type(value).__name__
+    raise MarketError(
+        f"Contracts: {argument} of type {kind} cannot be read; give a number, a sequence in order, "
+        "a mapping or Series by name, a DataFrame or a DataArray with labelled dimensions."
+    )
+
+
+def _plain(value: Any) -> Any:
+    """numpy's numbers as Python's."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -30,6 +30,15 @@ _PRICES: tuple[tuple[str, str, str, str | None], ...] = (
 _SAME = 1e-9
 
 
+#: What bounds operation: a solution is that of these numbers too.
+_LIMITS = {
+    "Generator": ("p_nom", "p_min_pu", "p_max_pu"),
+    "Load": ("p_set",),
+    "StorageUnit": ("p_nom", "max_hours"),
+    "Store": ("e_nom",),
+}
+
+
 def operating_cost(n: pypsa.Network, data: MarketData, owners: pd.Series) -> xr.DataArray:
     """Operating cost of each prosumer's assets, EUR over all snapshots; (scenario, prosumer)."""
     total = xr.zeros_like(data.fixed_cost)
@@ -120,6 +129,11 @@ def _inputs(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
         for price in filter(None, prices):
             series = dynamic_values(n, component, price, names, data.snapshots)
             inputs[f"{price} of {component}"] = series
+    for component, attributes in _LIMITS.items():
+        names = own_names(n, component)
+        for attribute in attributes if len(names) else ():
+            series = dynamic_values(n, component, attribute, names, data.snapshots)
+            inputs[f"{attribute} of {component}"] = series
     return inputs
 
 

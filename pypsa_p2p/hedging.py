@@ -1,20 +1,167 @@
-"""Volumes of complete contracts, once costs and prices are known (MODEL.md §5)."""
+"""Contracts of a solved market: volumes, prices and the regimes of Theorem 15 (MODEL.md §5)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
-import scipy.sparse as sp
+import pandas as pd
+import pypsa
 import xarray as xr
 
 from pypsa_p2p.errors import ConvergenceError
-from pypsa_p2p.names import PROSUMER, SCENARIO
-from pypsa_p2p.solvers.program import QuadraticProgram
-from pypsa_p2p.solvers.quadratic import solve_quadratic
+from pypsa_p2p.market_data import MarketData, static_values
+from pypsa_p2p.names import CONTRACT_NAME, NAME, PROSUMER, SCENARIO
+from pypsa_p2p.record import CONTRACT_PAYOUT, INSURANCE, TERMS
+from pypsa_p2p.solvers.volumes import Position, least_volumes
+
+INSURED, TRADED, WORTHLESS = "insured", "traded", "worthless"
 
 #: A price this close, relatively, to an end of what a prosumer would pay counts as at it.
 _AT_END = 1e-9
-#: Costs this close, relative to the largest, are equal: PyPSA's solver may move dispatch a bit.
-_EQUAL = (0.0, 1e-9, 3e-9, 1e-8, 1e-7)  # tried in turn
+#: Probabilities this close, relatively, are the same in a report.
+_SAME = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedHedges:
+    """Contracts of a solved market, as its network keeps them.
+
+    Attributes
+    ----------
+    payout, insurance : DataArray (scenario, prosumer)
+        What W pays, and J; EUR in the scenario.
+    volume : DataArray (scenario or contract_name, prosumer)
+        W, units.
+    clearing_price, price : DataArray (scenario or contract_name)
+        alpha that clears, and what is paid inside the community; EUR now per unit.
+    payoff : DataArray (contract_name, scenario) or None
+        What a unit pays, EUR; None: 1 EUR in its scenario.
+    insurance_price : DataArray (scenario) or None
+        gamma.
+    limit : DataArray (scenario or contract_name, prosumer) or None
+    least_attitude : float
+        chi of the least averse prosumer.
+    """
+
+    payout: xr.DataArray
+    insurance: xr.DataArray
+    volume: xr.DataArray
+    clearing_price: xr.DataArray
+    price: xr.DataArray
+    payoff: xr.DataArray | None
+    insurance_price: xr.DataArray | None
+    limit: xr.DataArray | None
+    least_attitude: float
+
+    @property
+    def premium(self) -> xr.DataArray:
+        r"""What each prosumer pays now, :math:`\sum(\alpha W + \gamma J)`, EUR; (prosumer)."""
+        paid = (self.price * self.volume).sum(self.price.dims)
+        if self.insurance_price is None:
+            return paid
+        return paid + (self.insurance_price * self.insurance).sum(SCENARIO)
+
+    @property
+    def beyond_clearing(self) -> xr.DataArray:
+        """What each pays for W above the clearing prices, EUR; (prosumer); sums to zero."""
+        extra = self.price - self.clearing_price
+        return (extra * self.volume).sum(extra.dims)
+
+    def variables(self) -> dict[str, xr.DataArray]:
+        """As `results` shows them."""
+        found = {
+            "contract": self.payout,
+            "insurance": self.insurance,
+            "contract_price": self.price,
+        }
+        if self.insurance_price is not None:
+            found["insurance_price"] = self.insurance_price
+        if self.payoff is not None:
+            found |= {"contract_volume": self.volume, "contract_payoff": self.payoff}
+        return found
+
+
+def recorded_hedges(
+    n: pypsa.Network, data: MarketData, settings: Mapping[str, Any]
+) -> RecordedHedges | None:
+    """The contracts that `record_market` wrote; None where the market had none."""
+    if not settings["contracts"]:
+        return None
+    terms = settings[TERMS]
+    own = terms["payoff"] is not None
+    kind = {CONTRACT_NAME: pd.Index(terms["names"])} if own else {SCENARIO: data.scenarios}
+    by_prosumer = {**kind, PROSUMER: data.prosumers}
+    payout, insurance = (
+        static_values(n, "Bus", column, data.prosumers)
+        .rename({NAME: PROSUMER})
+        .transpose(SCENARIO, PROSUMER)
+        for column in (CONTRACT_PAYOUT, INSURANCE)
+    )
+
+    def array(key: str, coords: Mapping[str, pd.Index]) -> xr.DataArray | None:
+        values = terms[key]
+        if values is None:
+            return None
+        return xr.DataArray(np.asarray(values, dtype=float), coords=coords, dims=list(coords))
+
+    price, clearing, volume = (
+        array("price", kind),
+        array("clearing_price", kind),
+        array("volume", by_prosumer) if own else payout,
+    )
+    assert price is not None and clearing is not None and volume is not None
+    return RecordedHedges(
+        payout=payout,
+        insurance=insurance,
+        volume=volume,
+        clearing_price=clearing,
+        price=price,
+        payoff=array("payoff", {**kind, SCENARIO: data.scenarios}) if own else None,
+        insurance_price=array("insurance_price", {SCENARIO: data.scenarios}),
+        limit=array("limit", by_prosumer),
+        least_attitude=terms["least_attitude"],
+    )
+
+
+def regimes(
+    hedges: RecordedHedges, tau: xr.DataArray, probability: xr.DataArray, weight: float
+) -> xr.DataArray:
+    r"""The regimes of Theorem 15, by scenario.
+
+    Returns
+    -------
+    DataArray (scenario)
+        Whether every :math:`\tau_n` is at :math:`p/(1-\min\chi)`, or what becomes of that when
+        mixed with the expectation. Its coordinate ``regime`` says
+
+        - "insured" where a EUR in the scenario is worth the insurer's price to somebody,
+          :math:`\alpha = \gamma`;
+        - "worthless" where it is worth nothing to anybody, every :math:`\tau_n = 0`. The theorem's
+          cases (1.b), (2.a) are these; they cannot be all scenarios, MODEL.md §8.6;
+        - else "traded", :math:`\alpha < \gamma`.
+    """
+    most = tau.max(PROSUMER)
+    worthless = most <= _SAME * probability
+    insured = xr.zeros_like(worthless)
+    if hedges.insurance_price is not None:
+        insured = most >= hedges.insurance_price * (1 - _SAME)
+    cap = probability * (1 - weight + weight / (1 - hedges.least_attitude))
+    kind = np.where(insured, INSURED, np.where(worthless, WORTHLESS, TRADED))
+    at_cap = (abs(tau - cap) <= _SAME * cap).all(PROSUMER)
+    return at_cap.assign_coords(regime=(SCENARIO, kind.astype(object)))
+
+
+def worth_gap(hedges: RecordedHedges, tau: xr.DataArray) -> float:
+    r"""How far a unit of a contract is worth anything but its price to somebody.
+
+    :math:`\max |\sum_\omega payoff\,\tau_n - \alpha|`: zero without limits. With complete
+    contracts that is Corollary 16, :math:`\tau_n = \alpha` for every n.
+    """
+    worth = tau if hedges.payoff is None else (hedges.payoff * tau).sum(SCENARIO)
+    return float(abs(worth - hedges.clearing_price).max())
 
 
 def contract_volumes(
@@ -24,15 +171,10 @@ def contract_volumes(
     attitude: xr.DataArray,
     weight: float,
 ) -> xr.DataArray:
-    r"""Least-norm volumes W at which every prosumer's risk-adjusted probability is the price.
+    r"""Least-norm volumes W of complete contracts, without insurance.
 
-    .. math:: \min \sum W^2 \quad \text{s.t.} \quad \sum_n W_n^\omega = 0, \quad
-        \sum_\omega \alpha^\omega W_n^\omega = 0,
-
-    and, for each prosumer, :math:`\Pi_n^\omega - W_n^\omega` equal to a common level
-    :math:`\eta_n` where :math:`\alpha^\omega` lies between the ends of her envelope (37), at
-    most :math:`\eta_n` at its lower and at least :math:`\eta_n` at its upper end: then
-    :math:`\alpha` maximises :math:`\sum_\omega \tau_n^\omega (\Pi_n^\omega - W_n^\omega)`.
+    Those at which every prosumer's risk-adjusted probability is the price; see
+    `solvers.volumes.least_volumes`.
 
     Parameters
     ----------
@@ -46,50 +188,34 @@ def contract_volumes(
     -------
     DataArray (scenario, prosumer)
         W, EUR paid to the prosumer in the scenario (negative: by her).
+
+    Raises
+    ------
+    ConvergenceError
+        There are none.
     """
     cost = cost.transpose(SCENARIO, PROSUMER)
     low = (1 - weight) * probability
     high = low + weight * probability / (1 - attitude)
-    at_low = (price <= low + _AT_END * probability).broadcast_like(cost).to_numpy()
-    at_high = (price >= high - _AT_END * probability).transpose(*cost.dims).to_numpy()
-    arrays = (cost.to_numpy(), price.to_numpy(), at_low, at_high)
-    for tolerance in _EQUAL:
-        found = solve_quadratic(_program(*arrays, tolerance))
-        if found.status == "optimal":
-            break
-    if found.status != "optimal":
+    at_low = (price <= low + _AT_END * probability).broadcast_like(cost)
+    at_high = (price >= high - _AT_END * probability).transpose(*cost.dims)
+    free = np.full(cost.shape, np.inf)
+    found = least_volumes(
+        Position(
+            cost=cost.to_numpy(),
+            may_exceed=at_high.to_numpy(),
+            may_fall_short=at_low.transpose(*cost.dims).to_numpy(),
+            least=-free,
+            most=free,
+            most_insurance=np.zeros(cost.shape),
+            payoff=np.eye(len(price)),
+            price=price.to_numpy(),
+            limited=False,
+        )
+    )
+    if found is None:
         raise ConvergenceError(
             "No contract volumes reproduce the contract prices; the solution's prices and costs "
             "do not fit each other. Solve the market again."
         )
-    return cost.copy(data=found.x[: cost.size].reshape(cost.shape))
-
-
-def _program(
-    cost: np.ndarray, price: np.ndarray, at_low: np.ndarray, at_high: np.ndarray, tolerance: float
-) -> QuadraticProgram:
-    """The program above in columns (W by scenario and prosumer, eta by prosumer), scaled."""
-    scenarios, prosumers = cost.shape
-    one_s, one_n = np.ones((1, scenarios)), np.ones((1, prosumers))
-    eye_s, eye_n = sp.identity(scenarios), sp.identity(prosumers)
-    clearing = sp.kron(eye_s, one_n)
-    premium = sp.kron(price[None], eye_n)
-    level = sp.hstack([sp.identity(cost.size), sp.kron(one_s.T, eye_n)])  # W + eta vs Pi
-    rows = sp.vstack([_padded(clearing, prosumers), _padded(premium, prosumers), level])
-    flat = cost.ravel()
-    equal = tolerance * max(1.0, float(np.abs(flat).max()))
-    none = np.zeros(scenarios + prosumers)
-    size = cost.size + prosumers
-    return QuadraticProgram(
-        P=sp.diags(np.append(np.ones(cost.size), np.zeros(prosumers)), format="csc"),
-        c=np.zeros(size),
-        A=rows.tocsr(),
-        lower=np.append(none, np.where(at_high.ravel(), -np.inf, flat - equal)),
-        upper=np.append(none, np.where(at_low.ravel(), np.inf, flat + equal)),
-        x_lower=np.full(size, -np.inf),
-        x_upper=np.full(size, np.inf),
-    )
-
-
-def _padded(block: sp.spmatrix, columns: int) -> sp.spmatrix:
-    return sp.hstack([block, sp.csr_matrix((block.shape[0], columns))])
+    return cost.copy(data=found[0])

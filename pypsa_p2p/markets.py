@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,9 +20,10 @@ from pypsa_p2p.checks import (
     require_options,
     require_type,
 )
-from pypsa_p2p.contracts import Contracts
-from pypsa_p2p.errors import MarketError
+from pypsa_p2p.contracts import Contracts, Terms, require_no_arbitrage
+from pypsa_p2p.errors import MarketError, shown
 from pypsa_p2p.formulation.building import build_model
+from pypsa_p2p.formulation.delivery import define_delivery
 from pypsa_p2p.formulation.trading import (
     QUANTITY1,
     RECIPROCITY,
@@ -37,11 +38,12 @@ from pypsa_p2p.names import PROSUMER
 from pypsa_p2p.ownership import asset_owners, bus_owners
 from pypsa_p2p.record import forget_market, record_market
 from pypsa_p2p.risk import NEUTRAL, CVaR
+from pypsa_p2p.sites import read_sites
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.linearised import pose_linear
 from pypsa_p2p.solvers.market import MarketSolution, solve_market
 from pypsa_p2p.solvers.problem import MarketProblem, risk_program
-from pypsa_p2p.solvers.program import Labels, Vector
+from pypsa_p2p.solvers.program import Labels, RiskProgram, Vector
 from pypsa_p2p.values import as_array, refuse
 from pypsa_p2p.writing import forget_solution, write_own_multipliers, write_solution
 
@@ -65,10 +67,6 @@ class Market(ABC):
         require_type("contracts", self.contracts, Contracts)
         require_choice("surplus", self.surplus, (True, False))
         require_choice("delivery", self.delivery, ("trades", "grid"))
-        if self.delivery == "grid":
-            raise MarketError(
-                "delivery='grid' is not available in this version; use delivery='trades'."
-            )
         if self.contracts is not None and self.risk is None:
             raise MarketError(
                 "Contracts hedge risk, but the market is risk-neutral: give a risk measure, "
@@ -127,7 +125,8 @@ class Market(ABC):
         data = self._read(n, snapshots)
         require_options(n, extra_functionality, model_options)
         forget_market(n)
-        plain = build_model(n, data, model_options, bare=extra_functionality is None)
+        bare = extra_functionality is None and self.delivery == "trades"
+        plain = build_model(n, data, model_options, bare=bare)
         if extra_functionality is not None:
             extra_functionality(n, data.snapshots)
         compiled, solution = self._solve(n, data)
@@ -142,7 +141,23 @@ class Market(ABC):
         data = read_market(n, sns)
         check_network(n, data)
         self._check(data)
+        if self.delivery == "grid":
+            read_sites(n, data)
+        terms = self.terms(data)
+        if terms is not None:
+            least, weight = self.least_attitude(data), (self.risk or NEUTRAL).weight
+            require_no_arbitrage(terms, data.probability.to_numpy(), least, weight)
         return data
+
+    def terms(self, data: MarketData) -> Terms | None:
+        """The contracts traded, as arrays; None where there are none."""
+        if self.contracts is None:
+            return None
+        return self.contracts.terms(data.scenarios, data.prosumers)
+
+    def least_attitude(self, data: MarketData) -> float:
+        """Attitude of the least averse prosumer, min chi of MODEL.md §5."""
+        return float(self._chi(data).min())
 
     def _solve(self, n: pypsa.Network, data: MarketData) -> tuple[CompiledModel, MarketSolution]:
         """Formulate the market on `n.model`, compile and solve it."""
@@ -155,6 +170,8 @@ class Market(ABC):
         if len(data.edges):
             define_trading(m, data, self.surplus)
             m.objective = m.objective.expression + trade_cost(m, data, self.cross)
+        if len(data.edges) and self.delivery == "grid":
+            define_delivery(m, data, read_sites(n, data))
         compiled = compile_model(m, data.scenarios.to_numpy(object), _owners(n, data))
         solution = solve_market(compiled, self._problem(compiled, data))
         if solution.status != "optimal":
@@ -163,25 +180,30 @@ class Market(ABC):
 
     def _problem(self, compiled: CompiledModel, data: MarketData) -> MarketProblem:
         """What is minimised, and by whom."""
-        program = risk_program(
-            compiled,
-            data.probability.to_numpy(),
-            self.attitudes(data),
-            (self.risk or NEUTRAL).weight,
-            data.fixed_part.to_numpy(),
-        )
         trades, reciprocity, price = _trade_arrays(compiled, data)
         size = compiled.owner.size
         both = (np.tile(price, 2), (trades.ravel(), trades[::-1].ravel()))
         partner = sp.csr_matrix(both, (size, size))
         partner.eliminate_zeros()
+        each = self._chi(data).to_numpy()
         return MarketProblem(
-            program=program,
+            program=self._program(compiled, data, self.attitudes(data)),
             partner=partner,
             cross=self.cross,
             share=np.append(self._shares(data), 1.0)[compiled.owner],
             trades=trades,
             reciprocity=reciprocity,
+            terms=self.terms(data),
+            by_prosumer=None if self.contracts is None else self._program(compiled, data, each),
+        )
+
+    def _program(self, compiled: CompiledModel, data: MarketData, attitudes: Vector) -> RiskProgram:
+        return risk_program(
+            compiled,
+            data.probability.to_numpy(),
+            attitudes,
+            (self.risk or NEUTRAL).weight,
+            data.fixed_part.to_numpy(),
         )
 
     def _shares(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -195,7 +217,8 @@ class Market(ABC):
         (MODEL.md §5); a risk-neutral community needs no distinction.
         """
         chi = self._chi(data).to_numpy()
-        if self.contracts is not None or not chi.any():
+        terms = self.terms(data)
+        if (terms is not None and terms.complete) or not chi.any():
             return chi.min(keepdims=True)
         return self._groups(chi)
 
@@ -245,8 +268,9 @@ class CentralizedMarket(Market):
     surplus : bool
         Whether energy offered and not taken is sold at the import price; if not, (1) is an
         equality.
-    delivery : {"trades"}
-        Trades move the energy.
+    delivery : {"trades", "grid"}
+        Trades move the energy; or they must be deliverable over the physical grid, by PyPSA's own
+        linear power flow and limits, between the prosumers' `grid_bus` (MODEL.md §6).
 
     Examples
     --------
@@ -270,6 +294,14 @@ class CentralizedMarket(Market):
 
     def _check(self, data: MarketData) -> None:
         chi = self._chi(data)
+        terms = self.terms(data)
+        limited = terms is not None and not terms.complete
+        if self.aggregate == "community" and limited:
+            raise MarketError(
+                "aggregate='community' minimises the risk of the community's cost, in which "
+                "contracts inside it cancel, so that limit and payoff mean nothing. Use "
+                "aggregate='prosumers', or complete contracts, Contracts()."
+            )
         if self.aggregate == "community" and float(chi.max()) > float(chi.min()):
             raise MarketError(
                 "aggregate='community' takes the operator's one attitude, but the prosumers' "
@@ -324,12 +356,13 @@ class PeerToPeerMarket(Market):
     """
 
     equilibrium: Literal["variational", "generalized"] = "variational"
-    weights: Any = None
+    weights: Any = field(default=None, hash=False)
     cross: ClassVar[float] = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("equilibrium", self.equilibrium, ("variational", "generalized"))
+        object.__setattr__(self, "weights", _stored_weights(self.weights))
         if self.equilibrium == "variational" and self.weights is not None:
             raise MarketError(
                 "At the variational equilibrium all weights are equal: leave weights out, or ask "
@@ -337,8 +370,15 @@ class PeerToPeerMarket(Market):
             )
 
     def _check(self, data: MarketData) -> None:
-        self._chi(data)
-        self._shares(data)
+        averse = bool(self._chi(data).any())
+        uneven = bool(np.ptp(self._shares(data)) > 0)
+        terms = self.terms(data)
+        limited = terms is not None and not terms.complete
+        if uneven and averse and limited:
+            raise MarketError(
+                "In an equilibrium of unequal weights contracts must be complete: leave limit and "
+                "payoff out, or use equal weights."
+            )
 
     def _shares(self, data: MarketData) -> Vector:
         weights = super()._shares(data)
@@ -353,8 +393,24 @@ class PeerToPeerMarket(Market):
         return {
             **self._common_settings(),
             "equilibrium": self.equilibrium,
-            "weights": _plain(self.weights),
+            "weights": self.weights,
         }
+
+
+def _stored_weights(weights: Any) -> Any:
+    """Rosen's weights as plain values that compare by value, checked."""
+    if isinstance(weights, xr.DataArray) and weights.ndim == 1:
+        weights = weights.to_series()
+    try:
+        plain = _plain(weights)
+        numbers = np.asarray(list(plain.values()) if isinstance(plain, dict) else plain, float)
+    except (TypeError, ValueError):
+        numbers = np.array([np.nan])
+    if weights is not None and not (np.isfinite(numbers) & (numbers > 0)).all():
+        raise MarketError(
+            f"PeerToPeerMarket: weights {shown(weights)} must be positive numbers, one by prosumer."
+        )
+    return plain if weights is not None else None
 
 
 def _plain(by_prosumer: Any) -> Any:

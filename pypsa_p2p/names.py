@@ -9,6 +9,8 @@ SCENARIO: Final = "scenario"
 SNAPSHOT: Final = "snapshot"
 PROSUMER: Final = "prosumer"
 TRADE: Final = "trade"
+CONTRACT: Final = "contract"
+CONTRACT_NAME: Final = "contract_name"  # the same in results, where `contract` is a variable
 NAME: Final = "name"  # PyPSA's dimension of components
 
 # Carriers, which say what a component is in the market.

@@ -31,17 +31,17 @@ def bus_owners(n: pypsa.Network) -> pd.Series:
     prosumers = set(buses.index[buses["carrier"] == PROSUMER_CARRIER])
     graph = nx.Graph()
     graph.add_nodes_from(buses.index)
-    for component in _branches(n):
-        for name, ends in _ports(n, component).items():
+    for component in branches(n):
+        for name, ends in ports(n, component).items():
             graph.add_edges_from(((component, name), bus) for bus in ends)
     owners = pd.Series(NOBODY, index=buses.index, dtype=object)
     for connected in nx.connected_components(graph):
         inside = prosumers & connected
         if len(inside) > 1:
-            branches = [name for name in connected if isinstance(name, tuple)]
+            between = [name for name in connected if isinstance(name, tuple)]
             raise MarketError(
                 f"Prosumers {listed(sorted(inside))} are connected by "
-                f"{listed(' '.join(b) for b in sorted(branches))} besides their trades. Give each "
+                f"{listed(' '.join(b) for b in sorted(between))} besides their trades. Give each "
                 "a bus of her own (assign_prosumers) or make the connection a trade (add_trades)."
             )
         for prosumer in inside:
@@ -70,13 +70,13 @@ def bus_columns(static: pd.DataFrame) -> list[str]:
     ]
 
 
-def _branches(n: pypsa.Network) -> list[str]:
+def branches(n: pypsa.Network) -> list[str]:
     """Classes of components present that connect several buses."""
     classes = [*n.passive_branch_components, *n.controllable_branch_components]
     return [component for component in classes if len(n.c[component].static)]
 
 
-def _ports(n: pypsa.Network, component: str) -> dict[str, list[str]]:
+def ports(n: pypsa.Network, component: str) -> dict[str, list[str]]:
     """Buses each active component of a class connects, trade edges left out."""
     static = first_scenario(n, component)
     static = static[static["active"].astype(bool)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import networkx as nx
 import numpy as np
@@ -13,24 +13,30 @@ import xarray as xr
 from pypsa_p2p.drawing import (
     ACCENT,
     INK,
+    LIGHT,
     PALE,
     RISK_COLOURS,
-    SECOND,
     TEXT,
+    Distribution,
     axes_or_new,
     draw_arrows,
     draw_contracts,
+    draw_costs,
     draw_distributions,
     draw_legend,
     draw_prosumers,
+    draw_roles,
+    finish_costs,
     matplotlib_module,
 )
 from pypsa_p2p.errors import MarketError, listed
+from pypsa_p2p.hedging import recorded_hedges
 from pypsa_p2p.market_data import MarketData, first_scenario, read_market
 from pypsa_p2p.names import PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.plot_convergence import convergence as convergence
 from pypsa_p2p.record import recorded
 from pypsa_p2p.results import results
+from pypsa_p2p.solvers.tail import cvar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,14 +49,16 @@ def trades(
     ax: Axes | None = None,
     scenario: str | None = None,
     snapshot: Any = None,
+    *,
+    colour: Literal["price", "role"] = "price",
 ) -> Axes:
     """Who buys from whom: an arrow from seller to buyer, as wide as what is traded, MW.
 
     Widths are expectations over scenarios and means over the hours of snapshots; an edge used
     in both directions has an arrow for each. Edges without trade (less than a hundredth of the
-    greatest) are thin and grey. Prosumers
-    are coloured by their mean nodal price, EUR/MWh, and stand at their buses' coordinates;
-    where those coincide or are missing, in a spring layout with a fixed seed.
+    greatest) are thin and grey. Prosumers are coloured by their mean nodal price, EUR/MWh, or by
+    their role, and stand at their buses' coordinates; where those coincide or are missing, in a
+    spring layout with a fixed seed.
 
     Parameters
     ----------
@@ -60,6 +68,8 @@ def trades(
         Default: a new figure, 3.5 inches wide.
     scenario, snapshot : label, optional
         That one only, instead of the expectation and the mean.
+    colour : {"price", "role"}
+        Of prosumers; by role net sellers and net buyers are told apart.
 
     Returns
     -------
@@ -69,7 +79,7 @@ def trades(
     ------
     P2PError
         matplotlib is not installed, the network holds no solved market, or there is no such
-        scenario or snapshot.
+        scenario, snapshot or colour.
 
     Examples
     --------
@@ -83,15 +93,18 @@ def trades(
     data, r = _solved(n)
     _require_label(SCENARIO, scenario, data.scenarios)
     _require_label(SNAPSHOT, snapshot, data.snapshots)
+    _require_label("colour", colour, pd.Index(["price", "role"]))
     bought = _typical(r["quantity"].clip(min=0.0), data, scenario, snapshot)
-    price = _typical(r["nodal_price"], data, scenario, snapshot).to_series()
     ax = axes_or_new(ax, height=3.2)
     where = _positions(n, data)
     drawn = draw_arrows(ax, bought, where)
     for ends in zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True):
         if ends not in drawn and ends[::-1] not in drawn:
             ax.plot(*np.transpose([where[who] for who in ends]), color=PALE, linewidth=0.7)
-    draw_prosumers(ax, price, where)
+    if colour == "role":
+        draw_roles(ax, _typical(r["net_import"], data, scenario, snapshot).to_series(), where)
+    else:
+        draw_prosumers(ax, _typical(r["nodal_price"], data, scenario, snapshot).to_series(), where)
     title = "Expected trades" if scenario is None else f"Trades in scenario {scenario}"
     ax.set_title(title, fontsize=TEXT + 1)
     return ax
@@ -124,15 +137,18 @@ def prices(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     mean = _typical(price, data, None, None).to_numpy()
     ax.plot(mean, np.arange(len(mean)), "D", color=ACCENT, markersize=3.5, label="mean")
     ax.set_xlabel("Nodal price (EUR/MWh)", fontsize=TEXT)
+    ax.set_ylabel("Prosumer", fontsize=TEXT)
     draw_legend(ax, columns=2)
     return ax
 
 
 def costs(n: pypsa.Network, ax: Axes | None = None) -> Axes:
-    """Costs of each prosumer by scenario, contracts paid, EUR above or below their expectation.
+    """Costs of each prosumer by scenario, EUR above or below what she expects without contracts.
 
-    Marked are the value at risk and the risk-adjusted cost R (the CVaR, where its weight is 1)
-    of risk-averse designs; the expectation itself stands beside the name.
+    Marked are the expectation and, in risk-averse designs, the value at risk and the CVaR (the
+    risk-adjusted cost R, where CVaR is mixed with the expectation). With contracts a prosumer
+    has two rows: in grey her costs before them, below in black what is left after them. Her
+    expected cost before contracts stands beside her name.
 
     Parameters
     ----------
@@ -151,25 +167,22 @@ def costs(n: pypsa.Network, ax: Axes | None = None) -> Axes:
         matplotlib is not installed, or the network holds no solved market.
     """
     data, r = _solved(n)
-    ax = axes_or_new(ax, height=3.2)
-    paid = r["cost"] - r["contract"] if "contract" in r else r["cost"]
-    expected = (data.probability * paid).sum(SCENARIO)
-    draw_distributions(
-        ax, data.prosumers, (paid - expected).transpose(PROSUMER, SCENARIO).to_numpy()
-    )
-    place = np.arange(len(data.prosumers))
-    if recorded(n)["risk_averse"]:
-        at_risk = (r["value_at_risk"] - expected).to_numpy()
-        adjusted = (r["risk_adjusted_cost"] - expected).to_numpy()
-        ax.plot(at_risk, place, "|", color=SECOND, markersize=8, label="value at risk")
-        ax.plot(adjusted, place, "D", color=ACCENT, markersize=3.5, label="risk-adjusted cost")
-    ax.axvline(0.0, color=INK, linewidth=0.8, zorder=1)
-    ax.set_xscale("symlog", linthresh=10.0)
-    names = [f"{who}  {value:,.0f}" for who, value in expected.to_series().items()]
-    ax.set_yticks(place, names, fontsize=TEXT)
-    ax.set_ylabel("Expected cost (EUR)", fontsize=TEXT)
-    ax.set_xlabel("Cost above expected cost (EUR)", fontsize=TEXT)
-    draw_legend(ax, columns=3)
+    settings = recorded(n)
+    hedges = recorded_hedges(n, data, settings)
+    hedged = hedges is not None
+    ax = axes_or_new(ax, height=1.0 + (0.26 if hedged else 0.16) * max(len(data.prosumers), 6))
+    expected = (data.probability * r["cost"]).sum(SCENARIO)
+    before = _distribution(r["cost"] - expected, data, settings)
+    if hedges is not None:
+        paid = r["cost"] - hedges.payout - hedges.insurance + hedges.premium
+        after = _distribution(paid - expected, data, settings)
+        draw_costs(ax, before, offset=-0.2, label="before contracts", colour=LIGHT)
+        draw_costs(ax, after, offset=0.2, label="after contracts", colour=INK)
+    else:
+        draw_costs(ax, before, offset=0.0, label="scenarios", colour=INK)
+    digits = 0 if abs(expected).max() >= 100 else 2
+    names = [f"{who} ({value:,.{digits}f})" for who, value in expected.to_series().items()]
+    finish_costs(ax, names, hedged)
     return ax
 
 
@@ -212,7 +225,31 @@ def risk(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     ax.set_xticks(np.arange(0, len(data.scenarios), step), list(data.scenarios[::step]))
     ax.tick_params(labelsize=TEXT)
     ax.set_xlabel("Scenario", fontsize=TEXT)
+    ax.set_ylabel("Prosumer", fontsize=TEXT)
     return ax
+
+
+def _distribution(cost: xr.DataArray, data: MarketData, settings: dict[str, Any]) -> Distribution:
+    """Costs by prosumer and scenario, and the measures of them that are drawn."""
+    values = cost.transpose(PROSUMER, SCENARIO).to_numpy()
+    expected = values @ data.probability.to_numpy()
+    if not settings["risk_averse"]:
+        return Distribution(values=values, expected=expected)
+    count, scenarios = values.shape
+    tail = cvar(
+        values.ravel(),
+        np.tile(data.probability.to_numpy(), count),
+        np.asarray(settings["attitudes"], dtype=float),
+        group=np.repeat(np.arange(count), scenarios),
+    )
+    weight = settings["weight"]
+    return Distribution(
+        values=values,
+        expected=expected,
+        at_risk=tail.value_at_risk,
+        adjusted=(1 - weight) * expected + weight * tail.value,
+        measure="CVaR" if weight == 1 else "risk-adjusted cost",
+    )
 
 
 def _solved(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:

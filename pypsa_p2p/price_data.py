@@ -18,7 +18,7 @@ from pypsa_p2p.market_data import (
     read_market,
 )
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT, TRADE
-from pypsa_p2p.record import recorded
+from pypsa_p2p.record import recorded, require_trades_delivered
 from pypsa_p2p.results import results
 
 #: How often the partner's quantity counts in the price of a congested trade, by design.
@@ -87,6 +87,7 @@ class SolvedMarket:
     def of(cls, n: pypsa.Network) -> SolvedMarket:
         """What a network's tables hold."""
         settings = recorded(n)
+        require_trades_delivered(settings, "What nodal prices consist of")
         return cls(
             n=n,
             data=read_market(n, n.snapshots[settings["snapshots"]]),

@@ -10,6 +10,7 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.errors import DataError, listed
+from pypsa_p2p.files import limits_off_default
 from pypsa_p2p.market_data import first_scenario
 from pypsa_p2p.names import (
     DEMAND_SUFFIX,
@@ -291,8 +292,7 @@ def _write_demand(n: pypsa.Network, prosumers: pd.Index, data: Data) -> None:
     demand, elastic = data["demand"], prosumers + ELASTIC_DEMAND_SUFFIX
     write(n, "Load", "p_set", prosumers + DEMAND_SUFFIX, demand)
     write_static(n, "Generator", "p_nom", elastic, xr.DataArray(1.0))
-    write(n, "Generator", "p_min_pu", elastic, demand - data["demand_max"])
-    write(n, "Generator", "p_max_pu", elastic, demand - data["demand_min"])
+    _write_per_unit(n, elastic, demand - data["demand_max"], demand - data["demand_min"])
 
 
 def _write_limits(
@@ -303,5 +303,12 @@ def _write_limits(
     nominal = size.max([dimension for dimension in size.dims if dimension != PROSUMER])
     divisor = nominal.where(nominal > 0, 1.0)
     write_static(n, "Generator", "p_nom", generators, nominal)
-    write(n, "Generator", "p_min_pu", generators, lower / divisor)
-    write(n, "Generator", "p_max_pu", generators, upper / divisor)
+    _write_per_unit(n, generators, lower / divisor, upper / divisor)
+
+
+def _write_per_unit(
+    n: pypsa.Network, generators: pd.Index, lower: xr.DataArray, upper: xr.DataArray
+) -> None:
+    lower, upper = limits_off_default(lower, upper)
+    write(n, "Generator", "p_min_pu", generators, lower)
+    write(n, "Generator", "p_max_pu", generators, upper)

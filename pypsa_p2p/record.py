@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +16,17 @@ from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import PROSUMER, SCENARIO
 from pypsa_p2p.risk import NEUTRAL
 from pypsa_p2p.solvers.market import MarketSolution
+from pypsa_p2p.solvers.volumes import Hedges
 
 if TYPE_CHECKING:
     from pypsa_p2p.markets import Market
 
 META = "p2p"  # n.meta["p2p"]: which market was solved
 RISK_ADJUSTED_PROBABILITY = "risk_adjusted_probability"  # column of n.buses
+#: Columns of n.buses, with contracts: what W pays a prosumer, and J, EUR in the scenario.
+CONTRACT_PAYOUT, INSURANCE = "contract", "insurance"
+#: In n.meta["p2p"]: prices and volumes of contracts, by the keys of `_terms`.
+TERMS = "contract_terms"
 #: Columns of n.links that make PyPSA keep the multipliers of constraints with these endings:
 #: zeta of (1), and xi of (2) for the prosumers at bus0 and at bus1.
 KEPT_DUALS = ("mu_reciprocity", "mu_capacity0", "mu_capacity1")
@@ -50,6 +56,7 @@ def record_market(
     )
     labelled = xr.DataArray(tau, coords={SCENARIO: data.scenarios, PROSUMER: data.prosumers})
     _write_bus_column(n, data, RISK_ADJUSTED_PROBABILITY, labelled)
+    terms = _record_contracts(n, market, data, solution.hedges)
     for column in KEPT_DUALS:
         n.c["Link"].static[column] = 0.0
     n.meta[META] = {
@@ -61,7 +68,36 @@ def record_market(
         OWN_MULTIPLIERS: solution.reciprocity1 is not None,
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
         "constraints": sorted(n.model.constraints),
+        **terms,
     }
+
+
+def _record_contracts(
+    n: pypsa.Network, market: Market, data: MarketData, hedges: Hedges | None
+) -> dict[str, Any]:
+    """Write what contracts pay into ``n.buses``; the entry of ``n.meta["p2p"]`` about them."""
+    terms = market.terms(data)
+    if terms is None or hedges is None:
+        static = n.c["Bus"].static
+        for column in {CONTRACT_PAYOUT, INSURANCE} & set(static):
+            del static[column]
+        return {}
+    coords = {SCENARIO: data.scenarios, PROSUMER: data.prosumers}
+    payout = terms.payoff.T @ hedges.volume
+    for column, values in ((CONTRACT_PAYOUT, payout), (INSURANCE, hedges.insurance)):
+        _write_bus_column(n, data, column, xr.DataArray(values, coords=coords))
+    probability, least = data.probability.to_numpy(), market.least_attitude(data)
+    own = not terms.every_scenario
+    kept = {
+        "clearing_price": hedges.price,
+        "price": terms.paid(hedges.price, probability, least),
+        "insurance_price": terms.insurance_price,
+        "limit": terms.limit,
+        "payoff": terms.payoff if own else None,
+        "volume": hedges.volume if own else None,
+    }
+    plain = {key: None if value is None else value.tolist() for key, value in kept.items()}
+    return {TERMS: {**plain, "names": list(map(str, terms.names)), "least_attitude": least}}
 
 
 def recorded(n: pypsa.Network) -> dict[str, Any]:
@@ -74,15 +110,16 @@ def recorded(n: pypsa.Network) -> dict[str, Any]:
         after the market had been.
     """
     settings = n.meta.get(META) if isinstance(n, pypsa.Network) else None
-    if settings is None or not n.is_solved:
+    model = n._model if settings is not None else None
+    ended = model.termination_condition if model is not None and model.status in _FAILED else ""
+    if settings is None or not (n.is_solved or ended):
         raise MarketError(
             "The network holds no solved market. Solve one first: market.optimize(n) or "
             "n.optimize(extra_functionality=market)."
         )
-    model = n._model
-    if model is not None and model.status in _FAILED:
+    if ended:
         raise MarketError(
-            f"The last solve ended with {model.termination_condition!r}, so there is nothing to "
+            f"The last solve ended with {ended!r}, so there is nothing to "
             "report. If constraints were added after the market, let the market come last."
         )
     if abs(n.objective - settings["objective"]) > _SAME * max(1.0, abs(settings["objective"])):
@@ -97,6 +134,20 @@ def recorded(n: pypsa.Network) -> dict[str, Any]:
             "not know them: let the market come last in extra_functionality."
         )
     return dict(settings)
+
+
+def require_trades_delivered(settings: Mapping[str, Any], what: str) -> None:
+    """Refuse a market whose trades the grid delivers where prices of the grid are not known.
+
+    Raises
+    ------
+    MarketError
+    """
+    if settings["delivery"] == "grid":
+        raise MarketError(
+            f"{what} is not available for delivery='grid' in this version, whose nodal prices hold "
+            "grid prices too. Use delivery='trades'."
+        )
 
 
 def _write_bus_column(

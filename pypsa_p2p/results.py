@@ -10,7 +10,9 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.costs import by_owner, operating_cost, own_names, require_unchanged
-from pypsa_p2p.hedging import contract_volumes
+from pypsa_p2p.files import ABOVE_ZERO
+from pypsa_p2p.grid_prices import grid_results
+from pypsa_p2p.hedging import recorded_hedges, regimes
 from pypsa_p2p.market_data import (
     MarketData,
     carrier_names,
@@ -38,6 +40,7 @@ from pypsa_p2p.record import (
 from pypsa_p2p.risk import CVaR
 from pypsa_p2p.solvers.tail import cvar
 
+_ROUNDING = 1e-9
 _MW, _PRICE, _EUR = "MW", "EUR/MWh", "EUR"
 _DESCRIBED = {
     "demand": (_MW, "consumption D"),
@@ -47,6 +50,8 @@ _DESCRIBED = {
     "quantity": (_MW, "what buyer buys from seller, q; negative: sells"),
     "nodal_price": (_PRICE, "price of energy at the prosumer's bus, lambda/(p w)"),
     "import_price": (_PRICE, "price p0 at which the grid operator trades"),
+    "grid_price": (_PRICE, "price of using the grid at the prosumer's bus of it"),
+    "congestion_rent": (_EUR, "what grid prices collect over all snapshots"),
     "trade_price": (_PRICE, "price of the edge to buyer, zeta/(p w)"),
     "capacity_price": (_PRICE, "price of the trade capacity, xi/(p w)"),
     "cost": (_EUR, "cost Pi over all snapshots, constants included"),
@@ -55,9 +60,13 @@ _DESCRIBED = {
     "value_at_risk": (_EUR, "quantile of cost after contracts at the risk attitude"),
     "risk_adjusted_cost": (_EUR, "R, contracts paid"),
     "risk_adjusted_probability": ("1", "tau, the weight of the scenario in R"),
-    "contract": (_EUR, "contracts W bought inside the community"),
+    "contract": (_EUR, "what contracts W bought inside the community pay"),
     "insurance": (_EUR, "insurance J bought outside"),
-    "contract_price": ("1", "alpha, EUR now per EUR in the scenario"),
+    "contract_price": ("1", "alpha, EUR now per EUR in the scenario, or per unit"),
+    "contract_volume": ("1", "units W of each contract bought inside the community"),
+    "contract_payoff": (_EUR, "what a unit of each contract pays"),
+    "insurance_price": ("1", "gamma, EUR now per EUR in the scenario"),
+    "at_cap": ("1", "whether every tau is at the cap of the least averse; coordinate regime"),
     "social_cost": (_EUR, "sum of R, or the risk measure of the community's cost"),
 }
 
@@ -95,6 +104,11 @@ def results(n: pypsa.Network) -> xr.Dataset:
     load from one that generates. All other injections are ``generation``; a generator without
     capacity counts nowhere, as its output is 0.
 
+    With contracts, ``contract`` and ``insurance`` are what W pays and J, ``contract_price`` is what
+    is paid inside the community, and ``at_cap`` with the coordinate ``regime`` tells the regimes
+    of Theorem 15 (`hedging.regimes`). Contracts with a payoff of their own have their volumes,
+    prices and payoffs along the dim ``contract_name``.
+
     Examples
     --------
     >>> import pypsa_p2p as p2p
@@ -112,6 +126,8 @@ def results(n: pypsa.Network) -> xr.Dataset:
     costs = _costs(n, data, trades)
     risk = _risk(n, data, settings, costs["cost"])
     dataset = xr.Dataset({**dispatch, **trades, **costs, **risk})
+    if settings["delivery"] == "grid":
+        dataset = dataset.assign(grid_results(n, data, trades["net_import"]))
     for name, (unit, meaning) in _DESCRIBED.items():
         if name in dataset:
             dataset[name].attrs = {"unit": unit, "long_name": meaning}
@@ -128,6 +144,7 @@ def _dispatch(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
     renewable = _must_take(n, generators.difference(elastic))
     shed = _injection(n, data, "Generator", "p", at_bus, elastic)
     must_take = _injection(n, data, "Generator", "p", at_bus, renewable)
+    must_take = must_take.where(abs(must_take) > ABOVE_ZERO / _ROUNDING, 0.0)
     demand = -_injection(n, data, "Load", "p", at_bus, own_names(n, "Load")) - shed
     others = generators.difference([*elastic, *renewable])
     generation = _injection(n, data, "Generator", "p", at_bus, others)
@@ -137,6 +154,7 @@ def _dispatch(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
         )
     generation = generation + _branch_injection(n, data)
     price = _by_prosumer(dynamic_values(n, "Bus", "marginal_price", data.prosumers, data.snapshots))
+    price = price.fillna(0.0)  # PyPSA leaves columns of zeros out of files, and reads them as NaN
     dims = (SCENARIO, SNAPSHOT, PROSUMER)
     return {
         "demand": demand.transpose(*dims),
@@ -256,23 +274,22 @@ def _risk(
     tau = _by_prosumer(static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers))
     attitude = settings.get("attitudes", settings["attitude"])
     chi = CVaR(attitude=attitude).attitudes(data.risk_attitude)
-    variables = {}
-    hedged = cost
-    if settings["contracts"]:
-        price = tau.isel({PROSUMER: 0}, drop=True)
-        volume = contract_volumes(cost, price, data.probability, chi, settings["weight"])
-        hedged = cost - volume
-        variables = {
-            "contract": volume,
-            "insurance": xr.zeros_like(volume),
-            "contract_price": price,
-        }
+    hedges = recorded_hedges(n, data, settings)
+    hedged = cost if hedges is None else cost - hedges.payout - hedges.insurance
     tail = _tail(hedged, data, chi)
     expected = (data.probability * hedged).sum(SCENARIO)
     weight = settings["weight"]
     risk_adjusted = (1 - weight) * expected + weight * tail["value"]
     if settings.get("aggregate") == "community":
         risk_adjusted = (tau * cost).sum(SCENARIO)
+        if hedges is not None:
+            risk_adjusted = risk_adjusted + hedges.beyond_clearing
+    elif hedges is not None:
+        risk_adjusted = risk_adjusted + hedges.premium
+    variables = {}
+    if hedges is not None:
+        at_cap = regimes(hedges, tau, data.probability, weight)
+        variables = {**hedges.variables(), "at_cap": at_cap}
     return {
         **variables,
         "expected_cost": (data.probability * cost).sum(SCENARIO),

@@ -62,6 +62,11 @@ def compare(networks: Mapping[str, pypsa.Network], *, reference: str | None = No
     >>> compare(designs)["social_cost"].round(5).to_dict()
     {'neutral': 7.61029, 'averse': 13.97712}
     """
+    if not isinstance(networks, Mapping):
+        raise MarketError(
+            'compare needs solved networks by name, {"name": n, ...}, not '
+            f"a {type(networks).__name__}."
+        )
     if not networks:
         raise MarketError('There is nothing to compare: give solved networks, {"name": n, ...}.')
     first = next(iter(networks)) if reference is None else reference
@@ -110,8 +115,26 @@ def _figures(name: str, n: pypsa.Network) -> dict[str, float]:
     except MarketError as error:
         raise MarketError(f"Design {name!r}: {error}") from error
     data = read_market(n, pd.Index(r["snapshot"].to_numpy()))
+    cost = r["risk_adjusted_cost"]
+    figures = community_figures(r, data)
+    for volume in ("contracts_traded", "insurance_bought"):
+        figures.pop(volume, None)
+    return {
+        **figures,
+        **{f"cost {who}": float(cost.sel({PROSUMER: who})) for who in data.prosumers},
+    }
+
+
+def community_figures(r: xr.Dataset, data: MarketData) -> dict[str, float]:
+    """Figures of a community as a whole: those of `compare`, and volumes of contracts, EUR.
+
+    ``contracts_traded`` is what is bought inside, summed over scenarios; where there are no
+    contracts, neither it nor ``insurance_bought`` is among the figures.
+    """
     price, cost = r["nodal_price"], r["risk_adjusted_cost"]
     hours = data.weighting * data.probability
+    bought = {"contract": "contracts_traded", "insurance": "insurance_bought"}
+    volumes = {name: float(r[v].clip(min=0.0).sum()) for v, name in bought.items() if v in r}
     return {
         "social_cost": float(r["social_cost"]),
         "expected_social_cost": float(r["expected_cost"].sum()),
@@ -120,5 +143,5 @@ def _figures(name: str, n: pypsa.Network) -> dict[str, float]:
         "price_mean": float(price.weighted(hours).mean()),
         "price_max": float(price.max()),
         "cost_gini": gini(cost.to_numpy()),
-        **{f"cost {who}": float(cost.sel({PROSUMER: who})) for who in data.prosumers},
+        **volumes,
     }

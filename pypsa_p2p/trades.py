@@ -35,8 +35,9 @@ def add_trades(
 ) -> None:
     r"""Let pairs of prosumers trade: one link for each edge {m, n} of the trade graph.
 
-    -capacity <= q_mn <= capacity, and the agent that decides q_mn pays
-    (a_mn (q_mn + q_nm) + b_mn) q_mn (MODEL.md sections 1 and 2; arXiv 2004.02470, equation 6).
+    q_mn <= capacity, and the agent that decides q_mn pays (a_mn (q_mn + q_nm) + b_mn) q_mn
+    (MODEL.md sections 1 and 2; arXiv 2004.02470, equation 6). Nobody buys more than the capacity;
+    where surplus is sold at the import price, sales over an edge may exceed it.
 
     Parameters
     ----------

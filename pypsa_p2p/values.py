@@ -13,6 +13,7 @@ import xarray as xr
 
 from pypsa_p2p import names
 from pypsa_p2p.errors import DataError, listed, shown
+from pypsa_p2p.files import off_default
 
 Numbers = np.ndarray[Any, Any]
 Value = (
@@ -369,6 +370,9 @@ def _write_dynamic(
         kept = kept.loc[:, ~kept.columns.isin(_columns(n, labels))]
     columns = _columns(n, labels[varying])
     block = values[:, :, varying].transpose(1, 0, 2).reshape(len(n.snapshots), len(columns))
+    defaults = n.components[component].defaults["default"]
+    if n.has_scenarios and pd.notna(defaults.get(attribute)):
+        block = off_default(block, float(defaults[attribute]))
     added = pd.DataFrame(block, index=n.snapshots, columns=columns)
     joined = added if kept is None or kept.shape[1] == 0 else pd.concat([kept, added], axis=1)
     dynamic[attribute] = joined

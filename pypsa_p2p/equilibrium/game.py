@@ -23,6 +23,7 @@ from pypsa_p2p.market_data import (
 from pypsa_p2p.markets import PeerToPeerMarket
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.ownership import NOBODY, asset_owners, bus_owners
+from pypsa_p2p.record import require_trades_delivered
 from pypsa_p2p.risk import NEUTRAL
 from pypsa_p2p.solvers.tail import cvar
 
@@ -203,6 +204,7 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
         raise MarketError(
             "The agents' algorithms trade no contracts: use market.optimize(n), or drop them."
         )
+    require_trades_delivered(market.settings(), "An agents' algorithm")
     owners = bus_owners(n)
     _check_components(n, data, owners)
     names = own_names(n, "Generator")
@@ -285,7 +287,7 @@ def _check_components(n: pypsa.Network, data: MarketData, owners: pd.Series) -> 
         whose = asset_owners(n, component, owners).sel({NAME: names}).to_numpy()
         if component in ("Generator", "Load"):
             refused, why = names[whose == NOBODY], "belongs to no prosumer"
-        elif component in n.passive_branch_components:
+        elif component in n.passive_branch_components or component == "ShuntImpedance":
             refused, why = names[whose != NOBODY], "stands behind a prosumer's meter"
         else:
             refused, why = names, "is no load, generator or trade edge"

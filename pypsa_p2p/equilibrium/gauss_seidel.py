@@ -186,8 +186,10 @@ def check_numbers(method: object, **limits: tuple[float, float]) -> None:
     """Refuse settings outside their limits."""
     for name, (least, most) in limits.items():
         value = getattr(method, name)
-        good = isinstance(value, int | float) and not isinstance(value, bool)
+        whole = name == "max_iterations"
+        good = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         if not good or not least <= value <= most:
+            kind = "a whole number" if whole else "a number"
             raise MarketError(
-                f"{type(method).__name__}: {name} {value!r} must be a number in [{least}, {most}]."
+                f"{type(method).__name__}: {name} {value!r} must be {kind} in [{least}, {most}]."
             )

@@ -29,6 +29,8 @@ from pypsa_p2p.solvers.presolve import presolve
 from pypsa_p2p.solvers.program import RiskProgram, Solution, Vector, no_solution
 
 _TOLERANCE = 1e-10  # of residuals and gap, relative
+_NEARLY = 1e-7  # error at which degenerate programs may go no further; the caller checks
+_PATIENCE = 8  # iterations without much progress that say so
 _MAX_ITERATIONS = 100
 _TO_BOUNDARY = 0.995  # share taken of the step that reaches the boundary
 _DRIFT = 1e-13  # relative difference of slack and value - limit that is rounding
@@ -46,7 +48,7 @@ def solve_risk_interior_point(program: RiskProgram) -> Solution:
     Returns
     -------
     Solution
-        "optimal" if the iterations met their tolerance, else "failed": this method tells
+        "optimal" if the iterations met their tolerance or nearly did, else "failed": it tells
         neither infeasible nor unbounded programs. "infeasible" only if presolve proves it.
     """
     reduction = presolve(program)
@@ -300,21 +302,25 @@ class InteriorPoint:
         return step, min(1.0, _TO_BOUNDARY * self._longest(step))
 
     def run(self) -> tuple[bool, int]:
-        """Iterate to the tolerance; whether it was met, and the iterations taken."""
+        """Iterate to the tolerance, or nearly there and no further; and the iterations taken."""
+        best, stuck = np.inf, 0
         for iteration in range(_MAX_ITERATIONS):
             gradient = self._gradient(self.iterate.x)
             tau = self._tau()
             weights = np.append(tau, 1.0)[self.program.cell]
             errors = self._errors(gradient, weights)
             gap = _TOLERANCE * self._objective_size(gradient, tau, weights)
-            if self._converged(errors, gap):
+            error = self._error(errors, gap)
+            stuck = stuck + 1 if best <= _NEARLY and error > 0.5 * best else 0
+            best = min(best, error)
+            if error <= _TOLERANCE or stuck == _PATIENCE:
                 return True, iteration
             if not np.max(self.iterate.multiplier) < _DIVERGED:
                 break
             self._factor(gradient, weights)
             step, length = self._step(errors, 0.1 * gap)
             self.iterate = self.iterate.moved(step, length)
-        return False, iteration
+        return best <= _NEARLY, iteration
 
     def _objective_size(self, gradient: Vector, tau: Vector, weights: Vector) -> float:
         """max(1 EUR, |objective|) in the solver's units."""
@@ -323,14 +329,15 @@ class InteriorPoint:
         objective = constant + float((weights * x) @ (0.5 * (self.c + gradient)))
         return max(1.0 / unit, abs(objective))
 
-    def _converged(self, errors: _Errors, gap: float) -> bool:
+    def _error(self, errors: _Errors, gap: float) -> float:
+        """The largest of the residuals, and of the gap relative to the one allowed."""
         now = self.iterate
         cost = float(np.max(abs(now.eta), initial=0.0))
         size = 1.0 + float(np.max(abs(now.x)))
         feasibility = np.concatenate([errors.equality, errors.limits]) / size
         relative = [errors.x / self.column_probability, errors.eta, errors.cells / (1.0 + cost)]
         worst = max(np.max(abs(error), initial=0.0) for error in [feasibility, *relative])
-        return bool(now.slack @ now.multiplier <= gap and worst <= _TOLERANCE)
+        return float(max(worst, _TOLERANCE * (now.slack @ now.multiplier) / gap))
 
     def answer(self) -> tuple[Vector, Vector, Vector, Vector]:
         """(x, y, z, tau) in the units of the program."""

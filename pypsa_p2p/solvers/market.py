@@ -8,20 +8,32 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from pypsa_p2p.contracts import Terms
 from pypsa_p2p.errors import ConvergenceError, MarketError, listed
 from pypsa_p2p.solvers.compiled import CompiledModel
+from pypsa_p2p.solvers.contracts import (
+    WithContracts,
+    hedges,
+    with_contracts,
+    worth_least,
+    worth_most,
+)
 from pypsa_p2p.solvers.fixed_point import fixed_point
 from pypsa_p2p.solvers.problem import MarketProblem, separates
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution, Vector
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.risk import solve_risk
+from pypsa_p2p.solvers.tail import capped
 from pypsa_p2p.solvers.ties import (
     PRECISION,
+    Tail,
+    classify,
     least_expected_cost,
     least_norm,
     optimal_face,
     risk_of,
 )
+from pypsa_p2p.solvers.volumes import Hedges
 
 Matrix = npt.NDArray[np.float64]
 Columns = npt.NDArray[np.int64]
@@ -50,6 +62,11 @@ class MarketSolution:
         Weights of rows that cannot hold together, of an infeasible market.
     reciprocity1 : (E S T,) or None
         zeta of (1) of the prosumers at bus1 where it may differ from that of those at bus0.
+    tail : Tail or None
+        Which costs lie below and above their values at risk, where contracts are traded and no
+        sorting told.
+    hedges : Hedges or None
+        The contracts held, where they are traded.
     """
 
     status: str
@@ -60,6 +77,8 @@ class MarketSolution:
     objective: float
     certificate: Vector | None = None
     reciprocity1: Vector | None = None
+    tail: Tail | None = None
+    hedges: Hedges | None = None
 
 
 def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
@@ -68,19 +87,48 @@ def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolut
     Raises
     ------
     MarketError
-        Contracts at unequal weights, where something connects scenarios.
+        Contracts at unequal weights, where something connects scenarios or they are limited.
     ConvergenceError
-        Prosumers' answers to each other's trades did not settle.
+        Prosumers' answers to each other's trades did not settle, or no contract volumes fit.
     """
     _refuse_objective(compiled, problem)
+    by_scenario = _decomposes(compiled, problem.program)
+    if problem.terms is None or problem.terms.idle or by_scenario:
+        found = _solved(compiled, problem, by_scenario)
+        bought = None
+    else:
+        inside = with_contracts(problem, problem.terms)
+        found = _solved(compiled, inside.problem, by_scenario)
+        bought = inside.found(found.x, found.row_dual) if found.status == "optimal" else None
+        found = _without_contracts(found, inside)
+    if problem.terms is None or found.status != "optimal":
+        return found
+    tau = found.risk_adjusted_probability
+    return replace(found, hedges=hedges(problem, found.x, tau, found.tail, bought))
+
+
+def _without_contracts(solution: MarketSolution, inside: WithContracts) -> MarketSolution:
+    """A solution in the market's own columns and rows."""
+    certificate = solution.certificate
+    return replace(
+        solution,
+        x=solution.x[: inside.columns],
+        row_dual=solution.row_dual[: inside.rows],
+        certificate=None if certificate is None else certificate[: inside.rows],
+    )
+
+
+def _solved(compiled: CompiledModel, problem: MarketProblem, by_scenario: bool) -> MarketSolution:
+    """The solution in the columns and rows of the problem's own program."""
     program, congested = problem.program, problem.partner.nnz > 0
-    by_scenario = _decomposes(compiled, program)
     weigh = _ByScenario(compiled) if by_scenario else _RiskAverse()
     neutral = by_scenario or not program.at_risk.any()
-    if not problem.even and program.attitude.size == 2 and not neutral:
+    together = program.attitude.size == 2
+    if not problem.even and not neutral and (together or problem.terms is not None):
         raise MarketError(
-            "Contracts in an equilibrium of unequal weights need scenarios that nothing connects: "
-            "leave out what couples them, use equal weights, or no contracts."
+            "Contracts in an equilibrium of unequal weights must be complete, without limits, and "
+            "need scenarios that nothing connects: leave out limits and what couples scenarios, "
+            "use equal weights, or no contracts."
         )
     if not congested or problem.cross == 1.0 or (problem.even and neutral):
         solution = weigh(problem.scaled(), problem)
@@ -168,13 +216,17 @@ def _solution(
     problem: MarketProblem, found: Solution, x: Vector, row_dual: Vector
 ) -> MarketSolution:
     tau, _ = risk_of(found)
+    true, tail = problem.true(x), None
+    if problem.terms is not None:
+        tail = classify(true, replace(found, x=found.x[: x.size]))
     return MarketSolution(
         status="optimal",
         solver=found.solver,
         x=x,
         row_dual=row_dual,
         risk_adjusted_probability=tau.reshape(problem.program.attitude.size, -1)[:-1],
-        objective=problem.true(x).objective(x),
+        objective=true.objective(x),
+        tail=tail,
     )
 
 
@@ -208,14 +260,14 @@ class _ByScenario:
             return _no_solution(found)
         x = _least_norm_trades(qp, found, problem.trades.ravel(), np.ones(found.x.size))
         true = problem.true(x)
-        tau = true.tail(_rounded(true.costs(x))).probability.reshape(2, -1)[:1]
+        tau, objective = _tau_of_all(true, true.costs(x), problem.terms)
         return MarketSolution(
             status="optimal",
             solver=found.solver,
             x=x,
             row_dual=found.row_dual * tau[0][self._scenario_of_rows(program)],
             risk_adjusted_probability=tau,
-            objective=true.objective(x),
+            objective=objective,
         )
 
     def _scenario_of_rows(self, program: RiskProgram) -> Columns:
@@ -224,6 +276,19 @@ class _ByScenario:
         scenario = np.zeros(A.shape[0], dtype=np.int64)
         scenario[filled] = self.compiled.scenario[A.indices[A.indptr[:-1][filled]]]
         return scenario
+
+
+def _tau_of_all(program: RiskProgram, costs: Vector, terms: Terms | None) -> tuple[Matrix, float]:
+    """The community's tau, (1, S), and its risk, EUR; insurance keeps tau below its price."""
+    if terms is None or terms.insurance_price is None:
+        tail = program.tail(costs)
+        return program.tail(_rounded(costs)).probability.reshape(2, -1)[:1], tail.value.sum()
+    scenarios = terms.insurance_price.size
+    least = np.minimum(worth_least(program)[:scenarios], terms.insurance_price)  # to rounding
+    most = np.minimum(worth_most(program)[:scenarios], terms.insurance_price)
+    exact, rounded = (capped(c[:scenarios], least, most) for c in (costs, _rounded(costs)))
+    unowned = float(program.probability[scenarios:] @ costs[scenarios:])
+    return rounded[None], float(exact @ costs[:scenarios]) + unowned
 
 
 @dataclass(frozen=True)

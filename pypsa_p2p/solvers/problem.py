@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from pypsa_p2p.contracts import Terms
 from pypsa_p2p.solvers.arrays import sum_by
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.program import UNOWNED, Flags, Labels, RiskProgram, Sparse, Vector
@@ -43,6 +44,10 @@ class MarketProblem:
         Columns of p0 and of p1 of every trade.
     reciprocity : (E S T,)
         Rows of (1), in the same order.
+    terms : Terms or None
+        The contracts traded.
+    by_prosumer : RiskProgram or None
+        With contracts: `program` with a group for every prosumer, whoever's risk is taken.
     """
 
     program: RiskProgram
@@ -51,6 +56,8 @@ class MarketProblem:
     share: Vector
     trades: Labels
     reciprocity: Labels
+    terms: Terms | None = None
+    by_prosumer: RiskProgram | None = None
 
     @property
     def even(self) -> bool:
@@ -59,10 +66,20 @@ class MarketProblem:
 
     def true(self, x: Vector) -> RiskProgram:
         """The program whose costs at x are the prosumers' own costs Pi (7) there."""
+        return self._with_partners(self.program, x)
+
+    def costs_by_prosumer(self, x: Vector) -> Matrix:
+        """Pi (7) of every prosumer, (S, N), EUR, of the market's own columns."""
+        if self.by_prosumer is None:
+            raise TypeError("a problem with contracts is needed")
+        costs = self._with_partners(self.by_prosumer, x).costs(x)
+        return costs.reshape(self.by_prosumer.attitude.size, -1)[:-1].T
+
+    def _with_partners(self, program: RiskProgram, x: Vector) -> RiskProgram:
         if not self.partner.nnz:
-            return self.program
+            return program
         missing = (1.0 - self.cross) * np.asarray(self.partner @ x)
-        return replace(self.program, c=self.program.c + missing)
+        return replace(program, c=program.c + missing)
 
     def scaled(self) -> RiskProgram:
         """What is minimised: every prosumer's cost times her weight."""

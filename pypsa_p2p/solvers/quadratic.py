@@ -83,6 +83,7 @@ def _restore(reduction: Presolved[QuadraticProgram], point: _Point, solver: str)
 def _piqp(program: QuadraticProgram) -> _Point:
     """PIQP's last point, whatever it says of it: the caller checks."""
     equal = program.lower == program.upper
+    limited = ~equal & (np.isfinite(program.lower) | np.isfinite(program.upper))
     A = sparse.csr_matrix(program.A)
     solver = piqp.SparseSolver()
     settings = solver.settings
@@ -95,17 +96,17 @@ def _piqp(program: QuadraticProgram) -> _Point:
         program.c,
         sparse.csc_matrix(A[equal]),
         program.lower[equal],
-        sparse.csc_matrix(A[~equal]),
-        program.lower[~equal],
-        program.upper[~equal],
+        sparse.csc_matrix(A[limited]),
+        program.lower[limited],
+        program.upper[limited],
         program.x_lower,
         program.x_upper,
     )
     solver.solve()
     result = solver.result
-    y = np.empty(equal.size)
+    y = np.zeros(equal.size)
     y[equal] = -np.asarray(result.y)
-    y[~equal] = np.asarray(result.z_l) - np.asarray(result.z_u)
+    y[limited] = np.asarray(result.z_l) - np.asarray(result.z_u)
     z = np.asarray(result.z_bl) - np.asarray(result.z_bu)
     return np.array(result.x), y, z, int(result.info.iter)
 

@@ -78,3 +78,30 @@ def cvar(
     tau = probability * (above + tied * share[group]) / mass[group]
     value = sum_by(group, tau * values, chi.size)
     return Tail(value=value, value_at_risk=value_at_risk, probability=tau)
+
+
+def capped(values: Vector, least: Vector, most: Vector) -> Vector:
+    """The tau, (K,), with the largest sum of tau values among those between least and most.
+
+    They sum to 1. What is left for tied values is shared in proportion to their room.
+
+    Parameters
+    ----------
+    values
+        (K,) costs, EUR.
+    least, most
+        (K,) limits of tau, between whose sums 1 lies.
+
+    Examples
+    --------
+    >>> values, least = np.array([10.0, 20.0, 30.0]), np.zeros(3)
+    >>> capped(values, least, np.array([1.0, 0.4, 0.5]))
+    array([0.1, 0.4, 0.5])
+    """
+    room = most - least
+    _, rank = np.unique(-values, return_inverse=True)
+    of_rank = sum_by(rank, room, int(rank.max()) + 1)
+    before = np.cumsum(of_rank) - of_rank
+    left = np.clip(1.0 - least.sum() - before, 0.0, of_rank)
+    share = np.divide(left, of_rank, out=np.zeros_like(left), where=of_rank > 0)
+    return np.asarray(least + room * share[rank])

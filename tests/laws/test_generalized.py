@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -113,12 +114,25 @@ def test_only_ratios_of_weights_matter(draw: Draw) -> None:
         ({"p0": 1.0, "p1": np.nan, "p2": 1.0}, "(?i)weights"),
         ({"p0": 1.0, "p1": 1.0}, "(?i)weights.*p2"),
         ([1.0, 2.0], "(?i)weights"),
+        ("heavy", "(?i)weights 'heavy' must be positive numbers"),
     ],
 )
 def test_bad_weights_are_refused(weights: Any, message: str) -> None:
-    choice = p2p.PeerToPeerMarket(equilibrium="generalized", weights=weights)
-    with pytest.raises(p2p.P2PError, match=message):
+    def attempt() -> None:
+        choice = p2p.PeerToPeerMarket(equilibrium="generalized", weights=weights)
         solved(instance_of(SMALL), choice)
+
+    with pytest.raises(p2p.P2PError, match=message):
+        attempt()
+
+
+def test_weights_are_values() -> None:
+    """Markets with the same weights are equal and hash alike, whatever form these have."""
+    forms = [{"a": 1, "b": 2.0}, pd.Series([1.0, 2.0], ["a", "b"])]
+    forms.append(xr.DataArray([1, 2], coords={"prosumer": ["a", "b"]}))
+    markets = [p2p.PeerToPeerMarket(equilibrium="generalized", weights=form) for form in forms]
+    assert markets[0] == markets[1] == markets[2]
+    assert len({hash(market) for market in markets}) == 1
 
 
 def test_weights_need_the_generalized_equilibrium() -> None:

@@ -21,6 +21,8 @@ FLOORS = {
     "names": 0,
     "errors": 0,
     "values": 0,
+    "files": 0,
+    "quiet": 0,
     # 1: networks from and to tables; small value types
     "prosumers": 1,
     "assigning": 1,
@@ -35,6 +37,7 @@ FLOORS = {
     "contracts": 1,
     "market_data": 1,
     "ownership": 1,
+    "sites": 1,
     "costs": 1,
     # 2: algebra
     "formulation": 2,
@@ -45,6 +48,7 @@ FLOORS = {
     "record": 3,
     "writing": 3,
     "results": 3,
+    "grid_prices": 3,
     "hedging": 3,
     "infeasibility": 3,
     "certificate": 3,
@@ -58,9 +62,15 @@ FLOORS = {
     "plot_convergence": 4,
     "drawing": 4,
     "study": 4,
+    "fairness": 4,
+    "sweeping": 4,
+    "sweep_points": 4,
+    "sweep_store": 4,
+    "designs": 4,
     # 5: the doors
     "__init__": 5,
     "__main__": 5,
+    "cli": 5,
 }
 
 

@@ -268,7 +268,6 @@ def test_data_that_look_odd_but_make_sense() -> None:
         ({"surplus": None}, "True, False"),
         ({"surplus": np.array([1, 0])}, "True, False"),
         ({"delivery": "mail"}, "'trades', 'grid'"),
-        ({"delivery": "grid"}, "delivery='trades'"),
     ],
 )
 def test_unusable_choices(market: type[Market], arguments: dict[str, Any], says: str) -> None:
@@ -331,12 +330,6 @@ def test_attitudes_of_the_wrong_prosumers(n: pypsa.Network, attitude: Any, says:
     with pytest.raises(MarketError, match=says):
         p2p.PeerToPeerMarket(risk=p2p.CVaR(attitude=attitude)).optimize(n)
     assert_untouched(n, before, meta)
-
-
-@pytest.mark.parametrize("field", ["insurance_price", "price", "limit", "payoff"])
-def test_contracts_of_later_versions(field: str) -> None:
-    with pytest.raises(MarketError, match=field):
-        p2p.Contracts(**{field: 0.9})
 
 
 AVERSE = p2p.CVaR()

@@ -181,20 +181,60 @@ def test_prices_show_every_scenario_and_the_mean() -> None:
     np.testing.assert_allclose(mean.get_xdata(), price.mean("scenario"))
 
 
-def test_costs_are_after_contracts() -> None:
+def test_costs_before_and_after_contracts() -> None:
+    """Rows above and below a prosumer's place; measures by hand and of `results`."""
     n = solved("contracts")
     r = p2p.results(n)
+    cost = r.cost.transpose("prosumer", "scenario")
+    expected = cost.mean("scenario")
+    before, mean, at_risk, adjusted, after, *hedged, _ = plot.costs(n).lines
+    np.testing.assert_allclose(before.get_xdata(), (cost - expected).values.ravel(), atol=1e-9)
+    np.testing.assert_allclose(mean.get_xdata(), 0.0, atol=1e-9)
+    # chi_1 = .76 and chi_2 = .98 look at the worst of three scenarios alone.
+    worst = (cost.max("scenario") - expected)[1:]
+    np.testing.assert_allclose(at_risk.get_xdata()[1:], worst, atol=1e-9)
+    np.testing.assert_allclose(adjusted.get_xdata()[1:], worst, atol=1e-9)
     paid = (r.cost - r.contract).transpose("prosumer", "scenario")
-    ax = plot.costs(n)
-    dots, at_risk, adjusted, _ = ax.lines
-    expected = paid.mean("scenario")
-    np.testing.assert_allclose(dots.get_xdata(), (paid - expected).values.ravel(), atol=1e-9)
-    np.testing.assert_allclose(at_risk.get_xdata(), r.value_at_risk - expected, atol=1e-9)
+    np.testing.assert_allclose(after.get_xdata(), (paid - expected).values.ravel(), atol=1e-8)
+    measures = (paid.mean("scenario"), r.value_at_risk, r.risk_adjusted_cost)
+    for line, measure in zip(hedged, measures, strict=True):
+        np.testing.assert_allclose(line.get_xdata(), measure - expected, atol=1e-8)
+        np.testing.assert_allclose(line.get_ydata() - mean.get_ydata(), 0.4)
+
+
+def test_costs_without_contracts_are_one_row_each() -> None:
+    r = p2p.results(solved("averse"))
+    ax = plot.costs(solved("averse"))
+    adjusted = ax.lines[3]
+    expected = r.cost.mean("scenario")
     np.testing.assert_allclose(adjusted.get_xdata(), r.risk_adjusted_cost - expected, atol=1e-9)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "scenarios", "expectation", "value at risk", "CVaR"]  # fmt: skip
+    assert ax.get_yticklabels()[0].get_text() == f"0 ({expected.values[0]:.2f})"
 
 
 def test_neutral_costs_have_no_measures_of_risk() -> None:
-    assert len(plot.costs(solved("neutral")).lines) == 2
+    assert len(plot.costs(solved("neutral")).lines) == 3  # scenarios, expectation, zero
+
+
+def test_roles_instead_of_prices() -> None:
+    n = solved("neutral")
+    ax = plot.trades(n, colour="role")
+    buys = p2p.results(n).net_import.mean(["scenario", "snapshot"]).values > 0
+    blue = ax.collections[0].get_facecolors()[:, 2] > 0.5
+    np.testing.assert_array_equal(blue, buys)
+    key = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert [text for text in key if "net" in text] == ["net seller", "net buyer"]
+    assert sum("MW" in text for text in key) == 3
+    with pytest.raises(p2p.MarketError, match="no colour 'mood'; take one of 'price', 'role'"):
+        plot.trades(n, colour="mood")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("picture", [plot.prices, plot.costs, plot.risk])
+def test_axes_have_names(picture: Any) -> None:
+    ax = picture(solved("contracts"))
+    assert ax.get_xlabel()
+    assert ax.get_ylabel()
 
 
 def test_risk_shows_the_ratio_of_probabilities_and_contracts() -> None:

@@ -40,6 +40,7 @@ OF_CONTRACTS = {
     "contract": ((S, P), "EUR"),
     "insurance": ((S, P), "EUR"),
     "contract_price": ((S,), "1"),
+    "at_cap": ((S,), "1"),
 }
 THETA = 0.7
 MARKETS: dict[str, Market] = {

@@ -18,7 +18,10 @@ def test_attitudes_are_those_of_the_solve() -> None:
     xr.testing.assert_identical(p2p.results(n), before)
 
 
-@pytest.mark.parametrize("what", ["probability", "weighting", "price0", "import_price"])
+@pytest.mark.parametrize(
+    "what",
+    ["probability", "weighting", "price0", "import_price", "p_set of Load", "p_nom of Generator"],
+)
 def test_changed_data_are_named(what: str) -> None:
     n = network(random_instance(11, 3, 3, 2))
     p2p.PeerToPeerMarket(risk=p2p.CVaR()).optimize(n)
@@ -29,6 +32,10 @@ def test_changed_data_are_named(what: str) -> None:
         hours["objective"] = [1.0, 7.0]
     elif what == "price0":
         links["price0"] += 1.0
+    elif what == "p_set of Load":
+        n.loads_t.p_set += 1.0
+    elif what == "p_nom of Generator":
+        n.generators["p_nom"] *= 1.5
     else:
         n.buses_t["import_price"] += 1.0
     with pytest.raises(MarketError, match=f"Changed after the market was solved: .*'{what}'"):

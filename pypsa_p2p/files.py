@@ -1,0 +1,50 @@
+"""Tables that come back from files as they were.
+
+PyPSA's files leave out time series that hold nothing but PyPSA's default. Where the series of the
+same component in another scenario is kept, those left out come back as nan. Series of a market
+therefore never hold the default alone: they are off it by a rounding error, which no solver sees.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from pypsa_p2p.names import SCENARIO, SNAPSHOT
+
+Numbers = npt.NDArray[np.float64]
+
+#: The smallest number that is not 0, and the largest below 1.
+ABOVE_ZERO = float(np.finfo(float).tiny)
+BELOW_ONE = float(np.nextafter(1.0, 0.0))
+
+
+def off_default(values: Numbers, default: float) -> Numbers:
+    """Series (snapshot, column) none of which holds the default alone."""
+    other = ABOVE_ZERO if default == 0 else float(np.nextafter(default, np.inf))
+    return np.where((values == default).all(axis=0), other, values)
+
+
+def limits_off_default(lower: xr.DataArray, upper: xr.DataArray) -> tuple[xr.DataArray, ...]:
+    """`p_min_pu` and `p_max_pu` none of whose varying series hold 0, or 1, alone.
+
+    Where they are equal they stay equal, and the lower one stays below.
+    """
+    if SCENARIO not in {*lower.dims, *upper.dims}:
+        return lower, upper
+    lower, upper = xr.broadcast(lower, upper)
+    lowest = _alone(lower, 0.0)
+    lower = lower.where(~lowest, ABOVE_ZERO)
+    upper = upper.where(~(lowest & (upper == 0)), ABOVE_ZERO)
+    highest = _alone(upper, 1.0)
+    upper = upper.where(~highest, BELOW_ONE)
+    lower = lower.where(~(highest & (lower == 1)), BELOW_ONE)
+    return lower, upper
+
+
+def _alone(values: xr.DataArray, default: float) -> xr.DataArray:
+    """Which series hold the default alone, where not all scenarios' do."""
+    times = [dim for dim in values.dims if dim == SNAPSHOT]
+    blank = (values == default).all(times)
+    return blank & ~blank.all(SCENARIO)

@@ -1,0 +1,135 @@
+"""Trades that must be deliverable over the physical grid (MODEL.md §6)."""
+
+from __future__ import annotations
+
+import linopy
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from pypsa_p2p.errors import MarketError, listed
+from pypsa_p2p.formulation.arrays import NO_VARIABLE, add_rows
+from pypsa_p2p.formulation.trading import NODAL_BALANCE, quantities
+from pypsa_p2p.market_data import MarketData
+from pypsa_p2p.names import NAME
+from pypsa_p2p.sites import Sites
+
+#: What each prosumer takes from the grid, and what leaves it at each connection, MW;
+#: PyPSA writes them to n.buses_t.net_import and n.buses_t.surplus.
+NET_IMPORT = "Bus-net_import"
+SURPLUS = "Bus-surplus"
+
+Labels = npt.NDArray[np.int64]
+
+
+def define_delivery(m: linopy.Model, data: MarketData, sites: Sites) -> None:
+    """Let the grid carry what is traded: net imports leave it, and so does the surplus.
+
+    Raises
+    ------
+    MarketError
+        A prosumer sits at a bus that nothing connects.
+    """
+    define_net_import(m, data)
+    define_surplus(m, data, sites)
+    define_withdrawal(m, sites)
+
+
+def define_net_import(m: linopy.Model, data: MarketData) -> None:
+    r"""What a prosumer buys from all her partners, :math:`Q_n = \sum_m q_{mn}`, MW.
+
+    In PyPSA's signs Q + sum p0 + sum p1 = 0 over the edges at which she is at bus0, at bus1.
+    """
+    p0, p1 = quantities(m, data)
+    like = _like(data.prosumers, p0)
+    labels = _variable(m, like, NET_IMPORT, -np.inf).to_numpy()
+    ends = np.append(data.bus0.to_numpy(), data.bus1.to_numpy())
+    traded = np.concatenate([_edges_last(p0), _edges_last(p1)], axis=-1)
+    terms = _grouped(traded, data.prosumers.get_indexer(pd.Index(ends)), len(data.prosumers))
+    axis = like.dims.index(NAME)
+    rows = np.concatenate([labels[..., None], np.moveaxis(terms, -2, axis)], axis=-1)
+    add_rows(m, f"{NET_IMPORT}-balance", rows, 1.0, "=", like)
+
+
+def define_surplus(m: linopy.Model, data: MarketData, sites: Sites) -> None:
+    """What leaves the grid at its connection, MW: the surplus, less what lines lose.
+
+    The balances alone make it so, and where it is free the grid price there is 0. Between
+    several parts of a grid nothing flows: each may sell a surplus, none may import.
+    """
+    p0, _ = quantities(m, data)
+    several = len(sites.connections) > 1
+    _variable(m, _like(sites.connections, p0), SURPLUS, 0.0 if several else -np.inf)
+
+
+def define_withdrawal(m: linopy.Model, sites: Sites) -> None:
+    """Put net imports and surplus into PyPSA's balances of the grid's buses."""
+    taken = np.concatenate([_edges_last(m[name].labels) for name in (NET_IMPORT, SURPLUS)], axis=-1)
+    at = pd.Index([*sites.bus, *sites.connections], dtype=object)
+    reached: set[object] = set()
+    for name in [name for name in m.constraints if name.endswith(NODAL_BALANCE)]:
+        balance = m.constraints[name]
+        buses = balance.indexes[NAME]
+        more = _grouped(taken, buses.get_indexer(at), len(buses))
+        balance.update(lhs=_with_terms(balance, more, m))
+        row = (balance.labels >= 0).any([dim for dim in balance.labels.dims if dim != NAME])
+        reached |= set(buses[row.to_numpy()])
+    nowhere = at[~at.isin(reached)]
+    if len(nowhere):
+        raise MarketError(
+            f"Buses {listed(nowhere.unique())} of the grid are connected to nothing, so that no "
+            "trade can be delivered there. Connect them, or move the prosumers' grid_bus."
+        )
+
+
+def _with_terms(
+    balance: linopy.constraints.Constraint, labels: Labels, m: linopy.Model
+) -> linopy.LinearExpression:
+    """The left-hand side less further variables, (scenario, snapshot, bus, terms)."""
+    terms = balance.lhs.data
+    *dims, term = terms.vars.dims
+    order = [dim for dim in dims if dim != NAME] + [NAME, term]
+    shape = [terms.sizes[dim] for dim in order[:-1]]
+    more = xr.DataArray(labels.reshape(*shape, -1), dims=order).transpose(*dims, term)
+    data = xr.Dataset(
+        {
+            "vars": ((*dims, term), np.concatenate([terms.vars, more], axis=-1)),
+            "coeffs": (
+                (*dims, term),
+                np.concatenate([terms.coeffs, -(more >= 0).astype(float)], axis=-1),
+            ),
+            "const": terms["const"],
+        },
+        coords={dim: terms.indexes[dim] for dim in dims},
+    )
+    return linopy.LinearExpression(data, m)
+
+
+def _like(names: pd.Index, p0: xr.DataArray) -> xr.DataArray:
+    """Zeros over the given names, with the other dims, in their order, of the trades."""
+    coords = {dim: names if dim == NAME else p0.indexes[dim] for dim in p0.dims}
+    shape = [len(index) for index in coords.values()]
+    return xr.DataArray(np.zeros(shape), coords={d: pd.Index(i, name=d) for d, i in coords.items()})
+
+
+def _variable(m: linopy.Model, like: xr.DataArray, name: str, lower: float) -> xr.DataArray:
+    coords = [like.indexes[dim] for dim in like.dims]
+    labels: xr.DataArray = m.add_variables(
+        lower=lower, coords=coords, dims=like.dims, name=name
+    ).labels
+    return labels
+
+
+def _edges_last(labels: xr.DataArray) -> Labels:
+    return labels.transpose(..., NAME).to_numpy()
+
+
+def _grouped(labels: Labels, group: Labels, groups: int) -> Labels:
+    """Labels (..., k) by group, (..., groups, most in one), padded; group -1 is left out."""
+    kept = np.flatnonzero(group >= 0)
+    place = pd.Series(group[kept]).groupby(group[kept]).cumcount().to_numpy()
+    width = int(place.max(initial=-1)) + 1
+    out = np.full((*labels.shape[:-1], groups, width), NO_VARIABLE)
+    out[..., group[kept], place] = labels[..., kept]
+    return out

@@ -1,0 +1,197 @@
+"""Trades that the physical grid must deliver (MODEL.md §6)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pypsa
+import pytest
+import xarray as xr
+
+import pypsa_p2p as p2p
+from pypsa_p2p.errors import DataError, MarketError
+
+UNLIMITED = 1e4
+
+
+def solve(n: pypsa.Network, market: Any, route: str) -> xr.Dataset:
+    if route == "direct":
+        market.optimize(n)
+    else:
+        n.optimize(extra_functionality=market, include_objective_constant=False)
+    return p2p.results(n)
+
+
+def two_buses(limit: float) -> pypsa.Network:
+    """A generates at 1 + 2G, B wants 6 of utility -(6 - D)^2; one line between them."""
+    n = pypsa.Network()
+    n.add("Bus", ["west", "east"])
+    n.add("Line", "line", bus0="west", bus1="east", x=0.1, s_nom=limit)
+    p2p.add_prosumers(
+        n,
+        ["A", "B"],
+        demand=[0, 6],
+        demand_max=[0, 6],
+        utility_quadratic=1.0,
+        generation_max=[10, 0],
+        marginal_cost=1.0,
+        marginal_cost_quadratic=1.0,
+        grid_bus=["west", "east"],
+    )
+    p2p.add_trades(n, [("A", "B")], capacity=10)
+    return n
+
+
+def meshed(seed: int, limit: float, scenarios: int = 2) -> pypsa.Network:
+    """A random ring with chords, a transformer and a generator of its own; five prosumers."""
+    rng = np.random.default_rng(seed)
+    n = pypsa.Network(snapshots=range(2))
+    n.snapshot_weightings["objective"] = [1.0, 2.5]
+    buses = [f"bus {k}" for k in range(6)]
+    n.add("Bus", buses, v_nom=20.0)
+    ends = [(k, (k + 1) % 6) for k in range(5)] + [(0, 3), (1, 4)]
+    for i, j in ends:
+        x = rng.uniform(0.05, 0.3)
+        n.add("Line", f"{i}-{j}", bus0=buses[i], bus1=buses[j], x=x, s_nom=limit)
+    n.add("Transformer", "T", bus0=buses[5], bus1=buses[0], x=0.1, s_nom=limit)
+    names = [f"p{k}" for k in range(5)]
+    p2p.add_prosumers(
+        n,
+        names,
+        demand=rng.uniform(1, 6, 5),
+        demand_max=10.0,
+        utility_quadratic=rng.uniform(0.5, 2, 5),
+        generation_max=[9, 6, 0, 0, 0],
+        marginal_cost=rng.uniform(0, 1, 5),
+        marginal_cost_quadratic=rng.uniform(0.2, 1, 5),
+        risk_attitude=rng.uniform(0.1, 0.8, 5),
+        import_price=0.1,
+        grid_bus=buses[:4] + buses[:1],  # two of them at one bus
+    )
+    p2p.add_trades(n, "complete", capacity=6, price=rng.uniform(0, 0.5))
+    labels = [f"s{k}" for k in range(scenarios)]
+    wind = xr.DataArray(
+        rng.uniform(0, 4, (scenarios, 5)), coords={"scenario": labels, "prosumer": names}
+    )
+    p2p.set_scenarios(n, dict.fromkeys(labels, 1 / scenarios), xr.Dataset({"renewable": wind}))
+    return n
+
+
+MARKETS = {
+    "centralized": p2p.CentralizedMarket(delivery="grid"),
+    "peers": p2p.PeerToPeerMarket(delivery="grid"),
+    "averse": p2p.PeerToPeerMarket(delivery="grid", risk=p2p.CVaR()),
+    "contracts": p2p.CentralizedMarket(delivery="grid", risk=p2p.CVaR(), contracts=p2p.Contracts()),
+    "equality": p2p.PeerToPeerMarket(delivery="grid", surplus=False),
+}
+EVERY = pytest.mark.parametrize("market", MARKETS.values(), ids=MARKETS)
+
+
+@pytest.mark.parametrize("surplus", [True, False])
+def test_a_binding_line_by_hand(route: str, surplus: bool) -> None:
+    """The line carries 2: G = D = 2, so A's price is 1 + 2 * 2 = 5 and B's 2 (6 - 2) = 8.
+
+    The trade costs 5, the grid adds 3 at B, and collects 3 * 2 = 6. Without the line's limit
+    2G + 1 = 2 (6 - G), G = 2.75 and no grid price; a limit that bound A's Link instead would
+    show as a price of trade capacity.
+    """
+    n = two_buses(limit=2.0)
+    r = solve(n, p2p.CentralizedMarket(delivery="grid", surplus=surplus), route)
+    np.testing.assert_allclose(r["nodal_price"].values.ravel(), [5, 8], atol=1e-6)
+    np.testing.assert_allclose(r["grid_price"].values.ravel(), [0, 3], atol=1e-6)
+    np.testing.assert_allclose(r["trade_price"].values.ravel(), [5, 5], atol=1e-6)
+    np.testing.assert_allclose(r["capacity_price"].values, 0, atol=1e-6)
+    np.testing.assert_allclose(n.lines_t.p0.to_numpy().ravel(), [2], atol=1e-6)
+    assert float(r["congestion_rent"].sum()) == pytest.approx(6, abs=1e-6)
+    assert float(r["social_cost"]) == pytest.approx(2 + 4 + 16, abs=1e-6)
+
+
+@EVERY
+def test_unlimited_lines_change_nothing(market: Any, route: str) -> None:
+    """delivery="grid" on a grid without limits is delivery="trades"."""
+    on_grid = solve(meshed(1, UNLIMITED), market, route)
+    of_trades = solve(meshed(1, UNLIMITED), replace(market, delivery="trades"), "direct")
+    for name in ("demand", "generation", "nodal_price", "cost", "social_cost"):
+        xr.testing.assert_allclose(on_grid[name], of_trades[name], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(on_grid["grid_price"], 0, atol=1e-6)
+
+
+@EVERY
+@pytest.mark.parametrize("seed", [1, 2])
+def test_laws_of_a_congested_grid(market: Any, seed: int) -> None:
+    """Limits hold; power is balanced; rent = sum over branches of price difference x flow.
+
+    And a price of trade, plus what the grid adds, is the nodal price (22).
+    """
+    n = meshed(seed, limit=1.5)
+    r = solve(n, market, "direct")
+    flows = {c: n.c[c].dynamic["p0"] for c in ("Line", "Transformer")}
+    assert all(np.abs(flow.to_numpy()).max() <= 1.5 + 1e-6 for flow in flows.values())
+    assert max(np.abs(flow.to_numpy()).max() for flow in flows.values()) > 1.5 - 1e-6
+    assert float(r["grid_price"].max()) > 1e-3
+    price, hours = n.buses_t.marginal_price, n.snapshot_weightings["objective"]
+    for scenario in r["scenario"].values:
+        p = float(n.scenario_weightings.loc[scenario, "weight"])
+        rent = 0.0
+        for component, flow in flows.items():
+            for name, row in n.c[component].static.loc[scenario].iterrows():
+                rise = price[scenario, row["bus1"]] - price[scenario, row["bus0"]]
+                rent += float((rise * flow[scenario, name] * hours).sum()) / p
+        found = float(r["congestion_rent"].sel(scenario=scenario))
+        assert found == pytest.approx(rent, abs=1e-5)
+        assert found > -1e-6
+
+
+def test_both_routes_agree() -> None:
+    market = MARKETS["averse"]
+    hook, direct = (solve(meshed(3, 1.5), market, route) for route in ("hook", "direct"))
+    for name in ("demand", "generation", "nodal_price", "grid_price", "social_cost"):
+        xr.testing.assert_allclose(hook[name], direct[name], rtol=0, atol=1e-6)
+
+
+def test_separate_grids_do_not_help_each_other() -> None:
+    """Without the line B gets nothing from A: D = 0, cost 36."""
+    n = two_buses(2.0)
+    n.remove("Line", "line")
+    n.add("Bus", ["west end", "east end"])
+    n.add("Line", ["w", "e"], bus0=["west", "east"], bus1=["west end", "east end"], x=0.1)
+    n.lines["s_nom"] = 9.0
+    r = solve(n, p2p.CentralizedMarket(delivery="grid"), "direct")
+    assert float(r["social_cost"]) == pytest.approx(36, abs=1e-6)
+
+
+def test_assigned_prosumers_are_delivered_on_their_own_grid() -> None:
+    """The IEEE 14-bus case, its own ratings no limit: as if the trades moved the energy."""
+    n = p2p.load_grid("ieee14")
+    p2p.assign_prosumers(n, "bus")
+    p2p.add_trades(n, "grid", capacity=300)
+    freely = n.copy()
+    on_grid = solve(n, p2p.CentralizedMarket(delivery="grid"), "direct")
+    of_trades = solve(freely, p2p.CentralizedMarket(), "direct")
+    assert float(on_grid["social_cost"]) == pytest.approx(float(of_trades["social_cost"]), rel=1e-6)
+    assert np.abs(n.lines_t.p0.to_numpy()).max() > 1
+
+
+def test_prosumers_without_a_place() -> None:
+    n = two_buses(2.0)
+    n.buses.loc["B", "grid_bus"] = ""
+    with pytest.raises(MarketError, match="'B' have no place on the grid"):
+        p2p.CentralizedMarket(delivery="grid").optimize(n)
+    n.buses.loc["B", "grid_bus"] = "nowhere"
+    with pytest.raises(DataError, match="'B': grid_bus 'nowhere' is not a bus"):
+        p2p.CentralizedMarket(delivery="grid").optimize(n)
+    n.buses.loc["B", "grid_bus"] = "A"
+    with pytest.raises(DataError, match="'B': grid_bus 'A' is a prosumer's"):
+        p2p.CentralizedMarket(delivery="grid").optimize(n)
+
+
+def test_what_does_not_know_the_grid_says_so() -> None:
+    n = two_buses(2.0)
+    market = p2p.PeerToPeerMarket(delivery="grid")
+    market.optimize(n)
+    with pytest.raises(MarketError, match="certify is not available for delivery='grid'"):
+        p2p.certify(n)
+    with pytest.raises(MarketError, match="not available for delivery='grid'"):
+        p2p.solve_equilibrium(n, market, p2p.ADMM())
