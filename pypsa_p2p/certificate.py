@@ -28,6 +28,7 @@ from pypsa_p2p.price_data import PARTNERS_SHARE
 from pypsa_p2p.record import (
     OWN_MULTIPLIERS,
     RISK_ADJUSTED_PROBABILITY,
+    TERMS,
     recorded,
     require_trades_delivered,
 )
@@ -213,6 +214,7 @@ class _Solved:
     def of(cls, n: pypsa.Network) -> _Solved:
         settings = recorded(n)
         require_trades_delivered(settings, "certify")
+        _require_complete(settings)
         data = read_market(n, n.snapshots[settings["snapshots"]])
         risk = CVaR(attitude=settings["attitude"], weight=settings["weight"])
         attitude = data.risk_attitude.copy(data=settings["attitudes"])
@@ -241,6 +243,17 @@ class _Solved:
     def risk_of(self, cost: xr.DataArray) -> xr.DataArray:
         """R of every prosumer, EUR."""
         return kkt.risk_adjusted(cost, self.data.probability, self.attitude, self.risk.weight)
+
+
+def _require_complete(settings: Mapping[str, Any]) -> None:
+    """Refuse contracts whose prices are not everybody's risk-adjusted probabilities alone."""
+    terms = settings.get(TERMS) or {}
+    given = [key for key in ("insurance_price", "limit", "payoff") if terms.get(key) is not None]
+    if given:
+        raise MarketError(
+            f"certify does not know contracts with {listed(given)} in this version; it certifies "
+            "complete contracts without limits, Contracts()."
+        )
 
 
 def _hedged(solved: _Solved, cost: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray | None]:

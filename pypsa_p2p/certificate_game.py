@@ -16,18 +16,17 @@ import pypsa
 import scipy.sparse as sp
 import xarray as xr
 
+from pypsa_p2p.assembly import variable_owners
 from pypsa_p2p.errors import ConvergenceError
 from pypsa_p2p.formulation.building import build_model, build_plain_model, is_plain
 from pypsa_p2p.formulation.trading import (
     NODAL_BALANCE,
-    QUANTITY1,
     define_trading,
     quantities,
     trade_cost,
 )
 from pypsa_p2p.market_data import MarketData, dynamic_values
 from pypsa_p2p.names import NAME
-from pypsa_p2p.ownership import asset_owners, bus_owners
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.problem import risk_program
@@ -111,7 +110,7 @@ def rebuild(
     if len(data.edges):
         define_trading(m, data, surplus)
         m.objective = m.objective.expression + trade_cost(m, data, _OWN_SHARE)
-    compiled = compile_model(m, data.scenarios.to_numpy(object), _owners(n, data))
+    compiled = compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
     program = risk_program(
         compiled, data.probability.to_numpy(), attitude, weight, data.fixed_part.to_numpy()
     )
@@ -242,22 +241,6 @@ def _model(n: pypsa.Network, data: MarketData) -> linopy.Model:
     twin = copy.deepcopy(n, {id(n._model): None})  # a solver attached to the model has no copy
     build_model(twin, data, {}, bare=False)
     return twin.model
-
-
-def _owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
-    """Position of the prosumer that decides each component's variables; -1 where nobody does."""
-    buses = bus_owners(n)
-    owners = {
-        component: _position(asset_owners(n, component, buses), data)
-        for component in n.one_port_components | n.branch_components
-        if component in n.all_components and len(n.c[component].static)
-    }
-    return {**owners, QUANTITY1: _position(data.bus1, data)}
-
-
-def _position(prosumer: xr.DataArray, data: MarketData) -> xr.DataArray:
-    names = pd.Index(prosumer.to_numpy().tolist(), dtype=object)
-    return prosumer.copy(data=data.prosumers.get_indexer(names))
 
 
 def _held(n: pypsa.Network, data: MarketData, compiled: CompiledModel) -> Vector:

@@ -210,6 +210,8 @@ def dynamic_values(
         columns = _positions(n, table.columns, scenarios, names)
         scenario, name = np.nonzero(columns >= 0)
         series = table.loc[sns].to_numpy(float)
+        if n.c[component].defaults["status"].get(attribute) == "Output":
+            series = np.nan_to_num(series)  # PyPSA's files leave out series of zeros
         values[scenario, :, name] = series[:, columns[scenario, name]].T
     return xr.DataArray(values, coords={SCENARIO: scenarios, SNAPSHOT: sns, NAME: names})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ import pypsa
 import scipy.sparse as sp
 import xarray as xr
 
+from pypsa_p2p.assembly import trade_arrays, variable_owners
 from pypsa_p2p.checks import (
     check_network,
     require_choice,
@@ -21,21 +22,16 @@ from pypsa_p2p.checks import (
     require_type,
 )
 from pypsa_p2p.contracts import Contracts, Terms, require_no_arbitrage
-from pypsa_p2p.errors import MarketError, shown
+from pypsa_p2p.errors import MarketError
 from pypsa_p2p.formulation.building import build_model
 from pypsa_p2p.formulation.delivery import define_delivery
 from pypsa_p2p.formulation.trading import (
-    QUANTITY1,
-    RECIPROCITY,
     define_trading,
-    partner_prices,
-    quantities,
     trade_cost,
 )
 from pypsa_p2p.infeasibility import explain
 from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.names import PROSUMER
-from pypsa_p2p.ownership import asset_owners, bus_owners
 from pypsa_p2p.record import forget_market, record_market
 from pypsa_p2p.risk import NEUTRAL, CVaR
 from pypsa_p2p.sites import read_sites
@@ -43,8 +39,9 @@ from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.linearised import pose_linear
 from pypsa_p2p.solvers.market import MarketSolution, solve_market
 from pypsa_p2p.solvers.problem import MarketProblem, risk_program
-from pypsa_p2p.solvers.program import Labels, RiskProgram, Vector
+from pypsa_p2p.solvers.program import RiskProgram, Vector
 from pypsa_p2p.values import as_array, refuse
+from pypsa_p2p.weights import plain, stored_weights
 from pypsa_p2p.writing import forget_solution, write_own_multipliers, write_solution
 
 Extra = Callable[[pypsa.Network, pd.Index], Any]
@@ -172,7 +169,7 @@ class Market(ABC):
             m.objective = m.objective.expression + trade_cost(m, data, self.cross)
         if len(data.edges) and self.delivery == "grid":
             define_delivery(m, data, read_sites(n, data))
-        compiled = compile_model(m, data.scenarios.to_numpy(object), _owners(n, data))
+        compiled = compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
         solution = solve_market(compiled, self._problem(compiled, data))
         if solution.status != "optimal":
             raise explain(compiled, solution)
@@ -180,7 +177,7 @@ class Market(ABC):
 
     def _problem(self, compiled: CompiledModel, data: MarketData) -> MarketProblem:
         """What is minimised, and by whom."""
-        trades, reciprocity, price = _trade_arrays(compiled, data)
+        trades, reciprocity, price = trade_arrays(compiled, data)
         size = compiled.owner.size
         both = (np.tile(price, 2), (trades.ravel(), trades[::-1].ravel()))
         partner = sp.csr_matrix(both, (size, size))
@@ -244,7 +241,7 @@ class Market(ABC):
         return {
             "design": type(self).__name__,
             "risk_averse": self.risk is not None,
-            "attitude": _plain(risk.attitude),
+            "attitude": plain(risk.attitude),
             "weight": float(risk.weight),
             "contracts": self.contracts is not None,
             "surplus": bool(self.surplus),
@@ -362,7 +359,7 @@ class PeerToPeerMarket(Market):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("equilibrium", self.equilibrium, ("variational", "generalized"))
-        object.__setattr__(self, "weights", _stored_weights(self.weights))
+        object.__setattr__(self, "weights", stored_weights(self.weights))
         if self.equilibrium == "variational" and self.weights is not None:
             raise MarketError(
                 "At the variational equilibrium all weights are equal: leave weights out, or ask "
@@ -395,61 +392,3 @@ class PeerToPeerMarket(Market):
             "equilibrium": self.equilibrium,
             "weights": self.weights,
         }
-
-
-def _stored_weights(weights: Any) -> Any:
-    """Rosen's weights as plain values that compare by value, checked."""
-    if isinstance(weights, xr.DataArray) and weights.ndim == 1:
-        weights = weights.to_series()
-    try:
-        plain = _plain(weights)
-        numbers = np.asarray(list(plain.values()) if isinstance(plain, dict) else plain, float)
-    except (TypeError, ValueError):
-        numbers = np.array([np.nan])
-    if weights is not None and not (np.isfinite(numbers) & (numbers > 0)).all():
-        raise MarketError(
-            f"PeerToPeerMarket: weights {shown(weights)} must be positive numbers, one by prosumer."
-        )
-    return plain if weights is not None else None
-
-
-def _plain(by_prosumer: Any) -> Any:
-    """A value by prosumer as plain numbers that survive netCDF."""
-    if isinstance(by_prosumer, Mapping | pd.Series):
-        return {str(name): float(value) for name, value in dict(by_prosumer).items()}
-    if by_prosumer is None or np.ndim(by_prosumer) == 0:
-        return by_prosumer
-    return np.asarray(by_prosumer, dtype=float).tolist()
-
-
-def _trade_arrays(compiled: CompiledModel, data: MarketData) -> tuple[Labels, Labels, Vector]:
-    """Columns of both quantities of every trade, rows of (1), and `partner_prices`."""
-    m = compiled.model
-    if not len(data.edges):
-        return np.empty((2, 0), dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0)
-    p0, p1 = quantities(m, data)
-    reciprocity = m.constraints[RECIPROCITY].labels.transpose(*p0.dims)
-    return (
-        compiled.columns(p0, p1).reshape(2, -1),
-        compiled.rows(reciprocity),
-        partner_prices(data, p0).to_numpy().ravel(),
-    )
-
-
-def _owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
-    """By class of components, the position of each one's prosumer; -1 where it is nobody's.
-
-    A trade edge's ``Link-p`` is what the prosumer at bus0 decides; ``Link-p1`` is a class of
-    its own here, decided at bus1.
-    """
-    buses = bus_owners(n)
-    owners = {}
-    for component in n.all_components:
-        if component in n.one_port_components | n.branch_components and len(n.c[component].static):
-            names = asset_owners(n, component, buses)
-            owners[component] = names.copy(
-                data=data.prosumers.get_indexer(pd.Index(names.to_numpy()))
-            )
-    position = data.prosumers.get_indexer(pd.Index(data.bus1.to_numpy()))
-    owners[QUANTITY1] = data.bus1.copy(data=position)
-    return owners

@@ -154,7 +154,6 @@ def _dispatch(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
         )
     generation = generation + _branch_injection(n, data)
     price = _by_prosumer(dynamic_values(n, "Bus", "marginal_price", data.prosumers, data.snapshots))
-    price = price.fillna(0.0)  # PyPSA leaves columns of zeros out of files, and reads them as NaN
     dims = (SCENARIO, SNAPSHOT, PROSUMER)
     return {
         "demand": demand.transpose(*dims),

@@ -35,6 +35,7 @@ FLOORS = {
     "pandapower_tables": 1,
     "risk": 1,
     "contracts": 1,
+    "weights": 1,
     "market_data": 1,
     "ownership": 1,
     "sites": 1,
@@ -44,6 +45,7 @@ FLOORS = {
     "solvers": 2,
     # 3: problems and their answers
     "markets": 3,
+    "assembly": 3,
     "checks": 3,
     "record": 3,
     "writing": 3,
