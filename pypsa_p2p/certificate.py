@@ -19,8 +19,8 @@ from pypsa_p2p.certificate_game import (
     rebuild,
 )
 from pypsa_p2p.costs import own_names
-from pypsa_p2p.errors import ConvergenceError, MarketError, listed
-from pypsa_p2p.hedging import contract_volumes
+from pypsa_p2p.errors import MarketError, listed
+from pypsa_p2p.hedging import RecordedHedges, recorded_hedges
 from pypsa_p2p.market_data import MarketData, read_market, static_values
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO
 from pypsa_p2p.ownership import NOBODY, asset_owners, bus_owners
@@ -28,7 +28,6 @@ from pypsa_p2p.price_data import PARTNERS_SHARE
 from pypsa_p2p.record import (
     OWN_MULTIPLIERS,
     RISK_ADJUSTED_PROBABILITY,
-    TERMS,
     recorded,
     require_trades_delivered,
 )
@@ -178,11 +177,13 @@ def certify(n: pypsa.Network) -> Certificate:
     """
     solved = _Solved.of(n)
     held, least = (solved.labelled(costs) for costs in costs_and_best_responses(solved.game))
-    hedged, volumes = _hedged(solved, held)
-    objective = _objective(solved, held, hedged)
+    hedged = held if solved.hedges is None else solved.hedges.after(held)
+    risk = solved.risk_adjusted(hedged)
+    objective = float((solved.tau * held).sum()) if solved.together else float(risk.sum())
     residuals = {
         **_energy_residuals(solved, objective),
-        **_risk_residuals(solved, held, hedged, volumes),
+        **_risk_residuals(solved, held, hedged),
+        **_contract_residuals(solved, objective),
     }
     trading = solved.trading
     return Certificate(
@@ -190,9 +191,9 @@ def certify(n: pypsa.Network) -> Certificate:
         equilibrium=solved.settings.get("equilibrium"),
         kkt_residual=max(residuals.values()),
         residuals=residuals,
-        exploitability=_exploitability(solved, held, least),
+        exploitability=_exploitability(solved, risk, held, least),
         multiplier_misalignment=kkt.misalignment(trading),
-        budget_imbalance=_budget_imbalance(solved, volumes, objective),
+        budget_imbalance=_budget_imbalance(solved, objective),
         unknown_constraints=_unknown_constraints(solved),
     )
 
@@ -207,6 +208,7 @@ class _Solved:
     risk: CVaR
     attitude: xr.DataArray
     tau: xr.DataArray
+    hedges: RecordedHedges | None
     game: Game
     trading: kkt.Trading
 
@@ -214,7 +216,6 @@ class _Solved:
     def of(cls, n: pypsa.Network) -> _Solved:
         settings = recorded(n)
         require_trades_delivered(settings, "certify")
-        _require_complete(settings)
         data = read_market(n, n.snapshots[settings["snapshots"]])
         risk = CVaR(attitude=settings["attitude"], weight=settings["weight"])
         attitude = data.risk_attitude.copy(data=settings["attitudes"])
@@ -227,6 +228,7 @@ class _Solved:
             risk=risk,
             attitude=attitude,
             tau=tau,
+            hedges=recorded_hedges(n, data, settings),
             game=rebuild(n, data, settings["surplus"], attitude.to_numpy(), risk.weight),
             trading=kkt.read_trading(n, data, tau, own=bool(settings.get(OWN_MULTIPLIERS, False))),
         )
@@ -241,40 +243,13 @@ class _Solved:
         return self.tau.transpose(SCENARIO, PROSUMER).copy(data=by_cell.T)
 
     def risk_of(self, cost: xr.DataArray) -> xr.DataArray:
-        """R of every prosumer, EUR."""
+        """R of every prosumer, EUR, of costs as they are."""
         return kkt.risk_adjusted(cost, self.data.probability, self.attitude, self.risk.weight)
 
-
-def _require_complete(settings: Mapping[str, Any]) -> None:
-    """Refuse contracts whose prices are not everybody's risk-adjusted probabilities alone."""
-    terms = settings.get(TERMS) or {}
-    given = [key for key in ("insurance_price", "limit", "payoff") if terms.get(key) is not None]
-    if given:
-        raise MarketError(
-            f"certify does not know contracts with {listed(given)} in this version; it certifies "
-            "complete contracts without limits, Contracts()."
-        )
-
-
-def _hedged(solved: _Solved, cost: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray | None]:
-    """Costs after contracts, EUR, and the contracts' volumes; None where none fit the prices."""
-    if not solved.settings["contracts"]:
-        return cost, xr.zeros_like(cost)
-    price = solved.tau.isel({PROSUMER: 0}, drop=True)
-    try:
-        volumes = contract_volumes(
-            cost, price, solved.data.probability, solved.attitude, solved.risk.weight
-        )
-    except ConvergenceError:
-        return cost, None
-    return cost - volumes, volumes
-
-
-def _objective(solved: _Solved, cost: xr.DataArray, hedged: xr.DataArray) -> float:
-    """The market's objective, EUR: sum of R_n, or the risk of the community's cost."""
-    if solved.together:
-        return float((solved.tau * cost).sum())
-    return float(solved.risk_of(hedged).sum())
+    def risk_adjusted(self, hedged: xr.DataArray) -> xr.DataArray:
+        """R of every prosumer, EUR: of her cost after contracts, and what those cost her."""
+        risk = self.risk_of(hedged)
+        return risk if self.hedges is None else risk + self.hedges.premium_at_clearing
 
 
 def _energy_residuals(solved: _Solved, objective: float) -> dict[str, float]:
@@ -302,49 +277,73 @@ def _energy_residuals(solved: _Solved, objective: float) -> dict[str, float]:
     return residuals
 
 
-def _risk_residuals(
-    solved: _Solved,
-    cost: xr.DataArray,
-    hedged: xr.DataArray,
-    volumes: xr.DataArray | None,
-) -> dict[str, float]:
+def _risk_residuals(solved: _Solved, cost: xr.DataArray, hedged: xr.DataArray) -> dict[str, float]:
     """Risk-adjusted probabilities: inside their envelope, attaining R, and common where due."""
     p, tau, weight = solved.data.probability, solved.tau, solved.risk.weight
     attitude = solved.attitude
     residuals = {"envelope of tau (37)": kkt.envelope(tau, p, attitude, weight)}
-    if solved.together or solved.settings["contracts"]:
-        residuals["one tau for all"] = kkt.largest((tau - tau.isel({PROSUMER: 0})) / p)
     if solved.together:
+        residuals["one tau for all"] = kkt.largest((tau - tau.isel({PROSUMER: 0})) / p)
         whole, operator = cost.sum(PROSUMER), {PROSUMER: [0]}
         cost_of_all = whole.expand_dims({PROSUMER: tau.indexes[PROSUMER][:1]})
         found = kkt.attainment(tau.isel(operator), cost_of_all, p, attitude.isel(operator), weight)
     else:
         found = kkt.attainment(tau, hedged, p, attitude, weight)
-    residuals["risk attained (25), (36)"] = found if volumes is not None else np.inf
+    residuals["risk attained (25), (36)"] = found
     return residuals
 
 
-def _exploitability(solved: _Solved, held: xr.DataArray, least: xr.DataArray) -> xr.DataArray:
+def _contract_residuals(solved: _Solved, objective: float) -> dict[str, float]:
+    """Contracts and insurance are worth their price to everybody who could take more, or less."""
+    hedges, p = solved.hedges, solved.data.probability
+    if hedges is None or solved.together:
+        return {}
+    excess, scale = hedges.worth(solved.tau) - hedges.clearing_price, max(1.0, abs(objective))
+    if hedges.limit is None:
+        residuals = {"contract prices (Corollary 16)": kkt.largest(excess / hedges.worth(p))}
+    else:
+        more, less = hedges.limit - hedges.volume, hedges.limit + hedges.volume
+        missed = excess.clip(min=0) * more.clip(min=0) - excess.clip(max=0) * less.clip(min=0)
+        beyond = np.minimum(more, less).clip(max=0)
+        residuals = {
+            "contract prices and limits": kkt.largest(missed) / scale,
+            "contract limits": kkt.largest(beyond) / scale,
+        }
+    if hedges.payoff is not None:
+        paid = (hedges.payoff * hedges.volume).sum(str(hedges.payoff.dims[0]))
+        residuals["contracts pay as they say"] = kkt.largest(hedges.payout - paid) / scale
+    if hedges.insurance_price is not None:
+        cheap = (solved.tau - hedges.insurance_price).clip(min=0) / p
+        idle = (hedges.insurance_price - solved.tau) * hedges.insurance
+        residuals["insurance (Theorem 15)"] = max(kkt.largest(cheap), kkt.largest(idle) / scale)
+    return residuals
+
+
+def _exploitability(
+    solved: _Solved, risk: xr.DataArray, held: xr.DataArray, least: xr.DataArray
+) -> xr.DataArray:
     """How much each prosumer gains alone; with contracts she hedges at their prices."""
-    if solved.settings["contracts"]:
-        # W is free at prices alpha inside her envelope, so that R is the price of her costs.
+    hedges = solved.hedges
+    if hedges is None:
+        now, best = solved.risk_of(held), solved.risk_of(least)
+    elif solved.together:
         now, best = ((solved.tau * cost).sum(SCENARIO) for cost in (held, least))
     else:
-        now, best = solved.risk_of(held), solved.risk_of(least)
+        # Whatever she holds, R is no less than her costs at tau less what limits leave unpaid.
+        now, best = risk, (solved.tau * least).sum(SCENARIO)
+        if hedges.limit is not None:
+            excess = abs(hedges.worth(solved.tau) - hedges.clearing_price)
+            best = best - (hedges.limit * excess).sum(str(excess.dims[0]))
     gain = (now - best) / abs(now).clip(min=1.0)
     return gain.clip(min=0.0).rename("exploitability")
 
 
-def _budget_imbalance(solved: _Solved, volumes: xr.DataArray | None, objective: float) -> float:
+def _budget_imbalance(solved: _Solved, objective: float) -> float:
     """What payments for trades and contracts do not cancel by."""
-    if volumes is None:
-        return float("inf")
-    premium = (solved.tau * volumes).sum(SCENARIO)
-    unpaid = [
-        kkt.largest(kkt.trade_payments(solved.trading, solved.data)),
-        kkt.largest(volumes.sum(PROSUMER)),
-        kkt.largest(premium),
-    ]
+    unpaid = [kkt.largest(kkt.trade_payments(solved.trading, solved.data))]
+    if solved.hedges is not None:
+        unpaid.append(kkt.largest(solved.hedges.volume.sum(PROSUMER)))
+        unpaid.append(abs(float((solved.hedges.volume * solved.hedges.price).sum())))
     return max(unpaid) / max(1.0, abs(objective))
 
 

@@ -65,6 +65,19 @@ class RecordedHedges:
         return paid + (self.insurance_price * self.insurance).sum(SCENARIO)
 
     @property
+    def premium_at_clearing(self) -> xr.DataArray:
+        """What each would pay now at the clearing prices, EUR; (prosumer)."""
+        return self.premium - self.beyond_clearing
+
+    def after(self, cost: xr.DataArray) -> xr.DataArray:
+        """Costs less what contracts and insurance pay, EUR; (scenario, prosumer)."""
+        return cost - self.payout - self.insurance
+
+    def worth(self, tau: xr.DataArray) -> xr.DataArray:
+        """What a unit of each contract is worth at risk-adjusted probabilities, EUR now."""
+        return tau if self.payoff is None else (self.payoff * tau).sum(SCENARIO)
+
+    @property
     def beyond_clearing(self) -> xr.DataArray:
         """What each pays for W above the clearing prices, EUR; (prosumer); sums to zero."""
         extra = self.price - self.clearing_price
@@ -160,8 +173,7 @@ def worth_gap(hedges: RecordedHedges, tau: xr.DataArray) -> float:
     :math:`\max |\sum_\omega payoff\,\tau_n - \alpha|`: zero without limits. With complete
     contracts that is Corollary 16, :math:`\tau_n = \alpha` for every n.
     """
-    worth = tau if hedges.payoff is None else (hedges.payoff * tau).sum(SCENARIO)
-    return float(abs(worth - hedges.clearing_price).max())
+    return float(abs(hedges.worth(tau) - hedges.clearing_price).max())
 
 
 def contract_volumes(

@@ -57,7 +57,8 @@ def solve_quadratic(program: QuadraticProgram) -> Solution:
 def _worst(program: QuadraticProgram, solution: Solution) -> float:
     if solution.status != "optimal" or not np.all(np.isfinite(solution.x)):
         return np.inf
-    return quadratic_residuals(program, solution).worst
+    with np.errstate(over="ignore", invalid="ignore"):  # a diverged point is infinitely bad
+        return quadratic_residuals(program, solution).worst
 
 
 def _cost_size(program: QuadraticProgram) -> float:

@@ -49,7 +49,8 @@ def solve_risk(program: RiskProgram) -> Solution:
 def _worst(program: RiskProgram, solution: Solution) -> float:
     if solution.status != "optimal" or not np.all(np.isfinite(solution.x)):
         return np.inf
-    return risk_residuals(program, solution).worst
+    with np.errstate(over="ignore", invalid="ignore"):  # a diverged point is infinitely bad
+        return risk_residuals(program, solution).worst
 
 
 def _neutral(program: RiskProgram) -> Solution:

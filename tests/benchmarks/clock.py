@@ -103,7 +103,7 @@ def direct_route(market: markets.Market, n: pypsa.Network) -> tuple[Parts, RiskP
         "ties": spans.length("solve_market") - spans.length(solver),
         "writing": end - spans.end["solve_market"],
     }
-    return parts, spans.arguments["solve_market"][1]
+    return parts, spans.arguments["solve_market"][1].program
 
 
 def hook_route(market: markets.Market, n: pypsa.Network) -> Parts:
