@@ -267,7 +267,7 @@ class _ByScenario:
             x=x,
             row_dual=found.row_dual * tau[0][self._scenario_of_rows(program)],
             risk_adjusted_probability=tau,
-            objective=objective,
+            objective=float(objective),
         )
 
     def _scenario_of_rows(self, program: RiskProgram) -> Columns:
