@@ -14,7 +14,8 @@ from pypsa_p2p.solvers.program import QuadraticProgram, Solution, Vector, no_sol
 from pypsa_p2p.solvers.residuals import quadratic_residuals
 
 _TOLERANCE = 1e-11  # asked of the solvers: prices need more than the objective does
-_GAP = 1e-15  # relative to the objective; below what rounding allows, so that the absolute holds
+_NO_RAY = 1e-12  # error of a proof of infeasibility that PIQP may stop at
+_GAP = 1e-14  # relative to the objective; near what rounding allows, so that the absolute holds
 _GOOD = 1e-9  # residual at which PIQP's answer is taken without a second opinion
 _ACCEPTABLE = 1e-8  # residual above which there is no answer
 
@@ -92,6 +93,8 @@ def _piqp(program: QuadraticProgram) -> _Point:
     # A gap is the sum of all products multiplier x slack: one of them alone must be small.
     settings.eps_duality_gap_abs, settings.eps_duality_gap_rel = _TOLERANCE, _GAP
     settings.max_iter = 100
+    # Feasible programs on a thin face look infeasible at the solver's own 1e-4. Clarabel tells.
+    settings.eps_primal_inf = settings.eps_dual_inf = _NO_RAY
     solver.setup(
         sparse.csc_matrix(program.P),
         program.c,
