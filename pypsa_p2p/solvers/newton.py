@@ -37,7 +37,8 @@ class NewtonSystem:
         (k,) group of each cell, 0..groups-1.
     column_scale, row_scale, cell_scale
         Weights p of columns, rows and cells. Columns are scaled by p^-1/2, rows and cells by
-        p^1/2: every scenario's block then looks the same, however unlikely the scenario.
+        p^1/2: every scenario's block then looks the same, however unlikely the scenario. Rows
+        with coefficients above 1 (Kirchhoff's voltage law, say) are scaled down to it besides.
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class NewtonSystem:
     ) -> None:
         m, n = A.shape
         self.sizes = np.cumsum([n, groups, m])
+        largest = np.maximum(abs(A).max(axis=1).toarray().ravel(), 1.0)
         self.scale = np.concatenate(
-            [column_scale**-0.5, np.ones(groups), row_scale**0.5, cell_scale**0.5]
+            [column_scale**-0.5, np.ones(groups), row_scale**0.5 / largest, cell_scale**0.5]
         )
         self._squared_scale = self.scale**2
         self._regularisation = np.full(self.scale.size, _PROXIMAL)
