@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
+from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +15,9 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.errors import DataError, listed
-from pypsa_p2p.names import GRID_BUS, PRICE0, PRICE1, PROSUMER, SCENARIO
-from pypsa_p2p.prosumers import add_prosumers
+from pypsa_p2p.names import GRID_BUS, PRICE0, PRICE1, PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.prosumers import DIMENSIONS, add_prosumers
 from pypsa_p2p.sampling import (
-    RENEWABLE_CAPACITY,
     RENEWABLE_KIND,
     draw_trade_prices,
     sample_scenarios,
@@ -32,7 +33,10 @@ _TABLES: Final = {
     "Generator": "generators.csv",
     "ShuntImpedance": "shunt_impedances.csv",
 }
+#: Further assets of prosumers, in the folder of the market.
+_ASSETS: Final = {"StorageUnit": "storage_units.csv"}
 _MARKET: Final = "market"
+_PROFILES: Final = "profiles.csv"
 #: Columns that stay text even where they look like numbers.
 _LABELS: Final = (
     "name",
@@ -45,7 +49,21 @@ _LABELS: Final = (
     RENEWABLE_KIND,
     SCENARIO,
     PROSUMER,
+    "time",
+    "demand_profile",
+    "cost_profile",
 )
+_DAY: Final = pd.Timedelta("1D")
+#: The column that names a prosumer's profile of the day, and its exponent, by number: demand
+#: answers to prices by the same share at any time.
+_FOLLOWS: Final = {
+    "demand": ("demand_profile", 1),
+    "demand_min": ("demand_profile", 1),
+    "demand_max": ("demand_profile", 1),
+    "utility_quadratic": ("demand_profile", -1),
+    "marginal_cost": ("cost_profile", 1),
+    "renewable": (RENEWABLE_KIND, 1),
+}
 
 
 def grids_folder() -> Path:
@@ -61,7 +79,7 @@ def list_grids() -> list[str]:
     Examples
     --------
     >>> list_grids()
-    ['ieee14', 'three_node']
+    ['ieee118', 'ieee14', 'ieee30', 'ieee57', 'lv_village', 'three_node']
     """
     folder = grids_folder()
     return sorted(
@@ -69,7 +87,13 @@ def list_grids() -> list[str]:
     )
 
 
-def load_grid(name: str, *, market: bool | None = None, set_points: bool = False) -> pypsa.Network:
+def load_grid(
+    name: str,
+    *,
+    market: bool | None = None,
+    set_points: bool = False,
+    resolution: str | None = None,
+) -> pypsa.Network:
     """Load a bundled grid; no other package is needed.
 
     Source, licence, units and assumptions of each grid are in grids/README.md.
@@ -77,8 +101,9 @@ def load_grid(name: str, *, market: bool | None = None, set_points: bool = False
     Parameters
     ----------
     name : str
-        One of `list_grids()`: "ieee14", the IEEE 14-bus case, or "three_node", the three-node
-        market of MODEL.md section 9.
+        One of `list_grids()`: "ieee14", "ieee30", "ieee57" and "ieee118", the IEEE cases;
+        "lv_village", a low-voltage grid of 36 households with a day of snapshots as its market; or
+        "three_node", the three-node market of MODEL.md section 9.
     market : bool, optional
         Whether to add the grid's own market: prosumers, trades and equiprobable scenarios, ready
         to solve. The prosumers replace the loads and generators of the grid, so that nothing is
@@ -87,22 +112,33 @@ def load_grid(name: str, *, market: bool | None = None, set_points: bool = False
         Whether generators of the bare grid keep their active power as ``p_set``, which `n.pf()`
         needs. PyPSA's `n.optimize()` *fixes* every dispatch that has a ``p_set``, so by default
         there is none.
+    resolution : str, optional
+        Length of a snapshot of a market that lasts a day ("lv_village"), as pandas writes it:
+        "1h", "15min", or another that divides the day into whole numbers of the quarters of an
+        hour in its ``profiles.csv``, which are averaged. Snapshot weightings are its hours.
+        Default: that of the grid's ``market.toml``.
 
     Returns
     -------
     pypsa.Network
-        MW, kV, per unit, EUR/MWh. Generators have a column ``fixed_cost``, EUR/h.
+        With ``market=True`` ready to be solved in every design, with ``delivery="grid"`` too where
+        there is a grid: prosumers have their ``grid_bus``. MW, kV, per unit, EUR/MWh. Generators
+        have a column ``fixed_cost``, EUR/h.
 
     Raises
     ------
     DataError
-        No such grid, or none with (or without) a market.
+        No such grid, or none with (or without) a market; a resolution of what does not last a
+        day, or that does not divide it.
 
     Examples
     --------
     >>> n = load_grid("ieee14")
     >>> len(n.buses), len(n.lines), len(n.transformers)
     (14, 15, 5)
+    >>> n = load_grid("lv_village", market=True, resolution="15min")
+    >>> len(n.snapshots), len(n.scenarios), float(n.snapshot_weightings["objective"].iloc[0])
+    (96, 10, 0.25)
     """
     if name not in list_grids():
         raise DataError(f"There is no bundled grid {name!r}. Take one of {listed(list_grids())}.")
@@ -115,6 +151,9 @@ def load_grid(name: str, *, market: bool | None = None, set_points: bool = False
         )
     if not with_market and not _has_grid(folder):
         raise DataError(f"{name!r} is a market without a grid. Leave out market=False.")
+    if resolution is not None and not (with_market and _lasts_a_day(folder / _MARKET)):
+        what = "The market" if with_market else "Without its market, the grid"
+        raise DataError(f"{what} {name!r} is of one moment: leave out the resolution.")
     n = pypsa.Network(name=name)
     n.add("Carrier", "AC")
     for component, file in _TABLES.items():
@@ -123,7 +162,7 @@ def load_grid(name: str, *, market: bool | None = None, set_points: bool = False
     if not set_points:
         n.generators["p_set"] = np.nan
     if with_market:
-        add_grid_market(n, name)
+        add_grid_market(n, name, resolution=resolution)
     return n
 
 
@@ -166,6 +205,7 @@ def add_grid_market(
     number: int | None = None,
     seed: int | None = None,
     rule: str | None = None,
+    resolution: str | None = None,
 ) -> None:
     """Add the market of a bundled grid: prosumers, trades and equiprobable scenarios.
 
@@ -175,35 +215,43 @@ def add_grid_market(
         With the buses of that grid, without loads and generators; changed in place.
     name : str
         One of `list_grids()` that has a market.
-    number, seed, rule : optional
-        Scenarios drawn, seed of all draws, and rule of the trade prices ("table", or one of
-        `draw_trade_prices`), where the grid's ``market.toml`` is not to say. Scenarios that the
-        grid lists in a table are not drawn.
+    number, seed, rule, resolution : optional
+        Scenarios drawn, seed of all draws, rule of the trade prices ("table", or one of
+        `draw_trade_prices`), and length of a snapshot of a market that lasts a day, where the
+        grid's ``market.toml`` is not to say. Scenarios that the grid lists in a table are not
+        drawn.
     """
     folder = grids_folder() / name / _MARKET
-    settings = _settings(folder, number, seed, rule)
-    prosumers = _read(folder / "prosumers.csv").set_index("name")
-    data = _scenarios(folder, prosumers, settings)
-    own = [RENEWABLE_CAPACITY, RENEWABLE_KIND, "x", "y"]
-    given = prosumers.drop(columns=own, errors="ignore")
-    arguments: dict[str, Any] = {str(column): given[column] for column in given}
-    mean = {str(variable): data[variable].mean(SCENARIO).to_series() for variable in data}
-    add_prosumers(n, list(prosumers.index), **(mean | arguments))
-    if "x" in prosumers:
-        n.buses.loc[prosumers.index, ["x", "y"]] = prosumers[["x", "y"]].astype(float)
+    settings = _settings(folder, number=number, seed=seed, rule=rule, resolution=resolution)
+    table = _read(folder / "prosumers.csv").set_index("name").rename_axis(PROSUMER)
+    data = _scenarios(folder, table, settings)
+    numbers = {str(argument): data[argument].mean(SCENARIO) for argument in data}
+    numbers |= {column: table[column].to_xarray() for column in table if column in DIMENSIONS}
+    if _lasts_a_day(folder):
+        profiles = _profiles(folder, **settings["time"])
+        _set_snapshots(n, profiles.index)
+        numbers = _over_the_day(numbers, profiles, table)
+        data = xr.Dataset(_over_the_day(data, profiles, table))
+    add_prosumers(n, list(table.index), grid_bus=table.get(GRID_BUS, ""), **numbers)
+    if "x" in table:
+        n.buses.loc[table.index, ["x", "y"]] = table[["x", "y"]].astype(float)
+    for component, file in _ASSETS.items():
+        if (folder / file).is_file():
+            _add_table(n, component, folder / file)
     _add_trades(n, folder, settings["prices"])
     labels = [str(label) for label in data[SCENARIO].values]
     set_scenarios(n, dict.fromkeys(labels, 1.0 / len(labels)), data)
 
 
 def _settings(
-    folder: Path, number: int | None, seed: int | None, rule: str | None
+    folder: Path, *, number: int | None, seed: int | None, rule: str | None, resolution: str | None
 ) -> dict[str, dict[str, Any]]:
-    """Options of scenarios and prices: those given, the others from ``market.toml``."""
+    """Options of scenarios, prices and time: those given, the others from ``market.toml``."""
     settings = tomllib.loads((folder / "market.toml").read_text(encoding="utf-8"))
     given: dict[str, dict[str, Any]] = {
         "scenarios": {"number": number, "seed": seed},
         "prices": {"rule": rule, "seed": seed},
+        "time": {"resolution": resolution},
     }
     return {
         part: settings.get(part, {})
@@ -212,11 +260,58 @@ def _settings(
     }
 
 
-def _scenarios(folder: Path, prosumers: pd.DataFrame, settings: dict[str, Any]) -> xr.Dataset:
+def _scenarios(folder: Path, table: pd.DataFrame, settings: dict[str, Any]) -> xr.Dataset:
     """What differs between scenarios: the table where there is one, else drawn."""
     if (folder / "scenarios.csv").is_file():
         return _read(folder / "scenarios.csv").set_index([SCENARIO, PROSUMER]).to_xarray()
-    return sample_scenarios(prosumers, **settings["scenarios"])
+    return sample_scenarios(table, **settings["scenarios"])
+
+
+def _lasts_a_day(folder: Path) -> bool:
+    return (folder / _PROFILES).is_file()
+
+
+def _profiles(folder: Path, start: date, resolution: str) -> pd.DataFrame:
+    """Profiles of the day by snapshot, each the mean over its time."""
+    table = _read(folder / _PROFILES).set_index("time")
+    try:
+        first, second = pd.date_range(start, periods=2, freq=resolution)
+        length = second - first
+    except (TypeError, ValueError):
+        length = pd.Timedelta(0)
+    rows, rest = divmod(length, _DAY / len(table))
+    if rest or rows < 1 or len(table) % rows:
+        raise DataError(
+            f"The resolution {resolution!r} does not divide a day of {len(table)} rows in "
+            f'{_PROFILES}: take "1h", "15min" or the like.'
+        )
+    means = table.groupby(np.arange(len(table)) // rows).mean()
+    return means.set_axis(pd.date_range(start, periods=len(means), freq=length, name=SNAPSHOT))
+
+
+def _set_snapshots(n: pypsa.Network, snapshots: Any) -> None:
+    """Snapshots of a day, weighted with their hours."""
+    n.set_snapshots(snapshots)
+    n.snapshot_weightings = pd.DataFrame(
+        24.0 / len(snapshots), index=n.snapshots, columns=n.snapshot_weightings.columns
+    )
+
+
+def _over_the_day(
+    numbers: Mapping[Any, xr.DataArray], profiles: pd.DataFrame, table: pd.DataFrame
+) -> dict[str, xr.DataArray]:
+    """Numbers by snapshot, where they follow the profile that a prosumer's row names."""
+    shaped = {str(argument): number for argument, number in numbers.items()}
+    for argument, (column, power) in _FOLLOWS.items():
+        if argument not in shaped or column not in table:
+            continue
+        names = table[column]
+        unknown = names[~names.isin(["", *profiles])]
+        if len(unknown):
+            raise DataError(f"{_PROFILES} has no {listed(unknown.unique())}, a {column}. Add it.")
+        profile = profiles.assign(**{"": 1.0})[names].set_axis(table.index, axis=1)
+        shaped[argument] = shaped[argument] * xr.DataArray(profile**power)
+    return shaped
 
 
 def _add_trades(n: pypsa.Network, folder: Path, prices: dict[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +20,13 @@ from pypsa_p2p.results import results
 from pypsa_p2p.sampling import draw_trade_prices
 
 IEEE14_MARKET = grids_folder() / "ieee14" / "market"
+BY_RULE = ("ieee30", "ieee57", "ieee118")
+REBUILT = ("ieee14", *BY_RULE, "lv_village")
 
 
 def test_list_of_grids() -> None:
-    assert list_grids() == ["ieee14", "three_node"]
+    known = ["ieee118", "ieee14", "ieee30", "ieee57", "lv_village", "three_node"]
+    assert list_grids() == known
 
 
 @pytest.mark.parametrize("name", list_grids())
@@ -42,7 +47,7 @@ def test_installed_package_has_its_own_folder(
 
 
 def test_unknown_grid_names_the_known_ones() -> None:
-    with pytest.raises(DataError, match=r"'ieee99'.*'ieee14', 'three_node'"):
+    with pytest.raises(DataError, match=r"'ieee99'.*'ieee14', 'ieee30'"):
         load_grid("ieee99")
 
 
@@ -161,6 +166,127 @@ def test_ieee14_market_can_be_solved_at_sensible_prices(surplus: bool) -> None:
     assert float(solved["nodal_price"].min()) > 15.0
     assert float(solved["nodal_price"].max()) < 60.0
     assert float(abs(solved["net_import"]).sum("prosumer").min()) > 50.0
+
+
+# --- the larger IEEE cases ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "load", "cost", "slack"),
+    [
+        ("ieee30", (30, 34, 7, 6, 2), 283.4, 8343.402, 260.957),
+        ("ieee57", (57, 63, 17, 7, 3), 1250.8, 41006.735, 481.090),
+        ("ieee118", (118, 173, 13, 54, 14), 4242.0, 125947.873, 514.170),
+    ],
+)
+def test_ieee_cases(
+    name: str, sizes: tuple[int, ...], load: float, cost: float, slack: float
+) -> None:
+    """Sizes and load of the archive; optimal linear power flow as published for MATPOWER's cases
+    57 and 118; the slack's power is pandapower's."""
+    n = load_grid(name)
+    tables = (n.buses, n.lines, n.transformers, n.generators, n.shunt_impedances)
+    assert tuple(map(len, tables)) == sizes
+    assert list(n.buses.index) == [str(bus) for bus in range(1, sizes[0] + 1)]
+    assert (n.buses[["x", "y"]].drop_duplicates().index == n.buses.index).all()
+    assert n.loads["p_set"].sum() == pytest.approx(load)
+    assert n.optimize(include_objective_constant=False, log_to_console=False)[0] == "ok"
+    assert n.objective == pytest.approx(cost, abs=1e-3)
+    n = load_grid(name, set_points=True)
+    n.pf()
+    assert n.generators_t.p["ext_grid 0"].item() == pytest.approx(slack, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", BY_RULE)
+def test_markets_by_rule(name: str) -> None:
+    """All loads, generators and branches of the grid are in its market, and no others."""
+    bare, n = load_grid(name), load_grid(name, market=True)
+    table = pd.read_csv(grids_folder() / name / "market" / "prosumers.csv", dtype={"grid_bus": str})
+    table = table.set_index("grid_bus")
+    assert list(table.index) == list(bare.buses.index)
+    load = bare.loads.groupby("bus")["p_set"].sum()
+    assert (table.loc[load.index, "demand"] == load.clip(lower=1.0)).all()
+    assert (table["demand"].drop(load.index) == 1.0).all()
+    generators = bare.generators.set_index("bus")
+    own = table.loc[generators.index]
+    assert own["generation_max"].to_numpy() == pytest.approx(generators["p_nom"].to_numpy())
+    assert (own["marginal_cost"] == generators["marginal_cost"]).all()
+    assert (table["generation_max"].drop(generators.index) == 0.0).all()
+    share = table["renewable_capacity"].sum() / load.sum()
+    assert 0.38 < share < 0.41
+    branches = pd.concat([bare.lines, bare.transformers])
+    links = components(n, "Link")
+    edges = [frozenset(ends) for ends in zip(links["bus0"], links["bus1"], strict=True)]
+    assert len(set(edges)) == len(edges)
+    assert set(edges) == {
+        frozenset({f"P{one}", f"P{other}"})
+        for one, other in zip(branches["bus0"], branches["bus1"], strict=True)
+    }
+    buses = components(n, "Bus")
+    assert list(buses.loc[buses["carrier"] == "prosumer", "grid_bus"]) == list(bare.buses.index)
+    assert len(components(n, "Line")) == len(bare.lines)
+
+
+DESIGNS = {
+    "centralized": p2p.CentralizedMarket(),
+    "community": p2p.CentralizedMarket(aggregate="community", risk=p2p.CVaR(attitude=0.5)),
+    "neutral": p2p.PeerToPeerMarket(),
+    "no surplus": p2p.PeerToPeerMarket(surplus=False),
+    "averse": p2p.PeerToPeerMarket(risk=p2p.CVaR()),
+    "contracts": p2p.PeerToPeerMarket(risk=p2p.CVaR(), contracts=p2p.Contracts()),
+    "grid": p2p.PeerToPeerMarket(delivery="grid"),
+    "averse, grid": p2p.PeerToPeerMarket(risk=p2p.CVaR(), delivery="grid"),
+}
+LARGER = [
+    pytest.param(name, marks=[pytest.mark.slow] if name != "ieee30" else []) for name in BY_RULE
+]
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("name", LARGER)
+def test_markets_by_rule_can_be_solved(name: str, design: str) -> None:
+    """In every design, at sensible prices, and with trade that matters."""
+    n = load_grid(name, market=True)
+    assert DESIGNS[design].optimize(n)[0] == "ok"
+    solved = results(n)
+    assert 15.0 < float(solved["nodal_price"].mean()) < 60.0
+    assert float(abs(solved["net_import"]).sum("prosumer").min()) > 50.0
+
+
+# --- tables and their sources -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All tables, written anew by grids/rebuild.py."""
+    pytest.importorskip("pandapower.networks")
+    here = grids_folder()
+    folder = tmp_path_factory.mktemp("grids")
+    for name in REBUILT:
+        (folder / name / "market").mkdir(parents=True)
+        by_hand = ["market.toml"] if name != "ieee14" else ["market.toml", "trades.csv"]
+        for file in by_hand:
+            text = (here / name / "market" / file).read_text(encoding="utf-8")
+            (folder / name / "market" / file).write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandapower about files of older versions
+        patch.setattr(sys, "path", [str(here), *sys.path])
+        import rebuild  # noqa: PLC0415  (needs pandapower)
+
+        rebuild.rebuild(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", REBUILT)
+def test_tables_are_what_rebuild_writes(rebuilt: Path, name: str) -> None:
+    here = grids_folder() / name
+    written = {path.relative_to(rebuilt / name) for path in (rebuilt / name).rglob("*.csv")}
+    bundled = {path.relative_to(here) for path in here.rglob("*.csv")}
+    by_hand = {Path("market/prosumers.csv")} if name == "ieee14" else set()
+    assert written == bundled - by_hand
+    for table in written:
+        ours, theirs = (pd.read_csv(folder / table) for folder in (here, rebuilt / name))
+        pd.testing.assert_frame_equal(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 # --- three_node ---------------------------------------------------------------------------------
