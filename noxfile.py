@@ -17,6 +17,7 @@ STACKS = {
 ON_OLDER_PANDAS = (
     "pypsa_p2p",
     "tests/by_hand",
+    "tests/conversions",
     "tests/integration",
     *(
         f"tests/unit/test_{name}.py"

@@ -25,7 +25,7 @@ from pypsa_p2p.pandapower_tables import (
     tables_of,
 )
 
-BRANCH_TABLES: Final = ("line", "trafo", "trafo3w", "impedance")
+BRANCH_TABLES: Final = ("line", "trafo", "trafo3w", "impedance", "xward")
 _ENDS_OF_THREE: Final = (" hv", " mv", " lv")
 _CIRCUIT_COLUMNS: Final = {
     "Line": ["r", "x", "b", "s_nom"],
@@ -49,7 +49,7 @@ def branch_case(net: Any) -> dict[str, Any]:
             bare[table] = rows.iloc[:0]
     for table in BRANCH_TABLES:
         rows = bare[table]
-        ends = rows[[name for name in rows if str(name).endswith("_bus")]]
+        ends = rows[[name for name in rows if name == "bus" or str(name).endswith("_bus")]]
         rows["in_service"] = ends.isin(in_service).all(axis=1) | rows["in_service"].astype(bool)
         rows["max_loading_percent"] = number_column(rows, "max_loading_percent", 100.0)
     bare["ext_grid"] = pd.DataFrame(
@@ -106,11 +106,12 @@ def add_branches(
     """
     labels = _branch_labels(net, case)
     kept = case["internal"]["branch_is"].astype(bool)
-    lost.add("branch on a bus out of service", labels["name"][~kept & labels["active"]])
+    lost.add("branch on a bus out of service", labels["name"][~kept])
     labels = labels[kept].reset_index(drop=True)
     if labels.empty:
         return
     circuit = _circuit(case, labels, lost)
+    unequal = _uneven_shunts(case)
     nodes = _node_names(n, case, bus_of, circuit, labels)
     conductance = np.real(case.get("branch_g", np.zeros(len(labels)))) * case["baseMVA"]
     for component, columns in _CIRCUIT_COLUMNS.items():
@@ -127,6 +128,33 @@ def add_branches(
         for column in ("active", PANDAPOWER_TABLE, PANDAPOWER_INDEX):
             data[column] = origin[column].to_numpy()
         n.add(component, list(data.index), **data)
+        _add_uneven_shunts(n, data, unequal[origin.index], case["baseMVA"])
+
+
+def _uneven_shunts(case: dict[str, Any]) -> np.ndarray:
+    """Admittance (per unit) that the end of each branch has beyond what its beginning has."""
+    zero = np.zeros(len(case["branch"]))
+    g, b = (np.real(case.get(f"branch_{part}_asym", zero)) for part in "gb")
+    return (g + 1j * b) / 2
+
+
+def _add_uneven_shunts(
+    n: pypsa.Network, data: pd.DataFrame, unequal: np.ndarray, base: float
+) -> None:
+    """Add the difference between the shunts at both ends of branches as shunts at the last bus."""
+    own = data.assign(extra=unequal)[unequal != 0]
+    if own.empty:
+        return
+    siemens = own["extra"] * base / own["bus1"].map(n.buses["v_nom"]) ** 2
+    n.add(
+        "ShuntImpedance",
+        [f"{name} bus1" for name in own.index],
+        bus=own["bus1"].to_numpy(),
+        g=np.real(siemens),
+        b=np.imag(siemens),
+        active=own["active"].to_numpy(),
+        **{column: own[column].to_numpy() for column in (PANDAPOWER_TABLE, PANDAPOWER_INDEX)},
+    )
 
 
 def _circuit(case: dict[str, Any], labels: pd.DataFrame, lost: Losses) -> pypsa.Network:
@@ -134,8 +162,11 @@ def _circuit(case: dict[str, Any], labels: pd.DataFrame, lost: Losses) -> pypsa.
     branch = np.real(case["branch"])
     unrated = ~(branch[:, _RATING] > 0)
     branch[unrated, _RATING] = UNLIMITED
-    lost.add(f"branch without rating, now {UNLIMITED:g} MVA", labels["name"][unrated])
-    lost.add("asymmetric branch, now symmetric", _asymmetric(case, labels))
+    named = unrated & (labels[PANDAPOWER_TABLE] != "xward").to_numpy()  # sources have none
+    lost.add(f"branch without rating, now {UNLIMITED:g} MVA", labels["name"][named])
+    lost.add(
+        "branch of unequal impedances, now the forward one both ways", _asymmetric(case, labels)
+    )
     circuit = pypsa.Network()
     with _quiet("pypsa.network"):
         circuit.import_from_pypower_ppc(case | {"branch": branch, "gen": np.zeros((0, 21))})
@@ -144,10 +175,9 @@ def _circuit(case: dict[str, Any], labels: pd.DataFrame, lost: Losses) -> pypsa.
 
 
 def _asymmetric(case: dict[str, Any], labels: pd.DataFrame) -> pd.Series:
-    """Names of the branches whose two ends differ, which PyPSA cannot represent."""
-    keys = ("branch_r_asym", "branch_x_asym", "branch_g_asym", "branch_b_asym")
+    """Names of the branches with an impedance for each direction, which PyPSA cannot represent."""
     differs = np.zeros(len(labels), dtype=bool)
-    for key in keys:
+    for key in ("branch_r_asym", "branch_x_asym"):
         differs |= np.real(case.get(key, np.zeros(len(labels)))) != 0
     return labels["name"][differs]
 

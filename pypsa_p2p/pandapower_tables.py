@@ -20,9 +20,6 @@ PANDAPOWER_INDEX: Final = "pandapower_index"
 #: Column of generators: whether their set point is the optimiser's to move, as in pandapower.
 CONTROLLABLE: Final = "controllable"
 
-#: Tables without an `in_service` column whose rows would change a power flow or a cost.
-UNCONVERTED: Final = ("pwl_cost",)
-
 
 class Losses:
     """Elements that could not be carried over, by the reason why."""
@@ -91,13 +88,23 @@ def flag_column(table: pd.DataFrame, name: str, default: bool) -> pd.Series:
     return table[name].map(lambda value: default if pd.isna(value) else bool(value)).astype(bool)
 
 
+def phase_sum(rows: pd.DataFrame, letter: str, unit: str) -> pd.Series:
+    """Power of the three phases together, scaled, of a table with a column for each."""
+    phases = [number_column(rows, f"{letter}_{phase}_{unit}", 0.0) for phase in "abc"]
+    return (phases[0] + phases[1] + phases[2]) * number_column(rows, "scaling", 1.0)
+
+
 def on_buses(
-    net: Any, table: str, names: pd.Series, bus_of: pd.Series, lost: Losses
+    net: Any, table: str, names: pd.Series, bus_of: pd.Series, lost: Losses, *, note: bool = True
 ) -> pd.DataFrame:
-    """Rows of a table that sit on converted buses, with what every component has."""
+    """Rows of a table that sit on converted buses, with what every component has.
+
+    Those that do not are noted, unless `note` is False because the table is read a second time.
+    """
     rows = net[table]
     at_bus = rows["bus"].isin(bus_of.index)
-    lost.add(f"{table} on a bus out of service", names[~at_bus])
+    if note:
+        lost.add(f"{table} on a bus out of service", names[~at_bus])
     rows = rows[at_bus]
     return pd.DataFrame(rows).assign(
         name=names[at_bus],
@@ -107,12 +114,19 @@ def on_buses(
     )
 
 
-def add_rows(n: pypsa.Network, component: str, rows: pd.DataFrame, **columns: object) -> None:
+def add_rows(
+    n: pypsa.Network,
+    component: str,
+    rows: pd.DataFrame,
+    bus_column: str = "bus",
+    /,
+    **columns: object,
+) -> None:
     """Add rows made by `on_buses` as components with more columns."""
     if rows.empty:
         return
     table = pd.DataFrame(columns, index=rows.index).assign(
-        bus=rows["pypsa_bus"],
+        **{bus_column: rows["pypsa_bus"]},
         active=rows["active"],
         **{column: rows[column] for column in (PANDAPOWER_TABLE, PANDAPOWER_INDEX)},
     )
@@ -128,5 +142,5 @@ def tables_of(net: Any) -> list[tuple[str, pd.DataFrame]]:
         if isinstance(table, pd.DataFrame)
         and len(table)
         and not name.startswith(("_", "res_"))
-        and ("in_service" in table or name in ("switch", "poly_cost", *UNCONVERTED))
+        and ("in_service" in table or name in ("switch", "poly_cost", "pwl_cost"))
     ]

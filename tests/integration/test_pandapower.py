@@ -242,20 +242,19 @@ def test_one_warning_names_everything_that_is_lost(pp: Any) -> None:
     dead = pp.create_bus(net, vn_kv=110.0, name="dead", in_service=False)
     pp.create_load(net, dead, p_mw=1.0, name="orphan")
     pp.create_bus(net, vn_kv=110.0, name="island")
-    pp.create_ward(net, 1, 1.0, 0.0, 0.0, 0.0, name="a ward")
-    pp.create_ward(net, 1, 1.0, 0.0, 0.0, 0.0, name="idle ward", in_service=False)
-    pp.create_storage(net, 1, p_mw=1.0, max_e_mwh=5.0, name="battery")
+    for name, on in (("compensator", True), ("idle", False)):
+        pp.create_svc(net, 1, 1.0, -10.0, 1.0, 120.0, name=name, in_service=on)
     pp.create_poly_cost(net, 0, "load", cp1_eur_per_mw=1.0)
-    pp.create_pwl_cost(net, 0, "ext_grid", [[0, 10, 1]])
+    pp.create_pwl_cost(net, 0, "ext_grid", [[-1e3, 10, 1], [10, 1e3, 2]])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         from_pandapower(net)
     (warning,) = [entry for entry in caught if entry.category is UserWarning]
     text = str(warning.message)
-    for name in ("'dead'", "'orphan'", "'island'", "'a ward'", "'battery'", "poly_cost 0 of load"):
+    for name in ("'dead'", "'orphan'", "'island'", "'compensator'", "poly_cost 0 of load"):
         assert name in text
-    assert "pwl_cost 0" in text
-    assert "idle ward" not in text
+    assert "several slopes, now their mean from end to end: 'pwl_cost 0 of ext_grid 0'" in text
+    assert "idle" not in text
     assert warning.filename == __file__
 
 
