@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy import stats
 
+from pypsa_p2p.copula import Array, correlated_uniform, require_count
 from pypsa_p2p.errors import DataError, listed
 from pypsa_p2p.names import PRICE0, PRICE1, PROSUMER, SCENARIO
 
@@ -65,7 +66,7 @@ def sample_scenarios(
     ------
     DataError
         Missing columns, unknown kinds, demand outside its limits, or a C that is not a
-        correlation matrix (positive definite).
+        correlation matrix (positive semidefinite).
 
     Examples
     --------
@@ -84,8 +85,7 @@ def sample_scenarios(
     sites = np.flatnonzero(capacity > 0)
     kinds = prosumers[RENEWABLE_KIND].to_numpy()[sites]
     matrix = _correlation_matrix([DEMAND] * len(prosumers) + list(kinds), correlation or {})
-    normal = np.random.default_rng(seed).standard_normal((number, len(matrix)))
-    uniform = stats.norm.cdf(normal @ _factor(matrix).T)
+    uniform = correlated_uniform(matrix, number, seed)
     demand = _demand(prosumers, demand_deviation, uniform[:, : len(prosumers)])
     renewable = np.zeros((number, len(prosumers)))
     for site, kind, draw in zip(sites, kinds, uniform.T[len(prosumers) :], strict=True):
@@ -150,11 +150,9 @@ def _check(
     missing = [name for name in _NEEDED if name not in prosumers]
     if missing:
         raise DataError(f"The table of prosumers lacks {listed(missing)}. Add the columns.")
-    if number < 1 or not deviation > 0:
-        raise DataError(
-            f"number is {number} and demand_deviation {deviation}: give at least one scenario and "
-            "a positive deviation."
-        )
+    require_count(number)
+    if not deviation > 0:
+        raise DataError(f"demand_deviation is {deviation}: give a positive share of demand.")
     demand = prosumers[DEMAND]
     outside = ~demand.between(prosumers["demand_min"], prosumers["demand_max"]) | ~(demand > 0)
     if outside.any():
@@ -171,9 +169,7 @@ def _check(
         )
 
 
-def _correlation_matrix(
-    kinds: Sequence[str], correlation: Mapping[str, float]
-) -> np.ndarray[Any, Any]:
+def _correlation_matrix(kinds: Sequence[str], correlation: Mapping[str, float]) -> Array:
     """C by what the numbers are: ones on the diagonal, the mapping's entries elsewhere."""
     known = list(dict.fromkeys(kinds))
     between = pd.DataFrame(0.0, index=known, columns=known)
@@ -187,20 +183,7 @@ def _correlation_matrix(
     return matrix
 
 
-def _factor(matrix: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Cholesky factor L, with C = L L'."""
-    try:
-        return np.linalg.cholesky(matrix)
-    except np.linalg.LinAlgError as error:
-        raise DataError(
-            "The correlations contradict each other (their matrix is not positive definite). "
-            "Bring them closer to 0."
-        ) from error
-
-
-def _demand(
-    prosumers: pd.DataFrame, deviation: float, uniform: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
+def _demand(prosumers: pd.DataFrame, deviation: float, uniform: Array) -> Array:
     """Quantiles of the normal distributions around `demand`, cut off at its limits; MW."""
     centre = prosumers[DEMAND].to_numpy(float)
     scale = deviation * centre
