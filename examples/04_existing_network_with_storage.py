@@ -1,7 +1,9 @@
 """An existing network becomes a market: a household with a battery trades over a day.
 
 Everything stays PyPSA's: the battery is a StorageUnit, loads are inelastic, and the assets at a
-bus belong to its prosumer. The battery buys where energy is cheap in time, and sells where not.
+bus belong to its prosumer, with what lies behind her meter: the shop is heated by a heat pump.
+The battery buys where energy is cheap in time, and sells where not. Then all is given back, and
+the network is what it was.
 """
 
 import numpy as np
@@ -21,7 +23,10 @@ def village(battery: float) -> pypsa.Network:
           x=0.1, s_nom=10.0)  # fmt: skip
     n.add("Load", "cooking", bus="house", p_set=0.5 + 1.0 * (hour >= 18))
     n.add("Load", "mill", bus="farm", p_set=1.0)
-    n.add("Load", "fridge", bus="shop", p_set=0.8)
+    n.add("Load", "fridge", bus="shop", p_set=0.5)
+    n.add("Bus", "shop heat", carrier="heat")
+    n.add("Link", "heat pump", bus0="shop", bus1="shop heat", p_nom=1.0, efficiency=3.0)
+    n.add("Load", "warmth", bus="shop heat", p_set=0.9)
     n.add("Generator", "roof", bus="house", p_nom=4.0, p_max_pu=sun)
     n.add("Generator", "engine", bus="farm", p_nom=6.0, marginal_cost=20.0,
           marginal_cost_quadratic=10.0)  # fmt: skip
@@ -63,3 +68,11 @@ np.testing.assert_allclose(fed.sum(), 0.95**2 * stored.sum(), rtol=1e-6)
 # Who the market calls the house's has the battery behind its meter (equation 3).
 house = r.sel(prosumer="house prosumer")
 np.testing.assert_allclose(house.demand, house.generation + house.net_import, atol=1e-6)
+
+# The heat pump feeds on what the shop buys: 0.9 MW of heat are 0.3 MW of electricity.
+np.testing.assert_allclose(r.net_import.sel(prosumer="shop prosumer"), 0.5 + 0.9 / 3, atol=1e-6)
+
+# Given back, the network is as it was before there was a market.
+p2p.release_prosumers(n)
+assert list(n.buses.index) == ["house", "farm", "shop", "shop heat"] and not n.meta
+assert n.equals(village(1.5))

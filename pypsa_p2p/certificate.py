@@ -10,6 +10,7 @@ import numpy as np
 import pypsa
 import xarray as xr
 
+from pypsa_p2p import certificate_grid as grid
 from pypsa_p2p import certificate_kkt as kkt
 from pypsa_p2p.certificate_game import (
     Game,
@@ -18,6 +19,7 @@ from pypsa_p2p.certificate_game import (
     primal_residual,
     rebuild,
 )
+from pypsa_p2p.checks import require_given_capacities
 from pypsa_p2p.costs import own_names
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.hedging import RecordedHedges, recorded_hedges
@@ -29,9 +31,9 @@ from pypsa_p2p.record import (
     OWN_MULTIPLIERS,
     RISK_ADJUSTED_PROBABILITY,
     recorded,
-    require_trades_delivered,
 )
 from pypsa_p2p.risk import CVaR
+from pypsa_p2p.sites import read_sites
 
 Equilibrium = Literal["variational", "generalized"]
 
@@ -58,8 +60,8 @@ class Certificate:
     multiplier_misalignment : float
         Largest difference of the two ends' prices of an edge, relative to the largest price.
     budget_imbalance : float
-        What payments for trades on an edge or for contracts in a scenario fail to cancel by,
-        relative to max(1, abs(objective)).
+        What payments for trades on an edge or for contracts in a scenario fail to cancel by, and
+        for the grid to cover its congestion rent, relative to max(1, abs(objective)).
     unknown_constraints : tuple of str
         Constraints of the model that are not the market's (a user's own). The certificate is of
         the market without them: where one binds, its multiplier shows up as `kkt_residual`, and
@@ -156,12 +158,20 @@ def certify(n: pypsa.Network) -> Certificate:
     Raises
     ------
     MarketError
-        The network holds no solved market.
+        The network holds no solved market, or one that is not certified yet: with investment;
+        with ``delivery="grid"`` and transmission losses or unequal weights.
     ConvergenceError
         The best responses could not be computed.
 
     Notes
     -----
+    With ``delivery="grid"`` balances, limits and Kirchhoff's voltage law of the grid are shared
+    constraints too. Prosumers see PyPSA's prices at the grid's buses on top of those of trade;
+    flows and what is nobody's must be optimal at these prices, for some multipliers of limits
+    and cycles, which are worked out anew. Who decides alone, for the exploitability, meets the
+    others' trades and the grid's own assets as they are, while flows and the surplus at the
+    connection follow her net import within the limits of all branches.
+
     Assets with rows of their own (storage, ramp limits, branches behind the meter) have no
     prices in the network's tables; that they are optimal is checked by what they could gain at
     the nodal prices. Options given to PyPSA's ``create_model`` are not known here.
@@ -176,15 +186,15 @@ def certify(n: pypsa.Network) -> Certificate:
     True
     """
     solved = _Solved.of(n)
-    held, least = (solved.labelled(costs) for costs in costs_and_best_responses(solved.game))
+    costs = costs_and_best_responses(grid.with_room_on_the_grid(solved.game))
+    held, least = map(solved.labelled, costs)
     hedged = held if solved.hedges is None else solved.hedges.after(held)
     risk = solved.risk_adjusted(hedged)
     objective = float((solved.tau * held).sum()) if solved.together else float(risk.sum())
-    residuals = {
-        **_energy_residuals(solved, objective),
-        **_risk_residuals(solved, held, hedged),
-        **_contract_residuals(solved, objective),
-    }
+    residuals = {**_energy_residuals(solved, objective), **_risk_residuals(solved, held, hedged)}
+    if solved.hedges is not None and not solved.together:
+        scale, p = max(1.0, abs(objective)), solved.data.probability
+        residuals.update(kkt.contracts(solved.hedges, solved.tau, p, scale))
     trading = solved.trading
     return Certificate(
         design=solved.settings["design"],
@@ -214,13 +224,17 @@ class _Solved:
 
     @classmethod
     def of(cls, n: pypsa.Network) -> _Solved:
+        """What a network's tables hold, and the game built anew from them."""
         settings = recorded(n)
-        require_trades_delivered(settings, "certify")
+        grid.require_known_grid(settings)
+        require_given_capacities(n, "certify")
         data = read_market(n, n.snapshots[settings["snapshots"]])
         risk = CVaR(attitude=settings["attitude"], weight=settings["weight"])
         attitude = data.risk_attitude.copy(data=settings["attitudes"])
         tau = static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers)
         tau = tau.rename({NAME: PROSUMER})
+        sites = read_sites(n, data) if settings["delivery"] == "grid" else None
+        own, prices = bool(settings.get(OWN_MULTIPLIERS)), grid.prices_by_prosumer(n, data, sites)
         return cls(
             n=n,
             data=data,
@@ -229,8 +243,8 @@ class _Solved:
             attitude=attitude,
             tau=tau,
             hedges=recorded_hedges(n, data, settings),
-            game=rebuild(n, data, settings["surplus"], attitude.to_numpy(), risk.weight),
-            trading=kkt.read_trading(n, data, tau, own=bool(settings.get(OWN_MULTIPLIERS, False))),
+            game=rebuild(n, data, settings["surplus"], attitude.to_numpy(), risk.weight, sites),
+            trading=kkt.read_trading(n, data, tau, prices, own=own),
         )
 
     @property
@@ -274,6 +288,8 @@ def _energy_residuals(solved: _Solved, objective: float) -> dict[str, float]:
     if (game.assets & ~priced).any():
         gain = gain_at_prices(game, solved.tau.transpose(PROSUMER, SCENARIO).to_numpy())
         residuals["other assets at nodal prices"] = gain / max(1.0, abs(objective))
+    if game.net_import.size:
+        residuals["grid at its prices"] = grid.grid_optimality(game, trading.price_scale)
     return residuals
 
 
@@ -290,32 +306,6 @@ def _risk_residuals(solved: _Solved, cost: xr.DataArray, hedged: xr.DataArray) -
     else:
         found = kkt.attainment(tau, hedged, p, attitude, weight)
     residuals["risk attained (25), (36)"] = found
-    return residuals
-
-
-def _contract_residuals(solved: _Solved, objective: float) -> dict[str, float]:
-    """Contracts and insurance are worth their price to everybody who could take more, or less."""
-    hedges, p = solved.hedges, solved.data.probability
-    if hedges is None or solved.together:
-        return {}
-    excess, scale = hedges.worth(solved.tau) - hedges.clearing_price, max(1.0, abs(objective))
-    if hedges.limit is None:
-        residuals = {"contract prices (Corollary 16)": kkt.largest(excess / hedges.worth(p))}
-    else:
-        more, less = hedges.limit - hedges.volume, hedges.limit + hedges.volume
-        missed = excess.clip(min=0) * more.clip(min=0) - excess.clip(max=0) * less.clip(min=0)
-        beyond = np.minimum(more, less).clip(max=0)
-        residuals = {
-            "contract prices and limits": kkt.largest(missed) / scale,
-            "contract limits": kkt.largest(beyond) / scale,
-        }
-    if hedges.payoff is not None:
-        paid = (hedges.payoff * hedges.volume).sum(str(hedges.payoff.dims[0]))
-        residuals["contracts pay as they say"] = kkt.largest(hedges.payout - paid) / scale
-    if hedges.insurance_price is not None:
-        cheap = (solved.tau - hedges.insurance_price).clip(min=0) / p
-        idle = (hedges.insurance_price - solved.tau) * hedges.insurance
-        residuals["insurance (Theorem 15)"] = max(kkt.largest(cheap), kkt.largest(idle) / scale)
     return residuals
 
 
@@ -341,6 +331,8 @@ def _exploitability(
 def _budget_imbalance(solved: _Solved, objective: float) -> float:
     """What payments for trades and contracts do not cancel by."""
     unpaid = [kkt.largest(kkt.trade_payments(solved.trading, solved.data))]
+    if solved.game.net_import.size:
+        unpaid.append(grid.unpaid_rent(solved.game))
     if solved.hedges is not None:
         unpaid.append(kkt.largest(solved.hedges.volume.sum(PROSUMER)))
         unpaid.append(abs(float((solved.hedges.volume * solved.hedges.price).sum())))

@@ -19,6 +19,7 @@ import xarray as xr
 from pypsa_p2p.assembly import variable_owners
 from pypsa_p2p.errors import ConvergenceError
 from pypsa_p2p.formulation.building import build_model, build_plain_model, is_plain
+from pypsa_p2p.formulation.delivery import NET_IMPORT, SURPLUS, define_delivery
 from pypsa_p2p.formulation.trading import (
     NODAL_BALANCE,
     define_trading,
@@ -26,7 +27,8 @@ from pypsa_p2p.formulation.trading import (
     trade_cost,
 )
 from pypsa_p2p.market_data import MarketData, dynamic_values
-from pypsa_p2p.names import NAME
+from pypsa_p2p.names import NAME, SNAPSHOT
+from pypsa_p2p.sites import Sites
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.problem import risk_program
@@ -51,6 +53,14 @@ class Game:
         Decisions in the tables, MW or MWh.
     trades : (2 E S T,)
         Columns of the traded quantities.
+    net_import, flows : (N S T,), (columns,)
+        Where the grid delivers: columns of what each prosumer takes from it, which her trades
+        decide; and of flows on its branches and the surplus that leaves it. Else none.
+    unit : (columns,)
+        Probability times hours, h: what divides a cost to make it EUR/MWh; 1 of what is no
+        power in an hour of a scenario.
+    hour : (columns,)
+        Which hour of which scenario; -1 of none.
     is_balance : (rows,)
         Whether a row is a nodal balance (3).
     balance_price : (rows,)
@@ -61,6 +71,10 @@ class Game:
     program: RiskProgram
     held: Vector
     trades: Labels
+    net_import: Labels
+    flows: Labels
+    unit: Vector
+    hour: Labels
     is_balance: Flags
     balance_price: Vector
 
@@ -68,7 +82,7 @@ class Game:
     def assets(self) -> Flags:
         """(columns,) whether a prosumer decides it and it is not a trade."""
         flags = np.asarray(self.compiled.owner >= 0)
-        flags[self.trades] = False
+        flags[np.append(self.trades, self.net_import)] = False
         return flags
 
     @property
@@ -93,7 +107,12 @@ class Game:
 
 
 def rebuild(
-    n: pypsa.Network, data: MarketData, surplus: bool, attitude: Vector, weight: float
+    n: pypsa.Network,
+    data: MarketData,
+    surplus: bool,
+    attitude: Vector,
+    weight: float,
+    sites: Sites | None = None,
 ) -> Game:
     """The game that a network's tables describe, and the point they hold.
 
@@ -105,21 +124,33 @@ def rebuild(
         chi of each prosumer.
     weight : float
         theta of MODEL.md §3.
+    sites : Sites, optional
+        Where the grid delivers what is traded (MODEL.md §6); default: trades themselves do.
     """
-    m = _model(n, data)
+    m = _model(n, data, bare=sites is None)
     if len(data.edges):
         define_trading(m, data, surplus)
         m.objective = m.objective.expression + trade_cost(m, data, _OWN_SHARE)
-    compiled = compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
+    owners = variable_owners(n, data)
+    if len(data.edges) and sites is not None:
+        define_delivery(m, data, sites)
+        owners[NET_IMPORT] = _positions(data)
+    compiled = compile_model(m, data.scenarios.to_numpy(object), owners)
     program = risk_program(
         compiled, data.probability.to_numpy(), attitude, weight, data.fixed_part.to_numpy()
     )
     is_balance, price = _balances(n, data, compiled)
+    unit, hour = _hours(data, compiled)
+    net_import, flows = _delivery(n, compiled)
     return Game(
         compiled=compiled,
         program=program,
         held=_held(n, data, compiled),
         trades=compiled.columns(*quantities(m, data)),
+        net_import=net_import,
+        flows=flows,
+        unit=unit,
+        hour=hour,
         is_balance=is_balance,
         balance_price=price,
     )
@@ -147,7 +178,7 @@ def costs_and_best_responses(game: Game) -> tuple[Vector, Vector]:
         The best responses could not be computed.
     """
     program = held_by_others(game.program, game.compiled.owner, game.held)
-    best = _solved(program.weighted(np.ones(program.group.size)))
+    best = solve_or_raise(program.weighted(np.ones(program.group.size)), "Best responses")
     held, least = (
         program.costs(x).reshape(program.attitude.size, -1)[:-1] for x in (game.held, best)
     )
@@ -221,26 +252,69 @@ def gain_at_prices(game: Game, risk_adjusted: Vector) -> float:
         x_lower=np.where(fixed, x, qp.x_lower),
         x_upper=np.where(fixed, x, qp.x_upper),
     )
-    return max(0.0, qp.objective(x) - qp.objective(_solved(qp)))
+    return max(0.0, qp.objective(x) - qp.objective(solve_or_raise(qp, "Best uses of assets")))
 
 
-def _solved(qp: QuadraticProgram) -> Vector:
+def solve_or_raise(qp: QuadraticProgram, what: str) -> Vector:
+    """The solution of a quadratic program that finds `what` a certificate needs.
+
+    Raises
+    ------
+    ConvergenceError
+    """
     found = solve_quadratic(qp)
     if found.status != "optimal":
         raise ConvergenceError(
-            f"The best responses could not be computed ({found.solver}: {found.status}), so the "
-            "solution is not certified. Check for costs and limits of very different size."
+            f"{what} could not be computed ({found.solver}: {found.status}), so the solution is "
+            "not certified. Check for costs and limits of very different size."
         )
     return found.x
 
 
-def _model(n: pypsa.Network, data: MarketData) -> linopy.Model:
+def _model(n: pypsa.Network, data: MarketData, *, bare: bool) -> linopy.Model:
     """PyPSA's model of a network, leaving the network and its own model as they are."""
-    if is_plain(n, data):
+    if bare and is_plain(n, data):
         return build_plain_model(n, data)
     twin = copy.deepcopy(n, {id(n._model): None})  # a solver attached to the model has no copy
     build_model(twin, data, {}, bare=False)
     return twin.model
+
+
+def _positions(data: MarketData) -> xr.DataArray:
+    prosumers = data.prosumers.rename(NAME)
+    return xr.DataArray(np.arange(len(prosumers)), coords={NAME: prosumers})
+
+
+def _delivery(n: pypsa.Network, compiled: CompiledModel) -> tuple[Labels, Labels]:
+    """Columns of net imports, and of flows and surplus of the grid that delivers them."""
+    variables = compiled.model.variables
+    if NET_IMPORT not in variables:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    branches = [name for c in n.passive_branch_components if (name := f"{c}-s") in variables]
+    labels = [variables[name].labels for name in [*sorted(branches), SURPLUS]]
+    active = np.concatenate([of.to_numpy().ravel() >= 0 for of in labels])
+    flows = compiled.columns(*labels)[active]
+    return compiled.columns(variables[NET_IMPORT].labels), flows[compiled.owner[flows] < 0]
+
+
+def _hours(data: MarketData, compiled: CompiledModel) -> tuple[Vector, Labels]:
+    """Of every column probability times hours, and which hour of which scenario it is of."""
+    unit = np.ones(compiled.column_labels.size)
+    hour = np.full(unit.size, -1, dtype=np.int64)
+    hours = data.probability * data.weighting
+    count = hours.copy(data=np.arange(hours.size).reshape(hours.shape))
+    for _, variable in compiled.model.variables.items():  # noqa: PERF102  (it has no values)
+        labels = variable.labels
+        if SNAPSHOT not in labels.dims:
+            continue
+        at = compiled.columns(labels)
+        active = labels.to_numpy().ravel() >= 0
+        for target, values in ((unit, hours), (hour, count)):
+            known = data.for_model(values)
+            same = known.reindex({dim: labels.indexes[dim] for dim in known.dims})
+            full = same.broadcast_like(labels).transpose(*labels.dims).to_numpy().ravel()
+            target[at[active]] = full[active]
+    return unit, hour
 
 
 def _held(n: pypsa.Network, data: MarketData, compiled: CompiledModel) -> Vector:

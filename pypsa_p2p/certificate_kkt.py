@@ -16,6 +16,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.hedging import RecordedHedges
 from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO
 from pypsa_p2p.price_data import trade_marginal_cost
@@ -37,6 +38,8 @@ class Trading:
         zeta and xi of the prosumer at the end, EUR/MWh.
     nodal_price : DataArray
         lambda of the prosumer at the end, EUR/MWh.
+    grid_price : DataArray
+        What the grid adds at the end, mu/(p w), EUR/MWh; 0 where it delivers nothing.
     density : DataArray (end, scenario, name)
         rho of the prosumer at the end.
     preference : DataArray
@@ -51,6 +54,7 @@ class Trading:
     trade_price: xr.DataArray
     capacity_price: xr.DataArray
     nodal_price: xr.DataArray
+    grid_price: xr.DataArray
     density: xr.DataArray
     preference: xr.DataArray
     capacity: xr.DataArray
@@ -70,7 +74,7 @@ class Trading:
     def price_scale(self) -> float:
         """The largest price, EUR/MWh, at least 1."""
         found = (self.nodal_price, self.trade_price, self.capacity_price, self.preference)
-        return max(1.0, *map(largest, found))
+        return max(1.0, *map(largest, (*found, self.grid_price)))
 
     @property
     def power_scale(self) -> float:
@@ -78,7 +82,9 @@ class Trading:
         return max(1.0, largest(self.quantity))
 
 
-def read_trading(n: pypsa.Network, data: MarketData, tau: xr.DataArray, *, own: bool) -> Trading:
+def read_trading(
+    n: pypsa.Network, data: MarketData, tau: xr.DataArray, grid_price: xr.DataArray, *, own: bool
+) -> Trading:
     """Trades as the network's tables hold them; `own`: the ends have zeta of their own."""
 
     def link(attribute: str) -> xr.DataArray:
@@ -96,6 +102,7 @@ def read_trading(n: pypsa.Network, data: MarketData, tau: xr.DataArray, *, own: 
         trade_price=_ends(zeta, zeta1),
         capacity_price=_ends(xi0, xi1),
         nodal_price=at_ends(nodal_prices(n, data)),
+        grid_price=at_ends(grid_price),
         density=at_ends(tau / data.probability),
         preference=_ends(data.price0, data.price1) + at_ends(data.import_price),
         capacity=_ends(data.capacity0, data.capacity1),
@@ -110,14 +117,19 @@ def nodal_prices(n: pypsa.Network, data: MarketData) -> xr.DataArray:
 
 
 def trade_stationarity(trading: Trading, share: float) -> float:
-    r""":math:`\rho_n (a (2 q_{mn} + k q_{nm}) + b + p^0) + \xi_{nm} + \zeta_{mn} = \lambda_n`.
+    r"""The price at her bus is that of each of her trades and of the grid.
 
-    (12) of the centralized design for k = `share` = 2, (22) of the peer-to-peer for k = 1.
+    .. math:: \rho_n (a (2 q_{mn} + k q_{nm}) + b + p^0) + \xi_{nm} + \zeta_{mn} + \pi_n
+        = \lambda_n
+
+    (12) of the centralized design for k = `share` = 2, (22) of the peer-to-peer for k = 1; pi is
+    the price of using the grid at her bus of it, where that delivers (MODEL.md §6).
     """
     cost = trade_marginal_cost(
         trading.quantity, trading.reverse, trading.congestion, trading.preference, share
     )
     found = trading.density * cost + trading.capacity_price + trading.trade_price
+    found = found + trading.grid_price
     return largest(found - trading.nodal_price) / trading.price_scale
 
 
@@ -186,7 +198,7 @@ def generator_stationarity(
     below = size * value("p_max_pu") - power
     products = np.maximum(excess, 0) * above - np.minimum(excess, 0) * below
     scale = max(1.0, largest(price), largest(cost)) * max(1.0, largest(power))
-    return largest(products.where(chosen, 0.0)) / scale
+    return largest(products.where(chosen.sel({NAME: names}), 0.0)) / scale
 
 
 def load_deviation(n: pypsa.Network, data: MarketData) -> float:
@@ -227,6 +239,35 @@ def attainment(
     """
     value = risk_adjusted(cost, probability, attitude, weight)
     return largest(((tau * cost).sum(SCENARIO) - value) / np.maximum(1, abs(value)))
+
+
+def contracts(
+    hedges: RecordedHedges, tau: xr.DataArray, probability: xr.DataArray, scale: float
+) -> dict[str, float]:
+    """Contracts and insurance are worth their price to everybody who could take more, or less.
+
+    `scale` is what money is relative to, EUR.
+    """
+    excess = hedges.worth(tau) - hedges.clearing_price
+    if hedges.limit is None:
+        worth = hedges.worth(probability)
+        residuals = {"contract prices (Corollary 16)": largest(excess / worth)}
+    else:
+        more, less = hedges.limit - hedges.volume, hedges.limit + hedges.volume
+        missed = excess.clip(min=0) * more.clip(min=0) - excess.clip(max=0) * less.clip(min=0)
+        beyond = np.minimum(more, less).clip(max=0)
+        residuals = {
+            "contract prices and limits": largest(missed) / scale,
+            "contract limits": largest(beyond) / scale,
+        }
+    if hedges.payoff is not None:
+        paid = (hedges.payoff * hedges.volume).sum(str(hedges.payoff.dims[0]))
+        residuals["contracts pay as they say"] = largest(hedges.payout - paid) / scale
+    if hedges.insurance_price is not None:
+        cheap = (tau - hedges.insurance_price).clip(min=0) / probability
+        idle = (hedges.insurance_price - tau) * hedges.insurance
+        residuals["insurance (Theorem 15)"] = max(largest(cheap), largest(idle) / scale)
+    return residuals
 
 
 def risk_adjusted(

@@ -10,19 +10,21 @@ import numpy as np
 import pandas as pd
 import pypsa
 
-from pypsa_p2p.errors import DataError, MarketError, listed
+from pypsa_p2p.costs import CAPACITIES, capital_cost, extendable_names
+from pypsa_p2p.errors import DataError, MarketError, listed, shown
 from pypsa_p2p.formulation.trading import QUANTITY1
 from pypsa_p2p.market_data import (
     MarketData,
     dynamic_values,
     first_scenario,
     require,
+    static_values,
     unusual_attributes,
 )
-from pypsa_p2p.names import TRADE_CARRIER
-from pypsa_p2p.ownership import bus_columns, bus_owners
+from pypsa_p2p.names import NAME, SCENARIO, TRADE_CARRIER
+from pypsa_p2p.ownership import NOBODY, asset_owners, bus_columns, bus_owners
 from pypsa_p2p.record import META
-from pypsa_p2p.solvers.linearised import CONSTANT
+from pypsa_p2p.solvers.linearised import POSED
 
 #: Numbers an active asset's model depends on: they must be finite where they are given.
 _NUMBERS = (
@@ -46,6 +48,7 @@ _NUMBERS = (
     "inflow",
     "sign",
 )
+_NO_CAPACITY = "is missing, infinite or negative; give a number that is not below zero"
 _NEVER_NEGATIVE = ("marginal_cost_quadratic", "p_nom", "e_nom", "s_nom", "s_max_pu", "max_hours")
 #: What a trade edge may have besides PyPSA's defaults.
 TRADE_ATTRIBUTES = frozenset({"bus0", "bus1", "carrier", "p_nom", "p_min_pu", "p_max_pu"})
@@ -59,8 +62,8 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
     DataError
         Numbers that are missing, infinite, negative or cross each other; unknown buses.
     MarketError
-        Investment, unit commitment, several investment periods; prosumers connected by more
-        than trades.
+        Unit commitment, several investment periods; investment in what is nobody's, in lines,
+        in modules or along a curve; prosumers connected by more than trades.
     """
     if isinstance(n.snapshots, pd.MultiIndex):
         raise MarketError(
@@ -76,22 +79,26 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
     for component in sorted(n.one_port_components | n.branch_components):
         if len(n.c[component].static):
             _check_buses(n, component)
-            _check_decisions(n, component)
             _check_numbers(n, component)
             _check_limits(n, data, component)
-    bus_owners(n)
+            _check_commitment(n, component)
+    owners = bus_owners(n)
+    for component in sorted(n.one_port_components | n.branch_components):
+        names = extendable_names(n, component)
+        if len(names):
+            _check_investment(n, component, names, owners)
 
 
 def require_type(name: str, value: object, wanted: type) -> None:
     """Refuse an option that is neither None nor of its type."""
     if value is not None and not isinstance(value, wanted):
-        raise MarketError(f"Option {name} must be a {wanted.__name__} or None, not {value!r}.")
+        raise MarketError(f"Option {name} must be a {wanted.__name__} or None, not {shown(value)}.")
 
 
 def require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Refuse an option that is none of its choices."""
     if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise MarketError(f"Option {name} must be one of {listed(choices)}, not {value!r}.")
+        raise MarketError(f"Option {name} must be one of {listed(choices)}, not {shown(value)}.")
 
 
 def require_model(n: pypsa.Network, data: MarketData) -> None:
@@ -110,7 +117,7 @@ def require_model(n: pypsa.Network, data: MarketData) -> None:
             "The model was built for other snapshots than the market is asked for: pass the same "
             "to n.optimize.create_model and to the market."
         )
-    if QUANTITY1 in m.variables or CONSTANT in m.variables:
+    if QUANTITY1 in m.variables or POSED in m.parameters:
         raise MarketError(
             "The model holds a market already. Build it anew, n.optimize.create_model(), and give "
             "it one market."
@@ -136,6 +143,23 @@ def _refuse_windows(n: pypsa.Network, data: MarketData) -> None:
         "snapshots together; or call market.optimize(n, window) in a loop and take results(n) "
         "after each; or use a copy of the network, n.copy(), for every window."
     )
+
+
+def require_given_capacities(n: pypsa.Network, what: str) -> None:
+    """Refuse a network whose prosumers invest where `what` knows operation only.
+
+    Raises
+    ------
+    MarketError
+    """
+    for component in sorted(n.one_port_components | n.branch_components):
+        names = extendable_names(n, component)
+        if len(names):
+            raise MarketError(
+                f"{component} {listed(names)}: {what} is not available with investment in this "
+                "version. Fix the capacities, n.optimize.fix_optimal_capacities(), and solve the "
+                "market again."
+            )
 
 
 def require_options(n: pypsa.Network, extra: object, options: Collection[str]) -> None:
@@ -192,21 +216,78 @@ def _check_buses(n: pypsa.Network, component: str) -> None:
             )
 
 
-def _check_decisions(n: pypsa.Network, component: str) -> None:
-    """Operation only: no investment, no integer decisions."""
+def _check_commitment(n: pypsa.Network, component: str) -> None:
     static = first_scenario(n, component)
-    for column in [c for c in map(str, static) if c.endswith("_nom_extendable")]:
-        _refuse_flag(component, static, column, "investment", "False and give a capacity")
     if "committable" in static:
-        _refuse_flag(component, static, "committable", "unit commitment", "False")
+        culprits = static.index[static["committable"].astype(bool)]
+        if len(culprits):
+            raise MarketError(
+                f"{component} {listed(culprits)}: unit commitment is not available in a market of "
+                "this version. Set committable to False."
+            )
 
 
-def _refuse_flag(component: str, static: pd.DataFrame, column: str, what: str, remedy: str) -> None:
-    culprits = static.index[static[column].astype(bool)]
-    if len(culprits):
+def _check_investment(n: pypsa.Network, component: str, names: pd.Index, owners: pd.Series) -> None:
+    """A capacity to build is one prosumer's, continuous, and decided before the scenario is known.
+
+    Its cost is then a number added to hers in every scenario, and so to any of the risk measures.
+    """
+    which = f"{component} {listed(names)}"
+    if component not in CAPACITIES:
         raise MarketError(
-            f"{component} {listed(culprits)}: {what} is not available in a market of this version. "
-            f"Set {column} to {remedy}."
+            f"{which}: investment in lines and transformers is not available in a market, as what "
+            "is built changes how power flows. Give them a capacity and set s_nom_extendable to "
+            "False."
+        )
+    whose = asset_owners(n, component, owners).sel({NAME: names}).to_numpy()
+    if (whose == NOBODY).any():
+        raise MarketError(
+            f"{component} {listed(names[whose == NOBODY])} belongs to no prosumer, so that nobody "
+            "decides about an investment in it. Put it at a prosumer's bus or give it a capacity "
+            f"and set {CAPACITIES[component]}_extendable to False."
+        )
+    _check_capital_cost(n, component, names)
+    _check_capacity(n, component, names)
+
+
+def _check_capital_cost(n: pypsa.Network, component: str, names: pd.Index) -> None:
+    """Finite, a single number for each unit of capacity, and the same in all scenarios."""
+    curves = getattr(n.c[component], "piecewise", {}).get("capital_cost")  # PyPSA >= 1.4
+    if curves is not None and not curves.empty:
+        raise MarketError(
+            f"{component} {listed(names)}: a piecewise capital_cost is not available in a market. "
+            "Give every asset a number."
+        )
+    cost = capital_cost(n, component, names, static_values(n, component, "capital_cost", names))
+    values = cost.transpose(SCENARIO, NAME).to_numpy()
+    what = "(or overnight_cost, discount_rate, lifetime, fom_cost) is missing or infinite"
+    _refuse(component, "capital_cost", ~np.isfinite(values), names, f"{what}; give a number")
+    what = "differs between scenarios, but is paid before any is known; give one number"
+    _refuse(component, "capital_cost", values != values[0], names, what)
+
+
+def _check_capacity(n: pypsa.Network, component: str, names: pd.Index) -> None:
+    """Limits of capacities: from 0 up, not crossed, and no modules, whose number is an integer."""
+    column = CAPACITIES[component]
+    least, most, fixed, module = (
+        static_values(n, component, f"{column}{end}", names, default).transpose(SCENARIO, NAME)
+        for end, default in (("_min", 0.0), ("_max", np.inf), ("_set", np.nan), ("_mod", 0.0))
+    )
+    floor, ceiling = least.max(SCENARIO).to_numpy(), most.min(SCENARIO).to_numpy()
+    flag = static_values(n, component, f"{column}_extendable", names)
+    for end, bad, what in (
+        ("_min", ~(np.isfinite(floor) & (least >= 0).all(SCENARIO).to_numpy()), _NO_CAPACITY),
+        ("_max", most.isnull().any(SCENARIO).to_numpy(), "is missing; give a number or inf"),
+        ("_min", floor > ceiling, f"exceeds {column}_max; give a lower one"),
+        ("_set", ((fixed < 0) | (abs(fixed) == np.inf)).any(SCENARIO).to_numpy(), _NO_CAPACITY),
+        ("_extendable", (flag == 0).any(SCENARIO).to_numpy(), "differs between scenarios"),
+    ):
+        _refuse(component, column + end, bad[None], names, what)
+    modular = names[(module != 0).any(SCENARIO).to_numpy()]
+    if len(modular):
+        raise MarketError(
+            f"{component} {listed(modular)}: modules, a whole number of which is built, are not "
+            f"available in a market. Set {column}_mod to 0."
         )
 
 

@@ -40,12 +40,12 @@ _NETWORK: Final = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run ``solve``, ``compare`` or ``sweep``; each says with ``--help`` what it takes.
 
     Parameters
     ----------
     argv : sequence of str, optional
-        Default: the arguments of the process. See ``--help``.
+        The command and its arguments. Default: those of the process.
 
     Returns
     -------

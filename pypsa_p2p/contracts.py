@@ -7,21 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from pypsa_p2p.contract_terms import CLEARING, PAPER, Numbers
+from pypsa_p2p.contract_terms import Terms as Terms
+from pypsa_p2p.contract_terms import require_no_arbitrage as require_no_arbitrage
 from pypsa_p2p.errors import MarketError, listed, shown
 from pypsa_p2p.names import CONTRACT, PROSUMER, SCENARIO
+from pypsa_p2p.tables import ONLY_SCENARIO
 from pypsa_p2p.values import as_array, labelled, refuse
 
-Numbers = npt.NDArray[np.float64]
-
-CLEARING, PAPER = "clearing", "paper"
 #: Name of the only contract, where its payoff is given by scenario.
 ONLY = "contract"
-#: What the caps of risk-adjusted probabilities may lack of 1: rounding.
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +39,10 @@ class Contracts:
     Parameters
     ----------
     insurance_price : scalar or by scenario, optional
-        :math:`\gamma`, EUR now per EUR in the scenario, positive: a number, a sequence in order,
-        a mapping, Series or DataArray. No price at which insurance is bought exceeds
-        :math:`p/(1-\min\chi)`. Default: no insurance is sold.
+        :math:`\gamma`, EUR now per EUR in the scenario, positive: a number for all scenarios, a
+        sequence in their order, a mapping, Series or DataArray by their names. Over the scenarios
+        it must sum to 1 or more. Above :math:`p/(1-\min\chi)` nobody insures. Default: no
+        insurance is sold.
     price : {"clearing", "paper"} or by scenario
         What is paid inside the community. It moves money between prosumers; dispatch, volumes
         and social cost are those of the clearing price in any case.
@@ -51,11 +50,13 @@ class Contracts:
         - clearing: the price at which volumes sum to zero.
         - paper: :math:`p/(1-\min\chi)` in every scenario, as the paper's tables are computed
           (MODEL.md §8.4); the sum over scenarios exceeds 1.
-        - numbers: a given price of each contract, in the forms of `insurance_price`.
+        - numbers: the price of each contract, EUR now per unit, in the forms of
+          `insurance_price` (by contract, where `payoff` defines them).
     limit : scalar, by prosumer, or contract x prosumer, optional
-        Most that each may buy or sell of each contract, EUR; 0 forbids. A sequence, mapping or
-        Series is by prosumer; a DataFrame has contracts as rows; a DataArray has any of the
-        dimensions ``scenario`` (or ``contract``, with a payoff) and ``prosumer``.
+        Most that each may buy or sell of each contract, units (of 1 EUR in the scenario, without
+        `payoff`); 0 forbids. A sequence, mapping or Series is by prosumer; a DataFrame has
+        contracts as rows; a DataArray has any of the dimensions ``scenario`` (or ``contract``,
+        with a payoff) and ``prosumer``. Insurance has no limit. Default: none.
     payoff : contract x scenario, or names of scenarios, optional
         What a unit of each contract pays in each scenario, EUR: a DataFrame with contracts as
         rows, a DataArray (``contract``, ``scenario``), or, for a single contract, a mapping,
@@ -66,6 +67,12 @@ class Contracts:
     ------
     MarketError
         A form not named above. What does not fit the network is refused when a market reads it.
+
+    Notes
+    -----
+    Give them to a market with a risk measure: ``PeerToPeerMarket(risk=CVaR(),
+    contracts=Contracts())``. What each holds is in `results`: ``contract``, ``insurance``,
+    ``contract_price``.
 
     Examples
     --------
@@ -102,6 +109,7 @@ class Contracts:
         DataError, MarketError
             Labels that do not fit, numbers out of range.
         """
+        self._require_scenarios(scenarios)
         names, payoff = self._payoffs(scenarios)
         kind = {CONTRACT: names}
         insurance = self._by_scenario("insurance_price", scenarios)
@@ -119,6 +127,18 @@ class Contracts:
             price=self.price if fixed is None else _full(fixed, (len(names),)),
             every_scenario=self.payoff is None,
         )
+
+    def _require_scenarios(self, scenarios: pd.Index) -> None:
+        """Refuse names of scenarios on a network that has none."""
+        if list(scenarios) != [ONLY_SCENARIO]:
+            return
+        for argument in ("insurance_price", "payoff"):
+            named = [x for x in _scenarios_in(getattr(self, argument)) if x != ONLY_SCENARIO]
+            if named:
+                raise MarketError(
+                    f"Contracts: {argument} names the scenarios {listed(named)}, but the network "
+                    "has none: set_scenarios(n, probability) gives it some."
+                )
 
     def _payoffs(self, scenarios: pd.Index) -> tuple[pd.Index, Numbers]:
         """Names of the contracts and what they pay, (K,) and (K, S)."""
@@ -172,59 +192,6 @@ class Contracts:
         return isinstance(given, tuple) and all(isinstance(name, str) for name in given)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Terms:
-    """Contracts in arrays.
-
-    Attributes
-    ----------
-    names : (K,)
-        The contracts, or the scenarios they pay in.
-    payoff : (K, S)
-        EUR in the scenario per unit.
-    limit : (K, N) or None
-        Most bought or sold, in units.
-    insurance_price : (S,) or None
-        gamma, EUR now per EUR in the scenario.
-    price : "clearing", "paper" or (K,)
-    every_scenario : bool
-        Whether there is one contract for every scenario, with its name.
-    """
-
-    names: pd.Index
-    payoff: Numbers
-    limit: Numbers | None
-    insurance_price: Numbers | None
-    price: str | Numbers
-    every_scenario: bool
-
-    @property
-    def complete(self) -> bool:
-        """Whether every scenario can be hedged without limit, by some combination of contracts."""
-        if self.limit is not None:
-            return False
-        return self.every_scenario or _rank(self.payoff) == self.payoff.shape[1]
-
-    @property
-    def tradable(self) -> npt.NDArray[np.bool_]:
-        """Which contracts at least two prosumers may trade, (K,)."""
-        if self.limit is None:
-            return np.ones(len(self.names), dtype=bool)
-        return np.asarray(np.count_nonzero(self.limit, axis=1) > 1)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nobody can hedge: there are neither partners nor an insurer."""
-        return self.insurance_price is None and not self.tradable.any()
-
-    def paid(self, clearing: Numbers, probability: Numbers, attitude: float) -> Numbers:
-        """Prices inside the community, (K,), where the clearing ones and min chi are known."""
-        if isinstance(self.price, str):
-            paper = self.payoff @ (probability / (1 - attitude))
-            return clearing if self.price == CLEARING else paper
-        return self.price
-
-
 @dataclass(frozen=True)
 class Table:
     """Labelled numbers that compare and hash by value."""
@@ -261,47 +228,13 @@ class Table:
         return xr.DataArray(values.reshape(shape), coords=coords, dims=dims)
 
 
-def require_no_arbitrage(
-    terms: Terms, probability: Numbers, attitude: float, weight: float
-) -> None:
-    r"""Refuse insurance so cheap that somebody would buy it without end (MODEL.md §8.5).
-
-    Insurance keeps every :math:`\tau^\omega \le \gamma^\omega`; with
-    :math:`(1-\theta)p \le \tau \le (1-\theta)p + \theta p/(1-\chi)` and :math:`\sum\tau = 1` there
-    must be room for such :math:`\tau` at the least of the attitudes, :math:`\chi`.
-
-    Raises
-    ------
-    MarketError
-        Naming the prices.
-    """
-    price = terms.insurance_price
-    if price is None:
-        return
-    least = (1 - weight) * probability
-    cap = np.minimum(least + weight * probability / (1 - attitude), price)
-    if float(price.sum()) < 1 - _ROUNDING:
-        raise MarketError(
-            f"Contracts: insurance_price {_numbers(price)} sums to {price.sum():.6g} over the "
-            "scenarios: insurance of 1 EUR in every scenario costs less than the 1 EUR it pays, a "
-            "sure profit. Raise the prices to a sum of 1 or more."
-        )
-    if (price < least * (1 - _ROUNDING)).any() or float(cap.sum()) < 1 - _ROUNDING:
-        raise MarketError(
-            f"Contracts: insurance_price {_numbers(price)} is so low that the least averse "
-            f"prosumer (attitude {attitude:.6g}) would insure without end: risk-adjusted "
-            f"probabilities between {_numbers(least)} and the lesser of her limits and these "
-            f"prices, {_numbers(cap)}, cannot sum to 1 (they sum to {cap.sum():.6g} at most). "
-            "Raise the lowest prices."
-        )
-
-
-def _rank(payoff: Numbers) -> int:
-    return int(np.linalg.matrix_rank(payoff))
-
-
-def _numbers(values: Numbers) -> str:
-    return listed([float(f"{value:.6g}") for value in values])
+def _scenarios_in(given: Any) -> Sequence[Any]:
+    """Scenarios that an argument by scenario names."""
+    if isinstance(given, Table):
+        return given.labels[given.dims.index(SCENARIO)] if SCENARIO in given.dims else ()
+    if isinstance(given, tuple):
+        return [label for label in given if isinstance(label, str)]
+    return list(given) if isinstance(given, dict) else ()
 
 
 def _full(array: xr.DataArray, shape: tuple[int, ...]) -> Numbers:

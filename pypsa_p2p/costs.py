@@ -10,7 +10,7 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.errors import MarketError, listed
-from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario
+from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario, static_values
 from pypsa_p2p.names import NAME, PROSUMER, RISK_ATTITUDE, SNAPSHOT, TRADE_CARRIER
 from pypsa_p2p.ownership import asset_owners, bus_owners
 
@@ -25,6 +25,17 @@ _PRICES: tuple[tuple[str, str, str, str | None], ...] = (
     ("StorageUnit", "state_of_charge", "marginal_cost_storage", None),
     ("StorageUnit", "spill", "spill_cost", None),
 )
+
+#: What a prosumer may build: class, and PyPSA's column of its capacity.
+CAPACITIES: Mapping[str, str] = {
+    "Generator": "p_nom",
+    "Link": "p_nom",
+    "Process": "p_nom",
+    "StorageUnit": "p_nom",
+    "Store": "e_nom",
+}
+#: What limits a capacity to build, behind its column's name.
+CAPACITY_LIMITS = ("_min", "_max", "_set")
 
 #: Difference of checksums, relative to the values, that a file may leave: text rounds.
 _SAME = 1e-9
@@ -54,6 +65,47 @@ def operating_cost(n: pypsa.Network, data: MarketData, owners: pd.Series) -> xr.
         summed = (cost * data.weighting).sum(SNAPSHOT)
         total = total + by_owner(summed, asset_owners(n, component, owners), data)
     return total
+
+
+def investment_cost(n: pypsa.Network, data: MarketData, owners: pd.Series) -> xr.DataArray:
+    """Capital cost of each prosumer's extendable assets, EUR; (scenario, prosumer).
+
+    That of the whole capacity, of which what stood before is a part, as PyPSA's objective and
+    ``n.objective_constant`` have it together; the same in every scenario. Assets of a given
+    capacity have none: nothing decides about it.
+    """
+    total = xr.zeros_like(data.fixed_cost)
+    for component, capacity in CAPACITIES.items():
+        names = extendable_names(n, component)
+        if len(names):
+            built = static_values(n, component, f"{capacity}_opt", names)
+            cost = built * capital_cost(n, component, names, built)
+            total = total + by_owner(cost, asset_owners(n, component, owners), data)
+    return total
+
+
+def capital_cost(
+    n: pypsa.Network, component: str, names: pd.Index, like: xr.DataArray
+) -> xr.DataArray:
+    """What a unit of capacity costs as PyPSA's objective has it, EUR/MW; dims of `like`.
+
+    From ``capital_cost``, or else ``overnight_cost``, ``discount_rate`` and ``lifetime``, and
+    ``fom_cost`` besides.
+    """
+    cost = n.c[component].periodized_cost.sel({NAME: names})
+    dims = [dim for dim in like.dims if dim in cost.dims]
+    values = cost.transpose(*dims).reindex({dim: like.indexes[dim] for dim in dims}).to_numpy()
+    return like.copy(data=np.broadcast_to(values, like.shape))
+
+
+def extendable_names(n: pypsa.Network, component: str) -> pd.Index:
+    """Names of the active components of a class whose capacity is to be found."""
+    names, flag = own_names(n, component), f"{CAPACITIES.get(component, 's_nom')}_extendable"
+    if names.empty or flag not in n.c[component].static:
+        return pd.Index([], dtype=object)
+    static = first_scenario(n, component)
+    found: pd.Index = names[static[flag].reindex(names).astype(bool).to_numpy()]
+    return found
 
 
 def own_names(n: pypsa.Network, component: str) -> pd.Index:
@@ -116,33 +168,64 @@ def _inputs(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
         for name, array in vars(data).items()
         if isinstance(array, xr.DataArray) and array.dtype.kind == "f" and name != RISK_ATTITUDE
     }
-    inputs["prosumers"] = xr.ones_like(data.risk_attitude)
+    # What is kept beside stands in the order of these.
+    inputs["prosumers"] = _order(data.risk_attitude)
+    inputs["scenarios"] = _order(data.probability)
     for end in ("bus0", "bus1"):
-        inputs[f"{end} of trade edges"] = _positions(getattr(data, end), data)
+        inputs[f"{end} of trade edges"] = _whose(getattr(data, end))
     owners = bus_owners(n)
     for component, _, *prices in _PRICES:
         names = own_names(n, component)
         if names.empty:
             continue
         whose = asset_owners(n, component, owners).sel({NAME: names})
-        inputs[f"owners of {component}"] = _positions(whose, data)
+        inputs[f"owners of {component}"] = _whose(whose)
         for price in filter(None, prices):
             series = dynamic_values(n, component, price, names, data.snapshots)
             inputs[f"{price} of {component}"] = series
     for component, attributes in _LIMITS.items():
         names = own_names(n, component)
-        for attribute in attributes if len(names) else ():
-            series = dynamic_values(n, component, attribute, names, data.snapshots)
-            inputs[f"{attribute} of {component}"] = series
+        given = names[~names.isin(extendable_names(n, component))]
+        for attribute in attributes:
+            of = given if attribute == CAPACITIES.get(component) else names
+            if len(of):
+                series = dynamic_values(n, component, attribute, of, data.snapshots)
+                inputs[f"{attribute} of {component}"] = series
+    return inputs | _investments(n)
+
+
+def _investments(n: pypsa.Network) -> dict[str, xr.DataArray]:
+    """Data of the capacities that are to be found; -1 where a limit is none."""
+    inputs = {}
+    for component, capacity in CAPACITIES.items():
+        names = extendable_names(n, component)
+        for limit in CAPACITY_LIMITS if len(names) else ():
+            values = static_values(n, component, capacity + limit, names, default=np.nan)
+            finite = values.where(np.isfinite(values), -1.0)
+            inputs[f"{capacity}{limit} of {component}"] = finite
+            inputs[f"capital cost of {component}"] = capital_cost(n, component, names, values)
     return inputs
 
 
-def _positions(who: xr.DataArray, data: MarketData) -> xr.DataArray:
-    """Places of prosumers among all of them, from 1; 0 of what is nobody's."""
-    return who.copy(data=1.0 + data.prosumers.get_indexer(pd.Index(who.to_numpy())))
+def _order(labelled: xr.DataArray) -> xr.DataArray:
+    """Places of labels among all of them, from 1."""
+    return labelled.copy(data=np.arange(1.0, labelled.size + 1))
+
+
+def _whose(who: xr.DataArray) -> xr.DataArray:
+    """Names of prosumers as numbers."""
+    return who.copy(data=_number(pd.Index(who.to_numpy())))
 
 
 def _checksum(array: xr.DataArray) -> float:
-    """A sum that tells where values stand: each has a weight of its own between 1 and 2."""
-    weight = 1.0 + np.modf(np.arange(1, array.size + 1) * np.sqrt(2.0))[0]
-    return float(array.to_numpy().ravel() @ weight)
+    """A sum that tells which label has which value, in whatever order they stand."""
+    values = array.to_numpy()
+    for dim in array.dims:
+        values = np.tensordot(_number(array.indexes[dim]), values, axes=1)
+    return float(values)
+
+
+def _number(labels: pd.Index) -> np.ndarray:
+    """A number between 1 and 2 for every label, the same wherever it is computed."""
+    text = labels.astype(str).to_numpy(dtype=object)
+    return 1.0 + pd.util.hash_array(text) / 2.0**64

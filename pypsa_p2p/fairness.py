@@ -48,13 +48,13 @@ def fairness(n: pypsa.Network) -> pd.Series:
     Raises
     ------
     MarketError
-        The network holds no solved market.
+        No market is solved on `n`, or its results are stale; see `results`.
 
     Examples
     --------
     >>> import pypsa_p2p as p2p
-    >>> n = p2p.load_grid("three_node")
-    >>> p2p.PeerToPeerMarket().optimize(n)
+    >>> n, market = p2p.load_grid("three_node"), p2p.PeerToPeerMarket()
+    >>> market.optimize(n)
     ('ok', 'optimal')
     >>> p2p.fairness(n).round(3).to_dict()
     {'quality_of_service': 0.765, 'quality_of_experience': 0.533, 'min_max': 0.445,

@@ -3,12 +3,17 @@
 PyPSA's files leave out time series that hold nothing but PyPSA's default. Where the series of the
 same component in another scenario is kept, those left out come back as nan. Series of a market
 therefore never hold the default alone: they are off it by a rounding error, which no solver sees.
+And they list rows in the order of an index' labels, which PyPSA sorts when it looks for
+sub-networks: `in_order` undoes that.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from pypsa_p2p.names import SCENARIO, SNAPSHOT
@@ -41,6 +46,22 @@ def limits_off_default(lower: xr.DataArray, upper: xr.DataArray) -> tuple[xr.Dat
     upper = upper.where(~highest, BELOW_ONE)
     lower = lower.where(~(highest & (lower == 1)), BELOW_ONE)
     return lower, upper
+
+
+def in_order(index: pd.Index) -> pd.MultiIndex:
+    """The same rows, with the labels inside the index in order of appearance.
+
+    PyPSA's search for sub-networks sorts those of the buses, and its files then sort the buses,
+    and scenarios everywhere, by name.
+
+    >>> rows = pd.MultiIndex.from_product([["windy", "calm"], ["b", "a"]])
+    >>> [list(labels) for labels in in_order(rows).levels]
+    [['windy', 'calm'], ['b', 'a']]
+    """
+    columns = [index.get_level_values(level) for level in range(index.nlevels)]
+    levels: Any = [column.unique() for column in columns]
+    codes: Any = [level.get_indexer(row) for level, row in zip(levels, columns, strict=True)]
+    return pd.MultiIndex(levels=levels, codes=codes, names=index.names)
 
 
 def _alone(values: xr.DataArray, default: float) -> xr.DataArray:

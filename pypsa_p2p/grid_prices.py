@@ -6,21 +6,22 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.market_data import MarketData, dynamic_values
+from pypsa_p2p.costs import own_names
+from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.ownership import NOBODY, asset_owners, branches, bus_columns, bus_owners
 from pypsa_p2p.sites import read_sites
 
 
-def grid_results(
-    n: pypsa.Network, data: MarketData, net_import: xr.DataArray
-) -> dict[str, xr.DataArray]:
+def grid_results(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
     r"""Grid prices and the congestion rent they leave.
 
-    .. math:: \pi_n = (\mu_{b(n)} - \mu_{c(n)})/(p\, w), \qquad
-        \mathrm{rent} = \sum_t w_t \sum_n \pi_n Q_n
+    .. math:: \pi_n = \mu_{b(n)}/(p\, w), \qquad
+        \mathrm{rent} = -\sum_t w_t \sum_{\ell, i} \frac{\mu_{b(\ell, i)}}{p\, w_t} f_{\ell i}
 
-    with b(n) the prosumer's bus of the grid, c(n) the connection of her part of it, where the
-    price of using the grid is 0, and Q what she takes from it.
+    with b(n) the prosumer's bus of the grid and f what a branch of the grid takes at its end i,
+    losses included. The price is 0 at the connection, where the surplus leaves; unless all of it
+    goes into losses and to the grid's own loads: then it is what more of it would be worth there.
 
     Returns
     -------
@@ -29,15 +30,36 @@ def grid_results(
         her trades plus it. ``congestion_rent`` (scenario), EUR over all snapshots.
     """
     sites = read_sites(n, data)
-    here, there = (_price(n, data, buses) for buses in (sites.bus, sites.connection))
-    price = ((here - there) / data.probability).transpose(SCENARIO, SNAPSHOT, PROSUMER)
-    rent = (price * net_import * data.weighting).sum([SNAPSHOT, PROSUMER])
-    return {"grid_price": price, "congestion_rent": rent}
+    price = _price(n, data, sites.bus, PROSUMER, data.prosumers) / data.probability
+    rent = sum((_collected(n, data, kind) for kind in branches(n)), xr.zeros_like(data.probability))
+    return {
+        "grid_price": price.transpose(SCENARIO, SNAPSHOT, PROSUMER),
+        "congestion_rent": rent / data.probability,
+    }
 
 
-def _price(n: pypsa.Network, data: MarketData, bus: pd.Series) -> xr.DataArray:
-    """PyPSA's marginal price at each prosumer's bus of these, EUR/MWh times probability."""
+def _collected(n: pypsa.Network, data: MarketData, component: str) -> xr.DataArray:
+    """What the grid's branches of a class earn by buying at one end and selling at others."""
+    owner = asset_owners(n, component, bus_owners(n))
+    names = own_names(n, component)
+    names = names[(owner.sel({NAME: names}) == NOBODY).to_numpy()]
+    static = first_scenario(n, component).loc[names]
+    total = xr.zeros_like(data.probability)
+    for column in bus_columns(static) if len(names) else ():
+        ends = static[column].fillna("")
+        ends = ends[ends != ""]
+        here = pd.Index(ends.index, name=NAME, dtype=object)
+        taken = dynamic_values(n, component, f"p{column[3:]}", here, data.snapshots)
+        worth = _price(n, data, ends, NAME, here) * taken * data.weighting
+        total = total - worth.sum([SNAPSHOT, NAME])
+    return total
+
+
+def _price(
+    n: pypsa.Network, data: MarketData, bus: pd.Series, dim: str, labels: pd.Index
+) -> xr.DataArray:
+    """PyPSA's marginal price at each one's bus of these, EUR/MWh times probability."""
     buses = pd.Index(bus.unique(), name=NAME, dtype=object)
     price = dynamic_values(n, "Bus", "marginal_price", buses, data.snapshots)
-    at = xr.DataArray(bus.to_numpy(object), coords={PROSUMER: data.prosumers})
-    return price.sel({NAME: at}).drop_vars(NAME)
+    at = xr.DataArray(bus.to_numpy(object), coords={dim: labels})
+    return price.sel({NAME: at.rename({dim: "end"})}).drop_vars(NAME).rename({"end": dim})

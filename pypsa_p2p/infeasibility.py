@@ -9,7 +9,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from pypsa_p2p.errors import ConvergenceError, MarketError, P2PError, listed
+from pypsa_p2p.errors import ConvergenceError, MarketError, P2PError, listed, shown
 from pypsa_p2p.formulation.trading import NODAL_BALANCE
 from pypsa_p2p.names import NAME
 from pypsa_p2p.solvers.compiled import CompiledModel
@@ -38,8 +38,8 @@ def explain(compiled: CompiledModel, solution: MarketSolution) -> P2PError:
         )
     if solution.status == "unbounded":
         return MarketError(
-            "The market is unbounded: somebody gains without limit. Give every generator and "
-            "trade edge a finite limit and check the signs of costs."
+            "The market is unbounded: somebody gains without limit. Give every generator, trade "
+            "edge and capacity to build (p_nom_max) a finite limit and check the signs of costs."
         )
     return ConvergenceError(
         f"The solvers ({solution.solver}) stopped before their answer met this package's own "
@@ -116,7 +116,7 @@ def _positions(compiled: CompiledModel, rows: Rows) -> Any:
 
 def _named(constraint: str, coords: dict[str, object]) -> str:
     name = coords.get(NAME)
-    rest = ", ".join(f"{dim} {value!r}" for dim, value in coords.items() if dim != NAME)
+    rest = ", ".join(f"{dim} {shown(value)}" for dim, value in coords.items() if dim != NAME)
     kind = "balance" if constraint.endswith(NODAL_BALANCE) else constraint
     what = f"{kind} of {name!r}"
     return f"{what} ({rest})" if rest else what

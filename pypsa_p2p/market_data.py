@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pypsa
 import xarray as xr
@@ -28,8 +27,14 @@ from pypsa_p2p.names import (
     USAGE_BENEFIT,
 )
 
-#: Label of the one scenario of a network that has none.
-ONLY_SCENARIO = "certain"
+# What reads tables can be had from here, too: a market is read with it.
+from pypsa_p2p.tables import ONLY_SCENARIO as ONLY_SCENARIO
+from pypsa_p2p.tables import carrier_names as carrier_names
+from pypsa_p2p.tables import dynamic_values as dynamic_values
+from pypsa_p2p.tables import first_scenario as first_scenario
+from pypsa_p2p.tables import probabilities as probabilities
+from pypsa_p2p.tables import static_values as static_values
+from pypsa_p2p.tables import unusual_attributes as unusual_attributes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,114 +147,6 @@ def read_market(n: pypsa.Network, sns: object = None) -> MarketData:
     return data
 
 
-def carrier_names(n: pypsa.Network, component: str, carrier: str) -> pd.Index:
-    """Names of the active components of a carrier, in the network's order."""
-    static = first_scenario(n, component)
-    chosen: pd.Series = static["carrier"] == carrier
-    if "active" in static:
-        chosen &= static["active"].astype(bool)
-    return pd.Index(static.index[chosen], name=NAME, dtype=object)
-
-
-def first_scenario(n: pypsa.Network, component: str) -> pd.DataFrame:
-    """Static table of a component by name: that of the first scenario where there are several."""
-    static = n.c[component].static
-    if not n.has_scenarios or static.empty:
-        return static
-    if _is_product(static.index, _scenarios(n)):
-        rows = static.iloc[: len(static) // len(n.scenarios)]
-    else:
-        rows = static[static.index.get_level_values(SCENARIO) == n.scenarios[0]]
-    found: pd.DataFrame = rows.droplevel(SCENARIO)
-    return found
-
-
-def probabilities(n: pypsa.Network) -> xr.DataArray:
-    """Probability of each scenario, dims (scenario)."""
-    weights = n.scenario_weightings["weight"].to_numpy(float) if n.has_scenarios else [1.0]
-    return xr.DataArray(weights, coords={SCENARIO: _scenarios(n)})
-
-
-def _scenarios(n: pypsa.Network) -> pd.Index:
-    labels = n.scenario_weightings.index if n.has_scenarios else [ONLY_SCENARIO]
-    return pd.Index(labels, name=SCENARIO, dtype=object)
-
-
-def static_values(
-    n: pypsa.Network, component: str, attribute: str, names: pd.Index, default: float = 0.0
-) -> xr.DataArray:
-    """A numeric column of static data, dims (scenario, name); `default` where it is missing."""
-    scenarios = _scenarios(n)
-    names = pd.Index(names, name=NAME)
-    static = n.c[component].static
-    values = np.full((len(scenarios), len(names)), default)
-    if attribute in static:
-        rows = _positions(n, static.index, scenarios, names)
-        values = np.full(rows.shape, np.nan)
-        values[rows >= 0] = static[attribute].to_numpy(float)[rows[rows >= 0]]
-    return xr.DataArray(values, coords={SCENARIO: scenarios, NAME: names})
-
-
-def dynamic_values(
-    n: pypsa.Network,
-    component: str,
-    attribute: str,
-    names: pd.Index,
-    sns: pd.Index,
-    default: float = 0.0,
-) -> xr.DataArray:
-    """A quantity that may vary in time, dims (scenario, snapshot, name).
-
-    The time series where there is one, else the static value, else `default`.
-    """
-    static = static_values(n, component, attribute, names, default)
-    scenarios, names = static.indexes[SCENARIO], static.indexes[NAME]
-    values = np.repeat(static.to_numpy()[:, None, :], len(sns), axis=1)
-    table = n.c[component].dynamic.get(attribute)
-    if table is not None and not table.empty:
-        columns = _positions(n, table.columns, scenarios, names)
-        scenario, name = np.nonzero(columns >= 0)
-        series = table.loc[sns].to_numpy(float)
-        if n.c[component].defaults["status"].get(attribute) == "Output":
-            series = np.nan_to_num(series)  # PyPSA's files leave out series of zeros
-        values[scenario, :, name] = series[:, columns[scenario, name]].T
-    return xr.DataArray(values, coords={SCENARIO: scenarios, SNAPSHOT: sns, NAME: names})
-
-
-def _positions(
-    n: pypsa.Network, index: pd.Index, scenarios: pd.Index, names: pd.Index
-) -> npt.NDArray[np.intp]:
-    """Where (scenario, name) stand in the index of one of PyPSA's tables; -1 where nowhere.
-
-    PyPSA lists the same names scenario by scenario, so that one scenario's names tell all
-    positions; looking up each pair takes twenty times as long.
-    """
-    if not n.has_scenarios:
-        return index.get_indexer(names)[None]
-    if index.empty:
-        return np.full((len(scenarios), len(names)), -1)
-    if not (isinstance(index, pd.MultiIndex) and _is_product(index, scenarios)):
-        pairs = pd.MultiIndex.from_product([scenarios, names])
-        return index.get_indexer(pairs).reshape(len(scenarios), len(names))
-    block = len(index) // len(scenarios)
-    within = index[:block].get_level_values(-1).get_indexer(names)
-    offset = block * np.arange(len(scenarios))[:, None]
-    return np.where(within < 0, -1, within + offset)
-
-
-def _is_product(index: pd.MultiIndex, scenarios: pd.Index) -> bool:
-    """Whether the index is these scenarios times names.
-
-    Not so where components were added after the scenarios had been set: they stand at the end.
-    """
-    if len(index) % len(scenarios):
-        return False
-    scenario, name = (codes.reshape(len(scenarios), -1) for codes in map(np.asarray, index.codes))
-    repeated = (scenario == scenario[:, :1]).all() and (name == name[:1]).all()
-    labels = index.levels[0].to_numpy(object)[scenario[:, 0]]
-    return bool(repeated and (labels == scenarios.to_numpy(object)).all())
-
-
 def _snapshots(n: pypsa.Network, sns: object) -> pd.Index:
     """The snapshots asked for, in the network's order."""
     if sns is None:
@@ -267,41 +164,6 @@ def _snapshots(n: pypsa.Network, sns: object) -> pd.Index:
     if (np.diff(positions) <= 0).any():
         raise DataError("Snapshots must not repeat and must keep the order of n.snapshots.")
     return wanted
-
-
-#: Attributes without effect on operation.
-_NO_EFFECT = frozenset(
-    {
-        "active", "build_year", "capital_cost", "control", "discount_rate", "fom_cost", "length",
-        "lifetime", "name", "overnight_cost", "p_nom_max", "p_nom_min", "p_nom_mod", "p_nom_opt",
-        "p_nom_set", "q_set", "terrain_factor", "type", "weight",
-    }
-)  # fmt: skip
-
-
-def unusual_attributes(
-    n: pypsa.Network, component: str, allowed: Collection[str], names: pd.Index
-) -> dict[str, pd.Index]:
-    """Components, by attribute, that do not have PyPSA's default of it.
-
-    `allowed` attributes, and those without effect on operation, are not looked at.
-    """
-    c, found = n.c[component], {}
-    inputs = c.defaults.index[c.defaults["status"].str.startswith("Input")]
-    of_row = names.get_indexer(c.static.index.get_level_values(-1))
-    for attribute in inputs.difference([*allowed, *_NO_EFFECT]):
-        default = c.defaults.at[attribute, "default"]
-        odd = np.zeros(len(names), dtype=bool)
-        if attribute in c.static:
-            column = c.static[attribute]
-            usual = (column == default) | (column.isna() & pd.isna(default))
-            odd[of_row[~usual.to_numpy(bool) & (of_row >= 0)]] = True
-        table = c.dynamic.get(attribute)
-        if table is not None and len(table.columns):
-            odd |= names.isin(table.columns.get_level_values(-1))
-        if odd.any():
-            found[attribute] = names[odd]
-    return found
 
 
 def _prosumer_column(n: pypsa.Network, attribute: str, prosumers: pd.Index) -> xr.DataArray:
@@ -358,6 +220,8 @@ def require(good: xr.DataArray, what: str, must: str) -> None:
     """Refuse data that are not `good`, naming the first labels where they are not."""
     if bool(good.all()):
         return
+    if SCENARIO in good.dims and list(good.indexes[SCENARIO]) == [ONLY_SCENARIO]:
+        good = good.isel({SCENARIO: 0}, drop=True)  # a label users have not given
     labels = {dim: good.indexes[dim] for dim in good.dims}
     culprits = [
         " ".join(f"{dim} {shown(labels[dim][i])}" for dim, i in zip(labels, at, strict=True))

@@ -25,10 +25,7 @@ from pypsa_p2p.contracts import Contracts, Terms, require_no_arbitrage
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.formulation.building import build_model
 from pypsa_p2p.formulation.delivery import define_delivery
-from pypsa_p2p.formulation.trading import (
-    define_trading,
-    trade_cost,
-)
+from pypsa_p2p.formulation.trading import define_trading, trade_cost
 from pypsa_p2p.infeasibility import explain
 from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.names import PROSUMER
@@ -71,13 +68,7 @@ class Market(ABC):
             )
 
     def __call__(self, n: pypsa.Network, sns: pd.Index) -> None:
-        """Turn `n.model` into this market: PyPSA's ``extra_functionality``.
-
-        Raises
-        ------
-        DataError, MarketError
-            The data make no sense, the market cannot be formed, or it has no solution.
-        """
+        """Turn `n.model` into this market: PyPSA's ``extra_functionality``; see `optimize`."""
         data = self._read(n, sns)
         require_model(n, data)
         forget_market(n)
@@ -253,21 +244,34 @@ class Market(ABC):
 class CentralizedMarket(Market):
     r"""A market operator minimises social cost: the benchmark (MODEL.md §4, (10), (24), (28)).
 
+    Solve it with ``market.optimize(n)``, or inside PyPSA's own call,
+    ``n.optimize(extra_functionality=market)``; `results` reads the solution.
+
     Parameters
     ----------
     aggregate : {"prosumers", "community"}
-        What is minimised when risk-averse: :math:`\sum_n CVaR_{\chi_n}[\Pi_n]` (28), or
-        :math:`CVaR_\chi[\sum_n \Pi_n]` (24) with the operator's one attitude.
+        Whose risk counts, where `risk` is given: each prosumer's,
+        :math:`\sum_n CVaR_{\chi_n}[\Pi_n]` (28), or that of all costs together,
+        :math:`CVaR_\chi[\sum_n \Pi_n]` (24). The second needs one attitude for all:
+        ``CVaR(attitude=0.5)``.
     risk : CVaR, optional
-        Default: risk-neutral.
+        How costs that differ by scenario are weighed; ``CVaR()`` takes the prosumers' own
+        attitudes. Default: their expectation, risk-neutral.
     contracts : Contracts, optional
-        Default: none are traded.
+        What prosumers may trade to hedge those costs; needs `risk`. Default: nothing.
     surplus : bool
-        Whether energy offered and not taken is sold at the import price; if not, (1) is an
-        equality.
+        Whether more may be sold over a trade edge than is bought over it, (1): the rest goes to
+        the grid operator at the import price. If False the two are equal.
     delivery : {"trades", "grid"}
-        Trades move the energy; or they must be deliverable over the physical grid, by PyPSA's own
-        linear power flow and limits, between the prosumers' `grid_bus` (MODEL.md §6).
+        "trades": the trade edges move the energy, whatever the grid. "grid": it must get from
+        `grid_bus` to `grid_bus` over PyPSA's lines, links and transformers, by PyPSA's linear
+        power flow within their limits (MODEL.md §6).
+
+    Raises
+    ------
+    MarketError
+        An option that is none of these, or contracts without risk. What does not fit the network
+        is refused when the market is solved.
 
     Examples
     --------
@@ -327,14 +331,14 @@ class PeerToPeerMarket(Market):
     Parameters
     ----------
     equilibrium : {"variational", "generalized"}
-        At the variational equilibrium both ends of an edge value it alike. At a generalized
-        Nash equilibrium each prosumer has multipliers of her own; `weights` select one of them.
+        At the variational equilibrium both ends of an edge value it alike: it has one price. At a
+        generalized Nash equilibrium they may not; there are many, of which `weights` select one.
     weights : scalar, sequence, mapping or Series by prosumer, optional
-        Rosen's weights r > 0 of a generalized equilibrium, where only their ratios matter: r_n
-        times n's multipliers of what is shared is the same for all. The larger her weight, the
-        less a shared limit costs her; equal weights, the default, give the variational one.
+        Rosen's weights r > 0, with "generalized" alone; only their ratios matter: r_n times n's
+        multipliers of what is shared is the same for all. The larger her weight, the less a
+        shared limit costs her; equal weights, the default, give the variational one.
     risk, contracts, surplus, delivery
-        As in `CentralizedMarket`.
+        As in `CentralizedMarket`; it is each prosumer's own risk that counts.
 
     Notes
     -----

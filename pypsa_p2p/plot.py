@@ -29,7 +29,7 @@ from pypsa_p2p.drawing import (
     finish_costs,
     matplotlib_module,
 )
-from pypsa_p2p.errors import MarketError, listed
+from pypsa_p2p.errors import MarketError, listed, shown
 from pypsa_p2p.hedging import recorded_hedges
 from pypsa_p2p.market_data import MarketData, first_scenario, read_market
 from pypsa_p2p.names import PROSUMER, SCENARIO, SNAPSHOT
@@ -37,6 +37,7 @@ from pypsa_p2p.plot_convergence import convergence as convergence
 from pypsa_p2p.record import recorded
 from pypsa_p2p.results import results
 from pypsa_p2p.solvers.tail import cvar
+from pypsa_p2p.tables import ONLY_SCENARIO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -258,8 +259,11 @@ def _solved(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:
 
 
 def _require_label(dimension: str, label: object, known: pd.Index) -> None:
-    if label is not None and label not in known:
-        raise MarketError(f"There is no {dimension} {label!r}; take one of {listed(known)}.")
+    if label is None or label in known:
+        return
+    if list(known) == [ONLY_SCENARIO]:
+        raise MarketError(f"The network has no scenarios: leave scenario={shown(label)} out.")
+    raise MarketError(f"There is no {dimension} {shown(label)}; take one of {listed(known)}.")
 
 
 def _typical(

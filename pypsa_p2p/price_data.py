@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pypsa
 import xarray as xr
 
 from pypsa_p2p.costs import by_owner
+from pypsa_p2p.errors import MarketError
 from pypsa_p2p.market_data import (
     MarketData,
     carrier_names,
@@ -18,7 +20,7 @@ from pypsa_p2p.market_data import (
     read_market,
 )
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT, TRADE
-from pypsa_p2p.record import recorded, require_trades_delivered
+from pypsa_p2p.record import OWN_MULTIPLIERS, recorded
 from pypsa_p2p.results import results
 
 #: How often the partner's quantity counts in the price of a congested trade, by design.
@@ -58,6 +60,21 @@ def trade_marginal_cost(
     return congestion * (2 * quantity + share * reverse) + price
 
 
+def require_common_grid_prices(settings: Mapping[str, Any], what: str) -> None:
+    """Refuse a market in which prosumers see different prices at one bus of the grid.
+
+    Raises
+    ------
+    MarketError
+    """
+    if settings["delivery"] == "grid" and settings.get(OWN_MULTIPLIERS, False):
+        raise MarketError(
+            f"{what} is not available for generalized equilibria of unequal weights with "
+            "delivery='grid': every prosumer has grid prices of her own, but PyPSA's tables hold "
+            "one at each bus. Use equal weights or delivery='trades'."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asset:
     """A prosumer's one component of a carrier; all (scenario, snapshot, prosumer)."""
@@ -87,7 +104,7 @@ class SolvedMarket:
     def of(cls, n: pypsa.Network) -> SolvedMarket:
         """What a network's tables hold."""
         settings = recorded(n)
-        require_trades_delivered(settings, "What nodal prices consist of")
+        require_common_grid_prices(settings, "What nodal prices consist of")
         return cls(
             n=n,
             data=read_market(n, n.snapshots[settings["snapshots"]]),
@@ -101,6 +118,13 @@ class SolvedMarket:
         """Risk-adjusted over actual probability, (scenario, prosumer)."""
         return self.r["risk_adjusted_probability"] / self.data.probability
 
+    @property
+    def grid_price(self) -> xr.DataArray:
+        """What the grid adds to prices, EUR/MWh; 0 where it delivers nothing."""
+        if "grid_price" in self.r:
+            return self.r["grid_price"]
+        return xr.zeros_like(self.r["nodal_price"])
+
     def labelled(self, values: xr.DataArray) -> xr.DataArray:
         """With dims in the order of the results."""
         return values.transpose(SCENARIO, SNAPSHOT, PROSUMER)
@@ -113,6 +137,7 @@ class SolvedMarket:
         owner = xr.DataArray(bus.reindex(single).to_numpy(object), coords={NAME: single})
 
         def value(attribute: str) -> xr.DataArray:
+            """One attribute of each prosumer's component, (scenario, snapshot, prosumer)."""
             sns = self.data.snapshots
             values = dynamic_values(self.n, "Generator", attribute, single, sns)
             if single.empty:
@@ -120,7 +145,7 @@ class SolvedMarket:
             missing = ~self.data.import_price[PROSUMER].isin(owner.to_numpy())
             return by_owner(values, owner, self.data).where(~missing)
 
-        power, size = value("p"), value("p_nom")
+        power, size = value("p"), value("p_nom_opt")
         low, high = size * value("p_min_pu"), size * value("p_max_pu")
         near = _INSIDE * (high - low)
         return Asset(

@@ -16,8 +16,10 @@ Prices are divided by :math:`p_\omega w_t`, as in `results`: EUR/MWh in their sc
     \lambda_n &= \rho_n (2 a_{mn} q_{mn} + a_{mn} q_{nm} + b_{mn} + p^0_n) + \xi_{nm} + \zeta_{mn}
         \quad (22)
 
-They are the multipliers' sides of (14)-(16), (19), (20) and (23) in I. Shilov, H. Le Cadre,
-A. Bušić, Risk-Averse Equilibrium Analysis and Computation, arXiv 2004.02470.
+With ``delivery="grid"`` the right-hand sides of (12) and (22) have the price :math:`\pi_n` of
+using the grid besides (MODEL.md §6). They are the multipliers' sides of (14)-(16), (19), (20)
+and (23) in I. Shilov, H. Le Cadre, A. Bušić, Risk-Averse Equilibrium Analysis and Computation,
+arXiv 2004.02470.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def price_from_demand(n: pypsa.Network) -> xr.DataArray:
     Raises
     ------
     MarketError
-        The network holds no solved market.
+        No market is solved, or one whose prosumers see different prices of the grid.
 
     Examples
     --------
@@ -152,10 +154,10 @@ def price_from_trades(n: pypsa.Network) -> xr.DataArray:
     r"""Nodal price of the buyer as each of her trades has it, (12) or (22).
 
     .. math:: \lambda_n = \rho_n (a_{mn} (2 q_{mn} + k q_{nm}) + b_{mn} + p^0_n)
-        + \xi_{nm} + \zeta_{mn}
+        + \xi_{nm} + \zeta_{mn} + \pi_n
 
-    with k = 2 in the centralized and k = 1 in the peer-to-peer design. At a solution all trades
-    of a prosumer agree.
+    with k = 2 in the centralized and k = 1 in the peer-to-peer design, and the price of the grid,
+    if it delivers. At a solution all trades of a prosumer agree.
 
     Parameters
     ----------
@@ -179,6 +181,7 @@ def price_from_trades(n: pypsa.Network) -> xr.DataArray:
     """
     solved = SolvedMarket.of(n)
     cost = solved.trade_cost(solved.share) * solved.at(solved.density, "buyer")
+    cost = cost + solved.at(solved.grid_price, "buyer")
     return cost + solved.r["capacity_price"] + solved.r["trade_price"]
 
 
@@ -186,6 +189,7 @@ def price_from_partner(n: pypsa.Network) -> xr.DataArray:
     r"""Nodal price of the buyer from that of the seller: the difference of (12) or (22).
 
     .. math:: \lambda_n = \lambda_m + \rho_n c_{mn} - \rho_m c_{nm} + \xi_{nm} - \xi_{mn}
+        + \pi_n - \pi_m
 
     where :math:`c_{mn}` is what stands in brackets in (12) or (22); :math:`\zeta` cancels because
     both pay one price for the edge (not at generalized equilibria). Without congestion, risk and
@@ -203,7 +207,7 @@ def price_from_partner(n: pypsa.Network) -> xr.DataArray:
     """
     solved = SolvedMarket.of(n)
     own = solved.trade_cost(solved.share) * solved.at(solved.density, "buyer")
-    own = own + solved.r["capacity_price"]
+    own = own + solved.r["capacity_price"] + solved.at(solved.grid_price, "buyer")
     return solved.at(solved.r["nodal_price"], "seller") + own - solved.reverse(own)
 
 
@@ -234,7 +238,7 @@ def price_gap_between_designs(n: pypsa.Network) -> xr.DataArray:
 
 
 def implied_trade_price(n: pypsa.Network) -> xr.DataArray:
-    r""":math:`\zeta_{mn} = \lambda_n - \rho_n c_{mn} - \xi_{nm}`: (12) or (22) for the edge.
+    r""":math:`\zeta_{mn} = \lambda_n - \rho_n c_{mn} - \xi_{nm} - \pi_n`: (12), (22) for the edge.
 
     Parameters
     ----------
@@ -248,7 +252,8 @@ def implied_trade_price(n: pypsa.Network) -> xr.DataArray:
     """
     solved = SolvedMarket.of(n)
     cost = solved.trade_cost(solved.share) * solved.at(solved.density, "buyer")
-    return solved.at(solved.r["nodal_price"], "buyer") - cost - solved.r["capacity_price"]
+    price = solved.r["nodal_price"] - solved.grid_price
+    return solved.at(price, "buyer") - cost - solved.r["capacity_price"]
 
 
 def surplus(n: pypsa.Network) -> xr.DataArray:
@@ -265,10 +270,10 @@ def surplus(n: pypsa.Network) -> xr.DataArray:
 def surplus_can_be_sold(n: pypsa.Network, tolerance: float = 1e-6) -> xr.DataArray:
     r"""Whether prices let an edge have a surplus (Proposition 3).
 
-    :math:`\zeta \ge 0` means :math:`\lambda_n \ge \rho_n c_{mn} + \xi_{nm}`, and a surplus means
-    :math:`\zeta = 0` (complementarity of (1)): energy leaves over an edge only where it is worth
-    to both ends no more than what selling it there brings. So where this is False,
-    `surplus` is 0.
+    :math:`\zeta \ge 0` means :math:`\lambda_n \ge \rho_n c_{mn} + \xi_{nm} + \pi_n`, and a
+    surplus means :math:`\zeta = 0` (complementarity of (1)): energy leaves over an edge only
+    where it is worth to both ends no more than what selling it there brings. So where this is
+    False, `surplus` is 0.
 
     Parameters
     ----------

@@ -119,7 +119,7 @@ def add_prosumers(
     n : pypsa.Network
         With or without scenarios; changed in place.
     names : iterable of str
-        The prosumers. Sequences below are in this order.
+        The prosumers; one text is one prosumer. Sequences below are in this order.
     demand, demand_min, demand_max
         Target demand D* and the limits of demand, MW.
     utility_quadratic
@@ -184,7 +184,13 @@ def add_prosumers(
     prosumers = as_names(names, "names")
     _require_free_names(n, prosumers)
     grid_buses = _grid_buses(n, grid_bus, prosumers)
-    data = read_arguments(numbers, coordinates_of(n, prosumers))
+    try:
+        data = read_arguments(numbers, coordinates_of(n, prosumers))
+    except DataError as error:
+        if not isinstance(names, str):
+            raise
+        hint = f"names={names!r} is one prosumer; several are a list, names=['a', 'b']"
+        raise DataError(f"{error} ({hint}.)") from error
     check_data(data)
     add_prosumer_buses(n, prosumers, grid_buses)
     _add_components(n, prosumers)

@@ -12,6 +12,7 @@ import xarray as xr
 
 from pypsa_p2p.costs import checksums
 from pypsa_p2p.errors import MarketError
+from pypsa_p2p.files import in_order
 from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import PROSUMER, SCENARIO
 from pypsa_p2p.risk import NEUTRAL
@@ -160,3 +161,5 @@ def _write_bus_column(
     else:
         series = pd.Series(values.isel({SCENARIO: 0}).to_numpy(), index=data.prosumers)
     static[column] = series.reindex(static.index).fillna(0.0).to_numpy()
+    if data.stochastic:
+        static.index = in_order(static.index)

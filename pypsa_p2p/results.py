@@ -9,7 +9,13 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.costs import by_owner, operating_cost, own_names, require_unchanged
+from pypsa_p2p.costs import (
+    by_owner,
+    investment_cost,
+    operating_cost,
+    own_names,
+    require_unchanged,
+)
 from pypsa_p2p.files import ABOVE_ZERO
 from pypsa_p2p.grid_prices import grid_results
 from pypsa_p2p.hedging import recorded_hedges, regimes
@@ -54,7 +60,7 @@ _DESCRIBED = {
     "congestion_rent": (_EUR, "what grid prices collect over all snapshots"),
     "trade_price": (_PRICE, "price of the edge to buyer, zeta/(p w)"),
     "capacity_price": (_PRICE, "price of the trade capacity, xi/(p w)"),
-    "cost": (_EUR, "cost Pi over all snapshots, constants included"),
+    "cost": (_EUR, "cost Pi over all snapshots, constants and investment included"),
     "payment": (_EUR, "sum over trades of trade_price * quantity; not part of cost"),
     "expected_cost": (_EUR, "expectation of cost"),
     "value_at_risk": (_EUR, "quantile of cost after contracts at the risk attitude"),
@@ -104,6 +110,10 @@ def results(n: pypsa.Network) -> xr.Dataset:
     load from one that generates. All other injections are ``generation``; a generator without
     capacity counts nowhere, as its output is 0.
 
+    Capacities found (``p_nom_opt``) are in PyPSA's own tables; ``cost`` holds the capital cost of
+    all of a prosumer's extendable capacity, the same in every scenario. What stood before is
+    included, so that ``n.objective_constant`` is 0.
+
     With contracts, ``contract`` and ``insurance`` are what W pays and J, ``contract_price`` is what
     is paid inside the community, and ``at_cap`` with the coordinate ``regime`` tells the regimes
     of Theorem 15 (`hedging.regimes`). Contracts with a payoff of their own have their volumes,
@@ -127,7 +137,7 @@ def results(n: pypsa.Network) -> xr.Dataset:
     risk = _risk(n, data, settings, costs["cost"])
     dataset = xr.Dataset({**dispatch, **trades, **costs, **risk})
     if settings["delivery"] == "grid":
-        dataset = dataset.assign(grid_results(n, data, trades["net_import"]))
+        dataset = dataset.assign(grid_results(n, data))
     for name, (unit, meaning) in _DESCRIBED.items():
         if name in dataset:
             dataset[name].attrs = {"unit": unit, "long_name": meaning}
@@ -256,7 +266,8 @@ def _costs(
     )
     trading = _sum_by(price * quantity * data.weighting, "buyer", data).sum(SNAPSHOT)
     imports = (data.import_price * trades["net_import"] * data.weighting).sum(SNAPSHOT)
-    own = operating_cost(n, data, bus_owners(n))
+    owners = bus_owners(n)
+    own = operating_cost(n, data, owners) + investment_cost(n, data, owners)
     paid = trades["trade_price"] * quantity * data.weighting
     payment = _sum_by(paid, "buyer", data).sum(SNAPSHOT)
     dims = (SCENARIO, PROSUMER)

@@ -25,12 +25,14 @@ class Sites:
     bus : Series (prosumer)
         The grid bus at which her net import leaves the grid and what she sells enters it.
     connection : Series (prosumer)
-        The bus at which the surplus of her connected part of the grid leaves it, and at which
-        the grid price is 0.
+        The bus at which the surplus of her connected part of the grid leaves it.
+    part : Index
+        Buses of the parts of the grid that have prosumers.
     """
 
     bus: pd.Series
     connection: pd.Series
+    part: pd.Index
 
     @property
     def connections(self) -> pd.Index:
@@ -59,11 +61,14 @@ def read_sites(n: pypsa.Network, data: MarketData) -> Sites:
         for ends in ports(n, component).values():
             nx.add_path(parts, ends)
     connection = pd.Series(index=bus.index, dtype=object)
+    reached: set[str] = set()
     for part in nx.connected_components(parts):
         here = bus.isin(part)
         if here.any():
             connection[here] = _connection(n, buses, part)
-    return Sites(bus=bus, connection=connection)
+            reached |= part
+    within = buses.index[buses.index.isin(reached)]
+    return Sites(bus=bus, connection=connection, part=within)
 
 
 def _grid_buses(buses: pd.DataFrame, prosumers: pd.Index) -> pd.Series:

@@ -9,7 +9,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.errors import MarketError, listed
+from pypsa_p2p.errors import MarketError, listed, shown
 from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.names import PROSUMER, SCENARIO, SNAPSHOT, TRADE
 from pypsa_p2p.results import results
@@ -71,7 +71,9 @@ def compare(networks: Mapping[str, pypsa.Network], *, reference: str | None = No
         raise MarketError('There is nothing to compare: give solved networks, {"name": n, ...}.')
     first = next(iter(networks)) if reference is None else reference
     if first not in networks:
-        raise MarketError(f"The reference {first!r} is none of the designs {listed(networks)}.")
+        raise MarketError(
+            f"The reference {shown(first)} is none of the designs {listed(networks)}."
+        )
     table = pd.DataFrame({name: _figures(name, n) for name, n in networks.items()}).T
     table.index.name = DESIGN
     expected = table["expected_social_cost"]
@@ -113,7 +115,7 @@ def _figures(name: str, n: pypsa.Network) -> dict[str, float]:
     try:
         r = results(n)
     except MarketError as error:
-        raise MarketError(f"Design {name!r}: {error}") from error
+        raise MarketError(f"Design {shown(name)}: {error}") from error
     data = read_market(n, pd.Index(r["snapshot"].to_numpy()))
     cost = r["risk_adjusted_cost"]
     figures = community_figures(r, data)

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.metadata import version
+from numbers import Real
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.errors import MarketError, P2PError, listed
+from pypsa_p2p.errors import MarketError, P2PError, listed, shown
 from pypsa_p2p.market_data import read_market
 from pypsa_p2p.markets import Market
 from pypsa_p2p.names import CONGESTION, ELASTIC_DEMAND_CARRIER, TRADE_CARRIER
@@ -144,26 +145,26 @@ def _scale_renewables(n: pypsa.Network, factor: float) -> None:
     names = static.index.get_level_values("name")
     elastic = (static["carrier"] == ELASTIC_DEMAND_CARRIER).to_numpy(bool)
     chosen = by_name.reindex(names).to_numpy(bool) & ~elastic
-    static.loc[chosen, "p_nom"] *= _factor(factor, "renewables")
+    static.loc[chosen, "p_nom"] *= _not_negative(factor, "renewables, a factor on capacities")
 
 
 def _scale_capacity(n: pypsa.Network, factor: float) -> None:
     """Multiply the capacity of every trade edge."""
     static = n.c["Link"].static
     trades = static["carrier"] == TRADE_CARRIER
-    static.loc[trades, "p_nom"] *= _factor(factor, "trade_capacity")
+    static.loc[trades, "p_nom"] *= _not_negative(factor, "trade_capacity, a factor on capacities")
 
 
 def _set_congestion(n: pypsa.Network, value: float) -> None:
     """Give every trade edge the same congestion coefficient."""
     static = n.c["Link"].static
     trades = static["carrier"] == TRADE_CARRIER
-    static.loc[trades, CONGESTION] = float(value)
+    static.loc[trades, CONGESTION] = _not_negative(value, "congestion of trades")
 
 
-def _factor(value: Any, dimension: str) -> float:
-    if not np.ndim(value) == 0 or not float(value) >= 0:
-        raise MarketError(f"{dimension} multiplies capacities: {value!r} must be a number >= 0.")
+def _not_negative(value: Any, what: str) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < np.inf:
+        raise MarketError(f"{what}: {shown(value)} must be a finite number of at least 0.")
     return float(value)
 
 

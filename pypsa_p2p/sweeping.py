@@ -9,6 +9,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import product
 from multiprocessing import get_context
+from numbers import Integral
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +18,7 @@ import pypsa
 import xarray as xr
 from tqdm.auto import tqdm
 
-from pypsa_p2p.errors import MarketError, listed
+from pypsa_p2p.errors import MarketError, listed, shown
 from pypsa_p2p.markets import Market
 from pypsa_p2p.sweep_points import (
     DATA_DIMENSIONS,
@@ -132,6 +133,7 @@ def sweep(
     with tqdm(total=len(points), desc="sweep", unit="point", disable=not progress) as bar:
 
         def solved(place: int, outcome: Outcome) -> None:
+            """Keep what came of a point, or take it from where it is kept already."""
             if outcome.key in job.known:
                 outcome = kept.load(outcome.key)
             else:
@@ -211,8 +213,8 @@ def _solve(
     network: bytes, job: Job, points: list[Point], solved: Solved, workers: int, client: Any
 ) -> None:
     """Solve all points, here or elsewhere, and hand over each when it is solved."""
-    if not isinstance(workers, int) or workers < 1:
-        raise MarketError(f"workers: {workers!r} is no number of processes; give at least 1.")
+    if not isinstance(workers, Integral) or workers < 1:
+        raise MarketError(f"workers: {shown(workers)} is no number of processes; give at least 1.")
     if client is not None:
         network = client.scatter(network, broadcast=True)
         _spread(client.get_executor(), network, job, points, solved)

@@ -1,10 +1,9 @@
-"""Every accepted form of data as a labelled array, and labelled arrays into PyPSA's own tables."""
+"""Every accepted form of data as a labelled array."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Real
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +12,11 @@ import xarray as xr
 
 from pypsa_p2p import names
 from pypsa_p2p.errors import DataError, listed, shown
-from pypsa_p2p.files import off_default
+from pypsa_p2p.tables import Numbers
+from pypsa_p2p.tables import write as write
+from pypsa_p2p.tables import write_series as write_series
+from pypsa_p2p.tables import write_static as write_static
 
-Numbers = np.ndarray[Any, Any]
 Value = (
     float
     | Sequence[float]
@@ -216,9 +217,10 @@ def _sequence(
         raise DataError(f"Argument {argument} must be one number, not a sequence.")
     expected = coordinates[last]
     if len(value) != len(expected):
+        there = "is 1 label" if len(expected) == 1 else f"are {len(expected)} labels"
         raise DataError(
-            f"Argument {argument} has {len(value)} values, but there are {len(expected)} labels of "
-            f"{last!r} ({listed(expected)}): give one value for each, or a mapping by name."
+            f"Argument {argument} has {len(value)} values, but there {there} of {last!r} "
+            f"({listed(expected)}): give one value for each, or a mapping by name."
         )
     return value if isinstance(value, np.ndarray) else _objects(value)
 
@@ -289,90 +291,3 @@ def add_carriers(n: pypsa.Network, carriers: Sequence[str]) -> None:
     missing = [carrier for carrier in carriers if carrier not in known]
     if missing:
         n.add("Carrier", missing, color=[COLORS[carrier] for carrier in missing])
-
-
-def write(
-    n: pypsa.Network, component: str, attribute: str, labels: pd.Index, array: xr.DataArray
-) -> None:
-    """Put an array into PyPSA's tables: static where it is constant, dynamic where it varies.
-
-    `labels` are the components, in the order of the array's prosumers. Where a value varies, the
-    static entry is PyPSA's default, as after `n.add`.
-    """
-    values = _dense(n, labels, array)
-    constant = (values == values[:1, :1]).all(axis=(0, 1))
-    default = n.components[component].defaults.at[attribute, "default"]
-    _set_column(n, component, attribute, labels, np.where(constant, values[0, 0], default))
-    _write_dynamic(n, component, attribute, labels, values, ~constant)
-
-
-def write_series(
-    n: pypsa.Network, component: str, attribute: str, labels: pd.Index, array: xr.DataArray
-) -> None:
-    """Put an array into the dynamic table, also where it is constant."""
-    everywhere = np.ones(len(labels), dtype=bool)
-    _write_dynamic(n, component, attribute, labels, _dense(n, labels, array), everywhere)
-
-
-def write_static(
-    n: pypsa.Network, component: str, attribute: str, labels: pd.Index, array: xr.DataArray
-) -> None:
-    """Put an array without snapshots into the static table."""
-    _set_column(n, component, attribute, labels, _dense(n, labels, array)[:, 0])
-
-
-def _set_column(
-    n: pypsa.Network,
-    component: str,
-    attribute: str,
-    labels: pd.Index,
-    values: Numbers,
-) -> None:
-    """Values by label, or scenario x label, into a static column."""
-    static = n.components[component].static
-    shape = (max(len(n.scenarios), 1), len(labels))
-    column = static[attribute].to_numpy(copy=True)
-    column[static.index.get_indexer(_columns(n, labels))] = np.broadcast_to(values, shape).ravel()
-    static[attribute] = column
-
-
-def _columns(n: pypsa.Network, labels: pd.Index) -> pd.Index:
-    if n.has_scenarios:
-        return pd.MultiIndex.from_product([n.scenarios, labels], names=[names.SCENARIO, names.NAME])
-    return labels.rename(names.NAME)
-
-
-def _dense(n: pypsa.Network, labels: pd.Index, array: xr.DataArray) -> Numbers:
-    """The array as scenario x snapshot x label."""
-    sizes = {
-        names.SCENARIO: max(len(n.scenarios), 1),
-        names.SNAPSHOT: len(n.snapshots),
-        names.PROSUMER: len(labels),
-    }
-    present = [dimension for dimension in sizes if dimension in array.dims]
-    shape = [sizes[dimension] if dimension in present else 1 for dimension in sizes]
-    values = array.transpose(*present).to_numpy().reshape(shape)
-    return np.broadcast_to(values, tuple(sizes.values()))
-
-
-def _write_dynamic(
-    n: pypsa.Network,
-    component: str,
-    attribute: str,
-    labels: pd.Index,
-    values: Numbers,
-    varying: Numbers,
-) -> None:
-    """Replace the columns of `labels` by those of the labels that vary."""
-    dynamic = n.components[component].dynamic
-    kept = dynamic.get(attribute)
-    if kept is not None:
-        kept = kept.loc[:, ~kept.columns.isin(_columns(n, labels))]
-    columns = _columns(n, labels[varying])
-    block = values[:, :, varying].transpose(1, 0, 2).reshape(len(n.snapshots), len(columns))
-    defaults = n.components[component].defaults["default"]
-    if n.has_scenarios and pd.notna(defaults.get(attribute)):
-        block = off_default(block, float(defaults[attribute]))
-    added = pd.DataFrame(block, index=n.snapshots, columns=columns)
-    joined = added if kept is None or kept.shape[1] == 0 else pd.concat([kept, added], axis=1)
-    dynamic[attribute] = joined

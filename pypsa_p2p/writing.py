@@ -18,6 +18,7 @@ from pypsa_p2p.solvers.program import Vector
 
 def write_solution(n: pypsa.Network, data: MarketData, *, plain: bool) -> None:
     """Write what the model's solution says to the network, as ``n.optimize`` does."""
+    _leave_nothing_out(n)
     if plain:
         write_plain_solution(n, data)
         return
@@ -62,12 +63,21 @@ def forget_solution(n: pypsa.Network, data: MarketData) -> None:
     Where it finds tables it merges its own into them column by column, which takes longer than
     everything else (22 s at 14 prosumers and 100 scenarios).
     """
+    _leave_nothing_out(n)
     if len(data.snapshots) < len(n.snapshots):
         return
     for c in n.components:
         outputs = c.defaults.index[c.defaults["status"] == "Output"]
         for attribute in {*outputs, *KEPT_DUALS}.intersection(c.dynamic):
             c.dynamic[attribute] = c.dynamic[attribute].iloc[:, :0]
+
+
+def _leave_nothing_out(n: pypsa.Network) -> None:
+    """Note that the objective holds all costs: see `solvers.compiled.compile_model`.
+
+    PyPSA has no public way to say so; it reads ``n.objective_constant`` off this attribute.
+    """
+    n._objective_constant = 0.0
 
 
 def write_own_multipliers(n: pypsa.Network, data: MarketData, zeta1: Vector | None) -> None:

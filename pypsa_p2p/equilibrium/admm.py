@@ -26,8 +26,8 @@ import numpy as np
 
 from pypsa_p2p.equilibrium.averse import Reply, Subproblem, averse_reply, pose, reply_to
 from pypsa_p2p.equilibrium.game import Game
-from pypsa_p2p.equilibrium.gauss_seidel import check_numbers
 from pypsa_p2p.equilibrium.knapsack import Array
+from pypsa_p2p.equilibrium.options import require_flag, require_number
 from pypsa_p2p.equilibrium.play import Answer, Iterate, assessed, relative
 from pypsa_p2p.errors import MarketError, listed
 
@@ -46,15 +46,20 @@ class ADMM:
     Parameters
     ----------
     penalty : float
-        rho, EUR/MW2h: how dearly disagreement is paid. The first one where it adapts.
+        rho > 0, EUR/MW2h: how dearly disagreement is paid. The first one where it adapts.
     relaxation : float
         In (0, 2): how far past their last targets the agents' answers count; 1 is plain ADMM.
     adaptive : bool
         Keep the primal and the dual residual in balance by changing rho (ever more rarely).
     tolerance : float
         On the primal residual (disagreement, relative to the quantities) and on the dual one
-        (movement of targets times rho, relative to the prices).
+        (movement of targets times rho, relative to the prices); from 0 to 1.
     max_iterations : int
+
+    Raises
+    ------
+    MarketError
+        Numbers outside their limits, or `adaptive` neither True nor False.
     """
 
     penalty: float = 1.0
@@ -64,11 +69,11 @@ class ADMM:
     max_iterations: int = 5000
 
     def __post_init__(self) -> None:
-        check_numbers(self, tolerance=(0, 1), max_iterations=(1, np.inf))
-        if not 0 < self.penalty < np.inf:
-            raise MarketError(f"ADMM: penalty {self.penalty!r} must be positive.")
-        if not 0 < self.relaxation < 2:
-            raise MarketError(f"ADMM: relaxation {self.relaxation!r} must lie in (0, 2).")
+        require_number("ADMM: penalty", self.penalty, 0, ends="()")
+        require_number("ADMM: relaxation", self.relaxation, 0, 2, ends="()")
+        require_flag("ADMM: adaptive", self.adaptive)
+        require_number("ADMM: tolerance", self.tolerance, 0, 1)
+        require_number("ADMM: max_iterations", self.max_iterations, 1, whole=True)
 
     def iterates(
         self, game: Game, target: Array, reciprocity: Array, tau: Array

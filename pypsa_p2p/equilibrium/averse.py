@@ -54,15 +54,10 @@ class Subproblem:
 
     def take(self, rows: Positions) -> Subproblem:
         """That of some of the agents."""
-        return replace(
-            self,
-            pieces=self.pieces.take(rows),
-            facing=self.facing[..., rows, :],
-            price=self.price[..., rows, :],
-            target=self.target[..., rows, :],
-            least=self.least[:, rows],
-            most=self.most[:, rows],
-        )
+        of_pieces = ("facing", "price", "target")
+        taken = {name: getattr(self, name)[..., rows, :] for name in of_pieces}
+        taken |= {name: getattr(self, name)[:, rows] for name in ("least", "most")}
+        return replace(self, pieces=self.pieces.take(rows), **taken)
 
 
 @dataclass(kw_only=True, eq=False)

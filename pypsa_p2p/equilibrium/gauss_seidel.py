@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,11 +21,10 @@ import pandas as pd
 from pypsa_p2p.equilibrium.best_response import best_response, multipliers
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.knapsack import Array
+from pypsa_p2p.equilibrium.options import Start, require_number, require_start, stored_order
 from pypsa_p2p.equilibrium.pieces import Positions
 from pypsa_p2p.equilibrium.play import Answer, Iterate, assessed, relative
 from pypsa_p2p.errors import MarketError, listed
-
-Start = Literal["zero", "variational", "random"] | Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +45,18 @@ class GaussSeidel:
         warm start, else "zero". A prosumer who cannot balance without selling starts with
         her cheapest sales.
     seed : int
-        Of the random start.
+        Of the random start, at least 0.
     order : sequence of str, optional
         Names of the prosumers in the order of their turns. Default: the network's.
     tolerance : float
-        On movement and on exploitability, both relative.
+        On movement and on exploitability, both relative; from 0 to 1.
     max_iterations : int
         Sweeps.
+
+    Raises
+    ------
+    MarketError
+        A setting that is not of its kind or outside its limits.
     """
 
     regularisation: float = 0.0
@@ -64,10 +67,8 @@ class GaussSeidel:
     max_iterations: int = 1000
 
     def __post_init__(self) -> None:
-        check_start(self.start)
-        check_numbers(
-            self, regularisation=(0, np.inf), tolerance=(0, 1), max_iterations=(1, np.inf)
-        )
+        _require_shared(self)
+        object.__setattr__(self, "order", stored_order("GaussSeidel", self.order))
 
     def iterates(self, game: Game, start: Array) -> Iterator[Iterate]:
         """Sweeps from a start, without end."""
@@ -105,15 +106,9 @@ class Jacobi:
     max_iterations: int = 2000
 
     def __post_init__(self) -> None:
-        check_start(self.start)
-        check_numbers(
-            self, regularisation=(0, np.inf), tolerance=(0, 1), max_iterations=(1, np.inf)
-        )
-        if not 0 < self.damping <= 0.5:
-            raise MarketError(
-                f"Jacobi: damping {self.damping!r} must lie in (0, 0.5]; beyond half the way "
-                "partners would rely on trades both have withdrawn."
-            )
+        _require_shared(self)
+        why = "beyond half the way partners would rely on trades both have withdrawn"
+        require_number("Jacobi: damping", self.damping, 0, 0.5, ends="(]", why=why)
 
     def iterates(self, game: Game, start: Array) -> Iterator[Iterate]:
         """Rounds from a start, without end."""
@@ -125,6 +120,16 @@ class Jacobi:
             change = response - point
             point = point + self.damping * change
             yield _iterate(game, point, change, 1)
+
+
+def _require_shared(method: GaussSeidel | Jacobi) -> None:
+    """Refuse settings of both methods outside their limits."""
+    name = type(method).__name__
+    require_number(f"{name}: regularisation", method.regularisation, 0)
+    require_start(name, method.start)
+    require_number(f"{name}: seed", method.seed, 0, whole=True)
+    require_number(f"{name}: tolerance", method.tolerance, 0, 1)
+    require_number(f"{name}: max_iterations", method.max_iterations, 1, whole=True)
 
 
 def _iterate(game: Game, point: Array, change: Array, rounds: int) -> Iterate:
@@ -172,24 +177,3 @@ def _positions(game: Game, order: Sequence[str] | None) -> Positions:
             f"{listed(missing)}; given: {listed(order)}."
         )
     return np.asarray(positions, dtype=np.int64)
-
-
-def check_start(start: object) -> None:
-    """Refuse names of starts that do not exist."""
-    if isinstance(start, str) and start not in ("zero", "variational", "random"):
-        raise MarketError(
-            f"start {start!r} must be 'zero', 'variational', 'random' or an array of quantities."
-        )
-
-
-def check_numbers(method: object, **limits: tuple[float, float]) -> None:
-    """Refuse settings outside their limits."""
-    for name, (least, most) in limits.items():
-        value = getattr(method, name)
-        whole = name == "max_iterations"
-        good = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not good or not least <= value <= most:
-            kind = "a whole number" if whole else "a number"
-            raise MarketError(
-                f"{type(method).__name__}: {name} {value!r} must be {kind} in [{least}, {most}]."
-            )

@@ -18,6 +18,7 @@ from pypsa_p2p.equilibrium.algorithms import solve_equilibrium
 from pypsa_p2p.equilibrium.game import Game, read_game
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel
 from pypsa_p2p.equilibrium.knapsack import Array
+from pypsa_p2p.equilibrium.options import require_number
 from pypsa_p2p.equilibrium.starts import feasible_start, random_trades, remembered
 from pypsa_p2p.errors import ConvergenceError, MarketError
 from pypsa_p2p.market_data import MarketData, read_market
@@ -91,8 +92,10 @@ def sample_equilibria(
 
     Raises
     ------
-    DataError, MarketError
-        The data make no sense, or a method does not know the market (naming what).
+    DataError
+        The data make no sense.
+    MarketError
+        Numbers out of range, or a market that cannot be sampled so (naming what).
 
     Examples
     --------
@@ -104,7 +107,7 @@ def sample_equilibria(
     >>> bool(found.best_social_cost < found.worst_social_cost)
     True
     """
-    _check(market, weights, starts, spread)
+    _check(market, weights, starts, spread, seed)
     twin = copy.deepcopy(n, {id(n._model): None})  # a solver attached to the model has no copy
     data = read_market(twin, snapshots)
     market = replace(market, equilibrium="variational", weights=None)
@@ -119,16 +122,18 @@ def sample_equilibria(
     return _bounded(_as_dataset(rows, data), plan.centralized())
 
 
-def _check(market: object, weights: int, starts: int, spread: float) -> None:
+def _check(market: object, weights: int, starts: int, spread: float, seed: int) -> None:
+    """Refuse arguments that make no sense, and starts where no start is left."""
     if not isinstance(market, PeerToPeerMarket):
         raise MarketError(
             f"sample_equilibria needs a PeerToPeerMarket, not a {type(market).__name__}."
         )
-    if weights < 0 or starts < 0 or not 1 < spread < np.inf:
-        raise MarketError(
-            "sample_equilibria: weights and starts must not be negative and spread must exceed 1; "
-            f"given {weights!r}, {starts!r} and {spread!r}."
-        )
+    why = "a number of samples must not be negative"
+    for name, value in {"weights": weights, "starts": starts}.items():
+        require_number(f"sample_equilibria: {name}", value, 0, whole=True, why=why)
+    require_number("sample_equilibria: seed", seed, 0, whole=True)
+    why = "weights are drawn from [1/spread, spread], so that spread must exceed 1"
+    require_number("sample_equilibria: spread", spread, 1, ends="()", why=why)
     if starts and not market.surplus:
         raise MarketError(
             "Where (1) is an equality, best responses never leave their start: use starts=0, or "

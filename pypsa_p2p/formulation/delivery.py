@@ -22,6 +22,8 @@ SURPLUS = "Bus-surplus"
 
 Labels = npt.NDArray[np.int64]
 
+_ROUNDING = 1e-9  # of efficiencies that make up for each other
+
 
 def define_delivery(m: linopy.Model, data: MarketData, sites: Sites) -> None:
     """Let the grid carry what is traded: net imports leave it, and so does the surplus.
@@ -53,14 +55,31 @@ def define_net_import(m: linopy.Model, data: MarketData) -> None:
 
 
 def define_surplus(m: linopy.Model, data: MarketData, sites: Sites) -> None:
-    """What leaves the grid at its connection, MW: the surplus, less what lines lose.
+    """What leaves the grid at its connection, MW: the surplus, less what the grid itself takes.
 
-    The balances alone make it so, and where it is free the grid price there is 0. Between
-    several parts of a grid nothing flows: each may sell a surplus, none may import.
+    Nothing comes in there: lines that lose energy and loads that are nobody's live on what is
+    traded and not taken, or on generators of the grid. Where the balances alone see to that, on
+    a grid that keeps and takes nothing, the variable is free, so that the grid price at the
+    connection is 0. Between several parts of a grid nothing flows: none may import.
     """
     p0, _ = quantities(m, data)
-    several = len(sites.connections) > 1
-    _variable(m, _like(sites.connections, p0), SURPLUS, 0.0 if several else -np.inf)
+    balanced = len(sites.connections) == 1 and _passes_all_on(m, sites)
+    _variable(m, _like(sites.connections, p0), SURPLUS, -np.inf if balanced else 0.0)
+
+
+def _passes_all_on(m: linopy.Model, sites: Sites) -> bool:
+    """Whether the balances of all the grid's buses add up to nothing: no losses, no assets."""
+    labels, coefficients = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+    for name in _balances(m):
+        balance = m.constraints[name]
+        here = balance.data.isel({NAME: balance.indexes[NAME].isin(sites.part)})
+        if (here["rhs"].where(here["labels"] >= 0, 0.0) != 0).any():
+            return False
+        used = ((here["vars"] >= 0) & (here["labels"] >= 0)).to_numpy()
+        labels.append(here["vars"].to_numpy()[used])
+        coefficients.append(here["coeffs"].to_numpy()[used])
+    total = np.bincount(np.concatenate(labels), np.concatenate(coefficients))
+    return bool(np.abs(total).max(initial=0.0) <= _ROUNDING)
 
 
 def define_withdrawal(m: linopy.Model, sites: Sites) -> None:
@@ -68,7 +87,7 @@ def define_withdrawal(m: linopy.Model, sites: Sites) -> None:
     taken = np.concatenate([_edges_last(m[name].labels) for name in (NET_IMPORT, SURPLUS)], axis=-1)
     at = pd.Index([*sites.bus, *sites.connections], dtype=object)
     reached: set[object] = set()
-    for name in [name for name in m.constraints if name.endswith(NODAL_BALANCE)]:
+    for name in _balances(m):
         balance = m.constraints[name]
         buses = balance.indexes[NAME]
         more = _grouped(taken, buses.get_indexer(at), len(buses))
@@ -81,6 +100,11 @@ def define_withdrawal(m: linopy.Model, sites: Sites) -> None:
             f"Buses {listed(nowhere.unique())} of the grid are connected to nothing, so that no "
             "trade can be delivered there. Connect them, or move the prosumers' grid_bus."
         )
+
+
+def _balances(m: linopy.Model) -> list[str]:
+    """PyPSA's balances of buses, one constraint for each number of terms."""
+    return [name for name in m.constraints if name.endswith(NODAL_BALANCE)]
 
 
 def _with_terms(

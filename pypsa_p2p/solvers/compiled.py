@@ -14,10 +14,12 @@ from linopy.constants import Result, Status
 from linopy.constants import Solution as LinopySolution
 
 from pypsa_p2p.errors import MarketError, listed
-from pypsa_p2p.names import NAME, SCENARIO
+from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT
 from pypsa_p2p.solvers.program import UNOWNED, QuadraticProgram, Sparse, Vector
 
 Labels = npt.NDArray[np.int64]
+
+CONSTANT = "objective_constant"  # PyPSA's own name for what no decision changes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +36,8 @@ class CompiledModel:
         Position of each column's scenario; -1 where the variable has none.
     owner : (columns,)
         Position of each column's owner; UNOWNED where it is nobody's.
+    capacities : (C,)
+        Columns of what somebody decides once for all snapshots and scenarios: what she builds.
     """
 
     model: linopy.Model
@@ -42,6 +46,7 @@ class CompiledModel:
     row_labels: Labels
     scenario: Labels
     owner: Labels
+    capacities: Labels
 
     def columns(self, *labels: xr.DataArray) -> Labels:
         """Columns of the variables with these labels, (number of labels,)."""
@@ -73,6 +78,9 @@ def compile_model(
 ) -> CompiledModel:
     """Arrays of a model.
 
+    The variable by which PyPSA leaves the capital cost of standing capacity out of its objective
+    is taken from the model: a prosumer's cost is that of all her capacity.
+
     Parameters
     ----------
     scenarios : (S,)
@@ -87,6 +95,8 @@ def compile_model(
         The model has integer variables or other things no market here can honour.
     """
     _refuse_discrete(m)
+    if CONSTANT in m.variables:
+        m.remove_variables(CONSTANT)
     matrices = m.matrices
     n = len(matrices.vlabels)
     sense = np.asarray(matrices.sense, dtype=str)
@@ -99,19 +109,22 @@ def compile_model(
         x_lower=np.asarray(matrices.lb, dtype=float),
         x_upper=np.asarray(matrices.ub, dtype=float),
     )
-    scenario, owner = [], []
+    scenario, owner, once = [], [], []
     for name, variable in m.variables.items():
         active = (variable.labels != -1).to_numpy().ravel()
         scenario.append(_scenario_of(variable, scenarios).ravel()[active])
         whose = owners.get(name, owners.get(name.split("-", 1)[0]))
         owner.append(_owner_of(variable, whose).ravel()[active])
+        once.append(np.full(active.sum(), not {SCENARIO, SNAPSHOT} & set(variable.dims)))
+    owners_of_columns = np.concatenate(owner)
     return CompiledModel(
         model=m,
         program=program,
         column_labels=np.asarray(matrices.vlabels, dtype=np.int64),
         row_labels=np.asarray(matrices.clabels, dtype=np.int64),
         scenario=np.concatenate(scenario),
-        owner=np.concatenate(owner),
+        owner=owners_of_columns,
+        capacities=np.flatnonzero(np.concatenate(once) & (owners_of_columns != UNOWNED)),
     )
 
 
@@ -156,6 +169,6 @@ def _refuse_discrete(m: linopy.Model) -> None:
     discrete = [*m.binaries, *m.integers]
     if discrete:
         raise MarketError(
-            f"Variables {listed(discrete)} are integer. A market with unit commitment has no "
-            "prices of the kind computed here: remove integer variables."
+            f"Variables {listed(discrete)} are integer. A market with unit commitment or "
+            "modular investment has no prices of the kind computed here: remove integer variables."
         )

@@ -148,6 +148,11 @@ class _Columns:
 
     @classmethod
     def of(cls, terms: Terms, program: RiskProgram, groups: int, contracts: int) -> _Columns:
+        """The columns of so many groups and contracts; J only where insurance is sold.
+
+        V lowers the cost of its own cell; W costs nothing and J gamma, outside any risk measure.
+        J is held at 0 where gamma is as much as a EUR can be worth, or more.
+        """
         cells = groups * terms.payoff.shape[1]
         volume = _most_volume(terms, program, groups, contracts).ravel()
         free = np.full(cells, np.inf)

@@ -13,7 +13,7 @@ import linopy
 import numpy as np
 import xarray as xr
 
-from pypsa_p2p.solvers.compiled import CompiledModel
+from pypsa_p2p.solvers.compiled import CONSTANT, CompiledModel
 from pypsa_p2p.solvers.program import Vector
 
 #: How far variables may move from the market's solution, MW.
@@ -22,7 +22,7 @@ ROOM = 1e-8
 MAGNIFICATION = 1e5
 #: Largest cost coefficient the solver sees.
 LARGEST_COST = 1e4
-CONSTANT = "objective_constant"  # PyPSA's own name for what no decision changes
+POSED = "market"  # among a model's parameters: it holds a market's linear objective
 
 
 def pose_linear(compiled: CompiledModel, x: Vector, row_dual: Vector, objective: float) -> None:
@@ -37,21 +37,16 @@ def pose_linear(compiled: CompiledModel, x: Vector, row_dual: Vector, objective:
     at = _by_label(compiled, x)
     price = _by_label(compiled, cost)
     terms = []
-    for name, variable in list(m.variables.items()):
-        if name == CONSTANT:
-            continue
+    for variable in m.variables.data.values():
         terms.append((variable * _shaped(price, variable, 0.0)).sum())
         _confine(variable, _shaped(at, variable, np.nan))
     fixed = objective - float(cost @ x)
     m.objective = linopy.merge(terms, cls=linopy.LinearExpression) + _constant(m, fixed)
+    m.parameters = m.parameters.assign({POSED: True})
     _magnify(m, float(np.abs(cost).max(initial=0.0)))
 
 
 def _constant(m: linopy.Model, value: float) -> linopy.LinearExpression:
-    if CONSTANT in m.variables:
-        m.variables[CONSTANT].update(lower=-np.inf, upper=np.inf)
-        m.variables[CONSTANT].update(lower=value, upper=value)
-        return 1 * m.variables[CONSTANT]
     chunk, m.chunk = m.chunk, None  # a single number has no dimension to be cut along
     constant = m.add_variables(lower=value, upper=value, name=CONSTANT)
     m.chunk = chunk

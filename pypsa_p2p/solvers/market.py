@@ -121,14 +121,14 @@ def _without_contracts(solution: MarketSolution, inside: WithContracts) -> Marke
 def _solved(compiled: CompiledModel, problem: MarketProblem, by_scenario: bool) -> MarketSolution:
     """The solution in the columns and rows of the problem's own program."""
     program, congested = problem.program, problem.partner.nnz > 0
-    weigh = _ByScenario(compiled) if by_scenario else _RiskAverse()
+    weigh = _ByScenario(compiled) if by_scenario else _RiskAverse(compiled.capacities)
     neutral = by_scenario or not program.at_risk.any()
     together = program.attitude.size == 2
     if not problem.even and not neutral and (together or problem.terms is not None):
         raise MarketError(
             "Contracts in an equilibrium of unequal weights must be complete, without limits, and "
-            "need scenarios that nothing connects: leave out limits and what couples scenarios, "
-            "use equal weights, or no contracts."
+            "need scenarios that nothing connects: leave out limits, investment and what else "
+            "couples scenarios, use equal weights, or no contracts."
         )
     if not congested or problem.cross == 1.0 or (problem.even and neutral):
         solution = weigh(problem.scaled(), problem)
@@ -258,7 +258,8 @@ class _ByScenario:
         found = solve_quadratic(qp)
         if found.status != "optimal":
             return _no_solution(found)
-        x = _least_norm_trades(qp, found, problem.trades.ravel(), np.ones(found.x.size))
+        tidy = np.append(problem.trades.ravel(), self.compiled.capacities)
+        x = _least_norm(qp, found, tidy, np.ones(found.x.size))
         true = problem.true(x)
         tau, objective = _tau_of_all(true, true.costs(x), problem.terms)
         return MarketSolution(
@@ -295,19 +296,24 @@ def _tau_of_all(program: RiskProgram, costs: Vector, terms: Terms | None) -> tup
 class _RiskAverse:
     """Every group at its own risk: the general case."""
 
+    capacities: Columns
+
     def __call__(self, program: RiskProgram, problem: MarketProblem) -> MarketSolution:
         found = solve_risk(program)
         if found.status != "optimal":
             return _no_solution(found)
-        x = _reported(program, found, problem.trades.ravel())
+        x = _reported(program, found, np.append(problem.trades.ravel(), self.capacities))
         return _solution(problem, found, x, found.row_dual)
 
 
 _Weigh = _ByScenario | _RiskAverse
 
 
-def _reported(program: RiskProgram, found: Solution, trades: Columns) -> Vector:
-    """The optimum to report; the solver's own where breaking ties would cost anything."""
+def _reported(program: RiskProgram, found: Solution, tidy: Columns) -> Vector:
+    """The optimum to report, of least norm in `tidy`: trades and capacities.
+
+    The solver's own where breaking ties would cost anything.
+    """
     chosen = least_expected_cost(program, found)
     if chosen is None:
         warnings.warn(
@@ -320,19 +326,17 @@ def _reported(program: RiskProgram, found: Solution, trades: Columns) -> Vector:
     unit = program.per_column(program.probability)
     groups = program.attitude.size
     weight = np.append(unit, np.ones(groups))
-    x = _least_norm_trades(qp, solution, trades, weight)[: found.x.size]
+    x = _least_norm(qp, solution, tidy, weight)[: found.x.size]
     best = program.objective(found.x)
     worse = program.objective(x) - best > PRECISION * max(1.0, abs(best))
     return found.x if worse else x
 
 
-def _least_norm_trades(
-    qp: QuadraticProgram, found: Solution, trades: Columns, weight: Vector
-) -> Vector:
-    if not trades.size:
+def _least_norm(qp: QuadraticProgram, found: Solution, tidy: Columns, weight: Vector) -> Vector:
+    if not tidy.size:
         return found.x
-    tidy = least_norm(optimal_face(qp, found, weight), trades)
-    return tidy.x if tidy.status == "optimal" else found.x
+    nearest = least_norm(optimal_face(qp, found, weight), tidy)
+    return nearest.x if nearest.status == "optimal" else found.x
 
 
 def _rounded(costs: Vector) -> Vector:

@@ -14,6 +14,7 @@ import pypsa_p2p as p2p
 from pypsa_p2p.errors import DataError, MarketError
 
 UNLIMITED = 1e4
+COMPARED = ("demand", "generation", "nodal_price", "grid_price", "social_cost")
 
 
 def solve(n: pypsa.Network, market: Any, route: str) -> xr.Dataset:
@@ -147,8 +148,42 @@ def test_laws_of_a_congested_grid(market: Any, seed: int) -> None:
 def test_both_routes_agree() -> None:
     market = MARKETS["averse"]
     hook, direct = (solve(meshed(3, 1.5), market, route) for route in ("hook", "direct"))
-    for name in ("demand", "generation", "nodal_price", "grid_price", "social_cost"):
+    for name in COMPARED:
         xr.testing.assert_allclose(hook[name], direct[name], rtol=0, atol=1e-6)
+
+
+def test_limited_contracts_on_a_congested_grid() -> None:
+    """Limit 0 is no contracts, one out of reach is complete ones; in between the cost falls.
+
+    All while a line binds, and by either route. Nobody trades beyond her limit, and who may still
+    buy (sell) values a contract at no more (less) than its price.
+    """
+    unsolved = meshed(3, limit=1.5, scenarios=3)
+
+    def solved(route: str = "direct", **given: Any) -> xr.Dataset:
+        n = unsolved.copy()
+        r = solve(n, replace(MARKETS["averse"], **given), route)
+        assert np.abs(n.lines_t.p0.to_numpy()).max() == pytest.approx(1.5, abs=1e-6)
+        assert float(r["grid_price"].max()) > 0.1
+        return r
+
+    limits = (0.0, 0.3, 1e3)
+    found = [solved(contracts=p2p.Contracts(limit=limit)) for limit in limits]
+    costs = [float(r["social_cost"]) for r in found]
+    assert (np.diff(costs) < -0.1).all()
+    for r, other in ((found[0], solved()), (found[-1], solved(contracts=p2p.Contracts()))):
+        for name in (*COMPARED, "risk_adjusted_cost"):
+            np.testing.assert_allclose(r[name], other[name], rtol=0, atol=1e-6)
+    for limit, r in zip(limits, found, strict=True):
+        contract = r["contract"]
+        gain = r["risk_adjusted_probability"] - r["contract_price"]
+        assert float(abs(contract).max()) <= limit + 1e-9
+        assert float(abs(contract.sum("prosumer")).max()) < 1e-7
+        assert float(gain.where(contract < limit - 1e-6, 0.0).max()) < 1e-6
+        assert float(gain.where(contract > 1e-6 - limit, 0.0).min()) > -1e-6
+    hook = solved("hook", contracts=p2p.Contracts(limit=limits[1]))
+    for name in (*COMPARED, "contract", "contract_price", "risk_adjusted_cost"):
+        np.testing.assert_allclose(hook[name], found[1][name], rtol=0, atol=1e-6)
 
 
 def test_separate_grids_do_not_help_each_other() -> None:
@@ -160,6 +195,81 @@ def test_separate_grids_do_not_help_each_other() -> None:
     n.lines["s_nom"] = 9.0
     r = solve(n, p2p.CentralizedMarket(delivery="grid"), "direct")
     assert float(r["social_cost"]) == pytest.approx(36, abs=1e-6)
+
+
+def test_what_lines_lose_is_generated(route: str) -> None:
+    """One tangent of 0.05 p^2 at p = 4: the line loses l = 0.4 p - 0.8 beyond p = 2.
+
+    Half of it at each end: G = p + l/2 = 1.2 p - 0.4 and D = p - l/2 = 0.8 p + 0.4. The cost
+    G + G^2 + (6 - D)^2 is least where 1.2 (1 + 2G) = 0.8 * 2 (6 - D), at p = 8.72 / 4.16. The
+    surplus of the trade, G - D = l, is all lost.
+    """
+    n = two_buses(limit=4.0)
+    n.lines["r"] = 0.05
+    losses = {"mode": "tangents", "segments": 1}
+    market = p2p.PeerToPeerMarket(delivery="grid")
+    if route == "direct":
+        market.optimize(n, transmission_losses=losses)
+    else:
+        n.optimize(
+            extra_functionality=market,
+            transmission_losses=losses,
+            include_objective_constant=False,
+        )
+    p = 8.72 / 4.16
+    generated, taken = 1.2 * p - 0.4, 0.8 * p + 0.4
+    price_a, price_b = 1 + 2 * generated, 2 * (6 - taken)
+    r = p2p.results(n)
+    assert float(r["generation"].sum()) == pytest.approx(generated, abs=1e-6)
+    assert float(r["demand"].sum()) == pytest.approx(taken, abs=1e-6)
+    np.testing.assert_allclose(r["nodal_price"].values.ravel(), [price_a, price_b], atol=1e-6)
+    np.testing.assert_allclose(r["trade_price"], 0, atol=1e-6)
+    np.testing.assert_allclose(r["grid_price"].values.ravel(), [price_a, price_b], atol=1e-6)
+    rent = price_b * taken - price_a * generated
+    assert float(r["congestion_rent"].sum()) == pytest.approx(rent, abs=1e-5)
+
+
+def test_lost_energy_must_come_from_somewhere() -> None:
+    """Where every edge is in balance nothing is left to lose, so nothing is sent."""
+    n = two_buses(limit=4.0)
+    n.lines["r"] = 0.05
+    market = p2p.CentralizedMarket(delivery="grid", surplus=False)
+    market.optimize(n, transmission_losses={"mode": "tangents", "segments": 1})
+    assert float(p2p.results(n)["demand"].sum()) == pytest.approx(2, abs=1e-6)
+
+
+def test_the_grids_own_load_is_not_served_for_nothing(route: str) -> None:
+    """A lamp of 1 MW that is nobody's takes what A sends beyond B's trade: G = D + 1.
+
+    Least of G + G^2 + (6 - D)^2: 1 + 2 (D + 1) = 2 (6 - D), D = 9/4, a price of 7.5, which is
+    the grid's, as the trade itself is worth nothing more.
+    """
+    n = two_buses(limit=9.0)
+    n.add("Load", "lamp", bus="east", p_set=1.0)
+    r = solve(n, p2p.CentralizedMarket(delivery="grid"), route)
+    assert float(r["demand"].sum()) == pytest.approx(2.25, abs=1e-6)
+    assert float(r["generation"].sum()) == pytest.approx(3.25, abs=1e-6)
+    np.testing.assert_allclose(r["nodal_price"].values.ravel(), 7.5, atol=1e-6)
+    np.testing.assert_allclose(
+        r["grid_price"] + r["trade_price"].values, r["nodal_price"], atol=1e-6
+    )
+
+
+def test_a_generator_of_the_grid_serves_the_grid_alone(route: str) -> None:
+    """With a generator at 3 of the grid's own the lamp costs 3; the trade stays as it was.
+
+    A and B meet at 1 + 2G = 2 (6 - G), G = 2.75, price 6.5; a free surplus of A's would be worth
+    3 to the grid: less than what it costs her.
+    """
+    n = two_buses(limit=9.0)
+    n.add("Load", "lamp", bus="east", p_set=1.0)
+    n.add("Generator", "plant", bus="west", p_nom=10, marginal_cost=3.0)
+    r = solve(n, p2p.CentralizedMarket(delivery="grid"), route)
+    assert float(r["generation"].sum()) == pytest.approx(2.75, abs=1e-6)
+    assert float(n.generators_t.p["plant"].sum()) == pytest.approx(1.0, abs=1e-6)
+    np.testing.assert_allclose(r["nodal_price"].values.ravel(), 6.5, atol=1e-6)
+    np.testing.assert_allclose(r["grid_price"].values.ravel(), 3.0, atol=1e-6)
+    np.testing.assert_allclose(r["trade_price"].values.ravel(), 3.5, atol=1e-6)
 
 
 def test_assigned_prosumers_are_delivered_on_their_own_grid() -> None:
@@ -191,7 +301,5 @@ def test_what_does_not_know_the_grid_says_so() -> None:
     n = two_buses(2.0)
     market = p2p.PeerToPeerMarket(delivery="grid")
     market.optimize(n)
-    with pytest.raises(MarketError, match="certify is not available for delivery='grid'"):
-        p2p.certify(n)
     with pytest.raises(MarketError, match="not available for delivery='grid'"):
         p2p.solve_equilibrium(n, market, p2p.ADMM())

@@ -320,20 +320,54 @@ def test_refusals() -> None:
     refused("variational equilibrium only", generalized, ADMM())
     weighted = replace(generalized, weights=[1.0, 2.0, 3.0])
     refused("that weights select", weighted, GaussSeidel())
-    refused("order must name every", market, GaussSeidel(order=["p0", "p0", "p1"]))
+    refused("order must name every", market, GaussSeidel(order=["p0", "p1"]))
     refused("shape", market, GaussSeidel(start=np.zeros((1, 1, 2))))
     refused("buys more from", market, GaussSeidel(start=np.ones((2, 1, 6))))
     refused("holds no solved market", market, ADMM(), warm_start=n)
-    for wrong in (
-        lambda: GaussSeidel(start="nowhere"),
-        lambda: GaussSeidel(regularisation=-1.0),
-        lambda: Jacobi(damping=0.7),
-        lambda: ADMM(relaxation=2.0),
-        lambda: ADMM(penalty=0.0),
-        lambda: ADMM(tolerance=-1.0),
-    ):
-        with pytest.raises(p2p.MarketError):
-            wrong()
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "match"),
+    [
+        (
+            GaussSeidel,
+            {"start": "nowhere"},
+            "'zero', 'variational', 'random' or an array.*'nowhere'",
+        ),
+        (GaussSeidel, {"start": {"a": 1.0}}, "not a dict"),
+        (GaussSeidel, {"start": [1.0, 2.0]}, "not 1 dimensions"),
+        (GaussSeidel, {"regularisation": -1.0}, "regularisation -1.0 must be a finite number"),
+        (GaussSeidel, {"regularisation": np.inf}, "regularisation inf must be a finite number"),
+        (GaussSeidel, {"seed": "x"}, "seed 'x' must be a whole number of at least 0"),
+        (GaussSeidel, {"seed": -1}, "seed -1 must"),
+        (GaussSeidel, {"order": "ab"}, "order must be a sequence of names, not 'ab'"),
+        (GaussSeidel, {"order": [0, 1]}, "not 0, 1"),
+        (GaussSeidel, {"order": ["p0", "p0", "p1"]}, "order must name every prosumer once.*'p0'"),
+        (GaussSeidel, {"max_iterations": 2.5}, "max_iterations 2.5 must be a whole number"),
+        (Jacobi, {"damping": 0.7}, r"damping 0.7 must be a number in \(0, 0.5\]; beyond half"),
+        (Jacobi, {"damping": "x"}, "damping 'x' must"),
+        (Jacobi, {"seed": 0.5}, "seed 0.5 must be a whole number"),
+        (Jacobi, {"start": "nowhere"}, "start must be"),
+        (ADMM, {"relaxation": 2.0}, r"relaxation 2.0 must be a number in \(0, 2\)"),
+        (ADMM, {"penalty": 0.0}, "penalty 0.0 must be a finite number above 0"),
+        (ADMM, {"penalty": "x"}, "penalty 'x' must"),
+        (ADMM, {"tolerance": np.float64(-1)}, r"tolerance -1.0 must be a number in \[0, 1\]"),
+        (ADMM, {"tolerance": np.nan}, "tolerance nan must"),
+        (ADMM, {"adaptive": "x"}, "adaptive 'x' must be True or False"),
+        (ADMM, {"max_iterations": True}, "max_iterations True must"),
+    ],
+)
+def test_settings_are_refused_on_construction(
+    method: Any, settings: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(p2p.MarketError, match=f"^{method.__name__}: .*{match}"):
+        method(**settings)
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    method = GaussSeidel(seed=np.int64(3), tolerance=np.float32(0.5), order=np.array(["b", "a"]))
+    assert method.order == ("b", "a")
+    assert ADMM(adaptive=np.bool_(False), max_iterations=np.int32(7)).max_iterations == 7
 
 
 def test_a_prosumer_left_short_is_named() -> None:

@@ -323,6 +323,19 @@ def test_no_limit_in_reach_is_none() -> None:
     np.testing.assert_allclose(one.contract, other.contract, atol=1e-5)
 
 
+def test_scenarios_that_the_network_has_not() -> None:
+    """Without any there is no name to tell of; with some, those not there are named."""
+    n = p2p.load_grid("three_node")
+    n = n.get_scenario(n.scenarios[0])
+    for given in ({"payoff": ["dry"]}, {"payoff": {"dry": 1.0}}, {"insurance_price": {"dry": 1.0}}):
+        market = p2p.PeerToPeerMarket(risk=p2p.CVaR(), contracts=p2p.Contracts(**given))
+        with pytest.raises(p2p.MarketError, match="scenarios 'dry', but the network has none") as e:
+            market.optimize(n)
+        assert "certain" not in str(e.value)
+        with pytest.raises(p2p.P2PError, match="'dry'"):
+            market.optimize(p2p.load_grid("three_node"))
+
+
 def test_corollary_16_and_where_it_ends() -> None:
     """A unit of every contract is worth its price to everybody, but for limits."""
 

@@ -13,7 +13,10 @@ import pypsa_p2p as p2p
 from pypsa_p2p.assigning import assign_prosumers
 from pypsa_p2p.errors import DataError, MarketError
 from pypsa_p2p.grids import load_grid
-from pypsa_p2p.prosumers import prosumer_names
+from pypsa_p2p.names import CARRIERS
+from pypsa_p2p.originals import BEFORE, ORIGINAL
+from pypsa_p2p.prosumers import add_prosumers, prosumer_names
+from pypsa_p2p.releasing import release_prosumers
 from pypsa_p2p.results import results
 from pypsa_p2p.trades import add_trades
 
@@ -216,3 +219,131 @@ def test_an_infeasible_market_names_fixed_set_points() -> None:
     assert "gas" not in str(caught.value)
     n.generators["p_set"] = float("nan")
     assert market.optimize(n)[0] == "ok"
+
+
+# --- released -----------------------------------------------------------------------------------
+
+
+def assert_as_before(n: pypsa.Network, before: pypsa.Network) -> None:
+    assert n.equals(before, log_mode="verbose")
+    assert before.equals(n, log_mode="verbose")
+    for name in ("Bus", "Generator", "Link", "Line"):
+        pd.testing.assert_series_equal(n.c[name].static.dtypes, before.c[name].static.dtypes)
+
+
+@pytest.mark.parametrize("scenarios", [False, True])
+def test_release_undoes_assignments(scenarios: bool) -> None:
+    """Two of them; columns of one's own, whole numbers and truths, which new buses do not have."""
+    n = with_set_points(controllable=[True, False])
+    n.generators_t.p_set = pd.DataFrame({"gas": [2.0, 3.0], "wind": [1.0, 4.0]}, index=n.snapshots)
+    n.buses["zone"], n.buses["urban"] = [1, 2, 3], [True, False, True]
+    n.meta["source"] = ["mine"]
+    if scenarios:
+        n.set_scenarios({"x": 0.5, "y": 0.5})
+        n.c.generators.static.loc[("y", "wind"), "p_set"] = 7.0
+    before = n.copy()
+    assign_prosumers(n, {"wind": "ann"})
+    assign_prosumers(n, "bus", import_price=3.0)
+    add_trades(n, "grid", capacity=1.0)
+    assert ("wind" in n.generators_t.p_set) is False
+    release_prosumers(n)
+    assert_as_before(n, before)
+
+
+def test_what_was_changed_since_is_kept() -> None:
+    n = with_set_points(controllable=True)
+    before = n.copy()
+    assign_prosumers(n, "bus")
+    n.generators["marginal_cost"] = [1.0, 2.0]
+    n.generators.loc["wind", "p_set"] = 5.0
+    n.generators_t.p_set["gas"] = [1.0, 1.0]
+    n.add("Generator", "new", bus="south prosumer", p_nom=2.0)
+    n.add("Bus", "east")
+    release_prosumers(n)
+    assert n.generators.marginal_cost.tolist() == [1.0, 2.0, 0.0]
+    assert n.generators.p_set["wind"] == 5.0
+    assert n.generators_t.p_set["gas"].tolist() == [1.0, 1.0]
+    assert n.generators.bus["new"] == "south"
+    n.remove("Generator", "new")
+    n.remove("Bus", "east")
+    n.generators["marginal_cost"], n.generators["p_set"] = 0.0, [4.0, float("nan")]
+    n.generators_t.p_set["gas"] = [2.0, 3.0]
+    n.generators["controllable"] = n.generators["controllable"].astype(bool)
+    assert_as_before(n, before)
+
+
+def test_other_prosumers_stay() -> None:
+    n = grid()
+    add_prosumers(n, ["a", "b"], demand=1, demand_max=2, utility_quadratic=1, grid_bus="west")
+    add_trades(n, [("a", "b")], capacity=1.0, price=2.0)
+    before = n.copy()
+    assign_prosumers(n, "bus", import_price=5.0)
+    add_trades(n, [("a", "north prosumer")], capacity=1.0)
+    release_prosumers(n)
+    assert_as_before(n, before)
+    assign_prosumers(n, ["south"])
+    add_prosumers(n, ["c"], demand=1, demand_max=2, utility_quadratic=1)
+    release_prosumers(n)
+    assert list(prosumer_names(n)) == ["a", "b", "c"]
+    assert ORIGINAL not in n.meta
+
+
+def test_prosumers_added_since_keep_what_is_theirs() -> None:
+    n = grid()
+    assign_prosumers(n, "bus")
+    add_prosumers(n, ["a"], demand=1, demand_max=2, utility_quadratic=1, risk_attitude=0.5)
+    release_prosumers(n)
+    assert n.buses.risk_attitude["a"] == 0.5
+    assert set(n.carriers.index) == {"AC", *CARRIERS} - {"p2p"}
+
+
+def test_scenarios_set_since_stay() -> None:
+    n, other = with_set_points(controllable=True), with_set_points(controllable=True)
+    assign_prosumers(n, "bus")
+    for network in (n, other):
+        network.set_scenarios({"x": 0.5, "y": 0.5})
+    release_prosumers(n)
+    assert_as_before(n, other)
+
+
+def test_a_copy_is_released_on_its_own() -> None:
+    n = grid()
+    before = n.copy()
+    assign_prosumers(n, "bus")
+    released = n.copy()
+    release_prosumers(released)
+    assert_as_before(released, before)
+    assert list(prosumer_names(n)) == ["north prosumer", "south prosumer"]
+    release_prosumers(n)
+    assert_as_before(n, before)
+
+
+def test_release_refuses_and_changes_nothing() -> None:
+    n = grid()
+    add_prosumers(n, ["a"], demand=1, demand_max=2, utility_quadratic=1)
+    with pytest.raises(DataError, match="no prosumers to release: none was made by assign_pros"):
+        release_prosumers(n)
+    assign_prosumers(n, {"wind": "ann"})
+    n.remove("Line", "1")
+    n.remove("Store", "tank")
+    n.remove("Bus", "north")
+    before = n.copy()
+    with pytest.raises(DataError, match="prosumer 'ann' came from bus 'north', which"):
+        release_prosumers(n)
+    assert n.equals(before)
+    n.add("Bus", "north")
+    release_prosumers(n)
+    with pytest.raises(DataError, match="no prosumers to release"):
+        release_prosumers(n)
+    with pytest.raises(DataError, match=r"must be a pypsa\.Network"):
+        release_prosumers("n")  # type: ignore[arg-type]
+
+
+def test_nothing_is_left_in_the_tables() -> None:
+    n = with_set_points(controllable=True)
+    n.generators_t.p = pd.DataFrame({"wind": [1.0, 2.0]}, index=n.snapshots)
+    before = n.copy()
+    assign_prosumers(n, "bus")
+    release_prosumers(n)
+    assert not [name for c in n.components for name in c.dynamic if name.endswith(BEFORE)]
+    assert_as_before(n, before)

@@ -23,11 +23,8 @@ def sunny_or_not() -> pypsa.Network:
         demand=[4, 2],
         demand_max=10,
         utility_quadratic=5,
-        generation_max=[0, 8],
-        marginal_cost=10,
         marginal_cost_quadratic=1,
         risk_attitude=[0.2, 0.8],
-        import_price=1,
     )
     p2p.add_trades(n, "complete", capacity=5, price=1)
     labels = {"scenario": ["noon", "night"], "prosumer": names}

@@ -84,8 +84,10 @@ def test_efficiency_of_a_community_that_gains() -> None:
 def test_refusals() -> None:
     with pytest.raises(p2p.MarketError, match="nothing to compare"):
         compare({})
-    with pytest.raises(p2p.MarketError, match="'optimum' is none of the designs 'narrow'"):
-        compare({"narrow": two()}, reference="optimum")
+    with pytest.raises(
+        p2p.MarketError, match="reference 'optimum' is none of the designs 'narrow'"
+    ):
+        compare({"narrow": two()}, reference=np.str_("optimum"))
     with pytest.raises(p2p.MarketError, match="Design 'unsolved': The network holds no solved"):
         compare({"narrow": two(), "unsolved": p2p.load_grid("three_node")})
 

@@ -209,6 +209,29 @@ def test_values_by_label_and_markets_by_point(n: pypsa.Network) -> None:
     assert abs(float(d.social_cost.diff("attitude")[0])) > 0.01
 
 
+def test_what_is_wrong_is_told_in_plain_words() -> None:
+    """Numbers as they are written; no scenario named where the network has none."""
+    n = pypsa.Network()
+    p2p.add_prosumers(n, ["a", "b"], demand=2.0, demand_max=3.0, utility_quadratic=1.0)
+    p2p.add_trades(n, "complete", capacity=1.0)
+    market = p2p.PeerToPeerMarket()
+
+    def error(over: Any, **options: Any) -> str:
+        return str(swept(n, market, over, workers=np.int64(1), **options).error.item())
+
+    capacity = "trade_capacity, a factor on capacities: -1.0 must be a finite number"
+    assert error({"trade_capacity": [-1.0]}).startswith(capacity)
+    assert "renewables, a factor on capacities: 'x' must" in error({"renewables": ["x"]})
+    assert "congestion of trades: [1.0, 2.0] must" in error({"congestion": {"two": [1.0, 2.0]}})
+
+    def worse(network: pypsa.Network, _: dict[str, Any]) -> None:
+        network.links["congestion"] = -1.0
+
+    edge = n.links.index[0]
+    told = f"The congestion must not be negative; it does not for name '{edge}'."
+    assert error({"draw": [1]}, apply=worse) == told
+
+
 def test_another_network_may_be_returned(n: pypsa.Network) -> None:
     """Scenarios that a point does not have are NaN; labels are the union."""
 
@@ -261,7 +284,7 @@ def test_fingerprints_tell_inputs_apart(n: pypsa.Network) -> None:
         ({"over": {"attitude": [[0.1, 0.2, 0.3]]}}, "a mapping from labels to values"),
         ({"markets": {}}, "none given"),
         ({"markets": "peer-to-peer"}, "not str"),
-        ({"workers": 0}, "give at least 1"),
+        ({"workers": np.int64(0)}, "workers: 0 is no number of processes; give at least 1"),
         ({"workers": 2, "apply": lambda n, point: None}, "top of a module"),
     ],
 )

@@ -1,0 +1,90 @@
+"""What the agents' methods may be asked for, refused on construction where it makes no sense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from math import inf, isfinite
+from numbers import Integral, Real
+from typing import Any, Literal
+
+import numpy as np
+
+from pypsa_p2p.errors import MarketError, listed, shown
+
+Start = Literal["zero", "variational", "random"] | Any
+"""Names of starts, or quantities (scenario, snapshot, trade)."""
+
+
+def require_number(
+    what: str,
+    value: object,
+    least: float,
+    most: float = inf,
+    *,
+    ends: str = "[]",
+    whole: bool = False,
+    why: str = "",
+) -> None:
+    """Refuse what is no number between two limits; `ends` says which of them belong to it.
+
+    `what` opens the message, as "GaussSeidel: seed"; `why`, if given, ends it.
+
+    >>> require_number("Jacobi: damping", 0.7, 0, 0.5, ends="(]")
+    Traceback (most recent call last):
+    ...
+    pypsa_p2p.errors.MarketError: Jacobi: damping 0.7 must be a number in (0, 0.5].
+    """
+    good = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    number = float(value) if good and isinstance(value, Real) else np.nan
+    above = number > least if ends[0] == "(" else number >= least
+    below = number < most if ends[1] == ")" else number <= most
+    if above and below and isfinite(number):
+        return
+    first = "above" if ends[0] == "(" else "of at least"
+    limits = f"{first} {least:g}" if most == inf else f"in {ends[0]}{least:g}, {most:g}{ends[1]}"
+    kind = "whole" if whole else "finite" if most == inf else ""
+    wanted = " ".join(["a", kind, "number"] if kind else ["a", "number"])
+    reason = f"; {why}" if why else ""
+    raise MarketError(f"{what} {shown(value)} must be {wanted} {limits}{reason}.")
+
+
+def require_flag(what: str, value: object) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool | np.bool_):
+        raise MarketError(f"{what} {shown(value)} must be True or False.")
+
+
+def require_start(method: str, start: object) -> None:
+    """Refuse names of starts that do not exist, and what cannot be quantities by trade."""
+    wanted = (
+        f"{method}: start must be 'zero', 'variational', 'random' or an array of quantities as "
+        "results(n).quantity (scenario, snapshot, trade), not"
+    )
+    if isinstance(start, str) and start not in ("zero", "variational", "random"):
+        raise MarketError(f"{wanted} {start!r}.")
+    if start is None or isinstance(start, str):
+        return
+    try:
+        dimensions = np.asarray(start, dtype=float).ndim
+    except (TypeError, ValueError):
+        raise MarketError(f"{wanted} a {type(start).__name__}.") from None
+    if dimensions != 3:
+        raise MarketError(f"{wanted} {dimensions} dimensions.")
+
+
+def stored_order(method: str, order: Any) -> tuple[str, ...] | None:
+    """Names of prosumers in the order of their turns, as a tuple; None where there is none."""
+    if order is None:
+        return None
+    if isinstance(order, str | Mapping | Set) or not isinstance(order, Iterable):
+        raise MarketError(f"{method}: order must be a sequence of names, not {shown(order)}.")
+    names = tuple(order)
+    odd = [name for name in names if not isinstance(name, str)]
+    if odd:
+        raise MarketError(f"{method}: order must be names, which are text, not {listed(odd)}.")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise MarketError(
+            f"{method}: order must name every prosumer once; twice: {listed(repeated)}."
+        )
+    return tuple(map(str, names))
