@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pypsa
 
-from pypsa_p2p.costs import CAPACITIES, capital_cost, extendable_names
+from pypsa_p2p.costs import CAPACITIES, capital_cost, extendable_names, own_names
 from pypsa_p2p.errors import DataError, MarketError, listed, shown
 from pypsa_p2p.formulation.trading import QUANTITY1
 from pypsa_p2p.market_data import (
@@ -21,7 +21,7 @@ from pypsa_p2p.market_data import (
     static_values,
     unusual_attributes,
 )
-from pypsa_p2p.names import NAME, SCENARIO, TRADE_CARRIER
+from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT, TRADE_CARRIER
 from pypsa_p2p.ownership import NOBODY, asset_owners, bus_columns, bus_owners
 from pypsa_p2p.record import META
 from pypsa_p2p.solvers.linearised import POSED
@@ -87,6 +87,7 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
         names = extendable_names(n, component)
         if len(names):
             _check_investment(n, component, names, owners)
+    _check_supply(n, data)
 
 
 def require_type(name: str, value: object, wanted: type) -> None:
@@ -214,6 +215,25 @@ def _check_buses(n: pypsa.Network, component: str) -> None:
                 f"{component} {listed(culprits)}: {column} {listed(buses[~known])} is not a bus of "
                 "the network. Add the bus or correct the name."
             )
+
+
+def _check_supply(n: pypsa.Network, data: MarketData) -> None:
+    """Loads where nothing else stands, which PyPSA cannot write a balance for."""
+    names = own_names(n, "Load")
+    supplied: set[object] = set()
+    for component in (n.one_port_components | n.branch_components) - {"Load"}:
+        static = first_scenario(n, component)
+        active = static[static["active"].astype(bool)] if "active" in static else static
+        supplied |= {bus for column in bus_columns(active) for bus in active[column]}
+    bus = first_scenario(n, "Load")["bus"]
+    alone = names[~bus.reindex(names).isin(supplied).to_numpy()]
+    taken = dynamic_values(n, "Load", "p_set", alone, data.snapshots)
+    unmet = alone[(taken != 0).any([SCENARIO, SNAPSHOT]).to_numpy()]
+    if len(unmet):
+        raise MarketError(
+            f"Load {listed(unmet)} at bus {listed(bus[unmet].unique())}: nothing there can supply "
+            "it, no trade, asset or line. Add a trade edge (add_trades) or connect the bus."
+        )
 
 
 def _check_commitment(n: pypsa.Network, component: str) -> None:

@@ -63,9 +63,9 @@ def _worst(program: QuadraticProgram, solution: Solution) -> float:
 
 
 def _cost_size(program: QuadraticProgram) -> float:
-    """The largest cost coefficient, so that solvers see costs near 1; 1 if there is none."""
-    P_largest = np.max(abs(program.P.data), initial=0.0)
-    return float(max(np.max(abs(program.c), initial=0.0), P_largest)) or 1.0
+    """The largest price, so that solvers see prices near 1; without any, the largest curvature."""
+    price = float(np.max(abs(program.c), initial=0.0))
+    return price or float(np.max(abs(program.P.data), initial=0.0)) or 1.0
 
 
 def _scale_cost(program: QuadraticProgram, factor: float) -> QuadraticProgram:
@@ -92,7 +92,7 @@ def _piqp(program: QuadraticProgram) -> _Point:
     settings.eps_abs = settings.eps_rel = _TOLERANCE
     # A gap is the sum of all products multiplier x slack: one of them alone must be small.
     settings.eps_duality_gap_abs, settings.eps_duality_gap_rel = _TOLERANCE, _GAP
-    settings.max_iter = 100
+    settings.max_iter = 50  # at a stall the residuals are good by then, or Clarabel's are better
     # Feasible programs on a thin face look infeasible at the solver's own 1e-4. Clarabel tells.
     settings.eps_primal_inf = settings.eps_dual_inf = _NO_RAY
     solver.setup(

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pypsa
 import pytest
 
 import pypsa_p2p as p2p
@@ -19,12 +20,17 @@ FUNCTIONS = (
     "add_trades",
     "assign_prosumers",
     "certify",
+    "check_power_flow",
     "compare",
     "from_pandapower",
     "load_grid",
+    "power_flow_violations",
+    "release_prosumers",
     "results",
+    "sample_copula",
     "sample_equilibria",
     "sample_scenarios",
+    "scenarios_from_history",
     "set_scenarios",
     "solve_equilibrium",
 )
@@ -95,7 +101,7 @@ def blocks(language: str) -> list[str]:
 
 def test_readme_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """In one session from top to bottom; both routes of the example agree."""
-    hook, direct, *others = blocks("python")
+    hook, direct, *others = [block for block in blocks("python") if "model.nc" not in block]
     session: dict[str, Any] = {}
     exec(compile(hook, "README.md", "exec"), session)
     social_cost = float(p2p.results(session["n"])["social_cost"])
@@ -105,6 +111,35 @@ def test_readme_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
         exec(compile(code, "README.md", "exec"), session)
     assert float(session["r"]["social_cost"]) == pytest.approx(social_cost, abs=1e-6)
     assert "house" in capsys.readouterr().out
+
+
+def test_readme_takes_an_existing_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five lines from a file to what everybody pays."""
+    (code,) = [block for block in blocks("python") if "model.nc" in block]
+    n = pypsa.Network()
+    n.add("Bus", ["mill", "farm"])
+    n.add("Line", "road", bus0="mill", bus1="farm", x=0.1, s_nom=9)
+    n.add("Load", "saw", bus="mill", p_set=3.0)
+    n.add("Generator", "engine", bus="farm", p_nom=5, marginal_cost=2.0)
+    monkeypatch.chdir(tmp_path)
+    n.export_to_netcdf("model.nc")
+    exec(compile(code, "README.md", "exec"), {})
+    assert len(re.findall(r"^\w", code, flags=re.MULTILINE)) == 6  # one import, five lines
+    printed = capsys.readouterr().out
+    assert "mill prosumer" in printed
+    assert "6.0" in printed  # EUR, the farm's: 3 MW at 2 EUR/MWh
+
+
+def test_docs_of_grids_run() -> None:
+    """The first block of docs/grids.md, as it stands there."""
+    text = (ROOT / "docs" / "grids.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0]
+    session: dict[str, Any] = {}
+    exec(compile(code, "docs/grids.md", "exec"), session)
+    assert float(session["r"]["social_cost"]) == pytest.approx(7642.594, abs=1e-3)
+    assert len(session["n"].buses) == 14
 
 
 def test_readme_has_two_commands() -> None:

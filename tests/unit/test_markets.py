@@ -484,3 +484,17 @@ def test_an_unbounded_market(n: pypsa.Network, route: str, risk: p2p.CVaR | None
         solve()
     with pytest.raises(MarketError):
         p2p.results(n)
+
+
+def test_a_load_that_nothing_can_supply_is_named() -> None:
+    """PyPSA itself ends with an error about empty left-hand sides."""
+    n = pypsa.Network()
+    n.add("Bus", ["hut", "mill", "farm"])
+    n.add("Load", ["lamp", "saw"], bus=["hut", "mill"], p_set=1.0)
+    n.add("Generator", "engine", bus="farm", p_nom=5)
+    p2p.assign_prosumers(n, "bus")
+    p2p.add_trades(n, [("mill prosumer", "farm prosumer")], capacity=5)
+    with pytest.raises(MarketError, match="Load 'lamp' at bus 'hut prosumer': nothing there can"):
+        p2p.PeerToPeerMarket().optimize(n)
+    n.loads.loc["lamp", "p_set"] = 0.0
+    assert p2p.PeerToPeerMarket().optimize(n) == ("ok", "optimal")
