@@ -491,7 +491,7 @@ def test_a_load_that_nothing_can_supply_is_named() -> None:
     n = pypsa.Network()
     n.add("Bus", ["hut", "mill", "farm"])
     n.add("Load", ["lamp", "saw"], bus=["hut", "mill"], p_set=1.0)
-    n.add("Generator", "engine", bus="farm", p_nom=5)
+    n.add("Generator", "engine", bus="farm", p_nom=5, marginal_cost=2.0)
     p2p.assign_prosumers(n, "bus")
     p2p.add_trades(n, [("mill prosumer", "farm prosumer")], capacity=5)
     with pytest.raises(MarketError, match="Load 'lamp' at bus 'hut prosumer': nothing there can"):
