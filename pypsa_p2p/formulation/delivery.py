@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
+from linopy.constants import TERM_DIM
 
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.formulation.arrays import NO_VARIABLE, add_rows
@@ -84,15 +85,18 @@ def _passes_all_on(m: linopy.Model, sites: Sites) -> bool:
 
 def define_withdrawal(m: linopy.Model, sites: Sites) -> None:
     """Put net imports and surplus into PyPSA's balances of the grid's buses."""
-    taken = np.concatenate([_edges_last(m[name].labels) for name in (NET_IMPORT, SURPLUS)], axis=-1)
     at = pd.Index([*sites.bus, *sites.connections], dtype=object)
     reached: set[object] = set()
     for name in _balances(m):
         balance = m.constraints[name]
         buses = balance.indexes[NAME]
+        others = [dim for dim in balance.labels.dims if dim != NAME]
+        variables = [m[kind].labels.transpose(*others, NAME) for kind in (NET_IMPORT, SURPLUS)]
+        taken = np.concatenate([labels.to_numpy() for labels in variables], axis=-1)
         more = _grouped(taken, buses.get_indexer(at), len(buses))
-        balance.update(lhs=_with_terms(balance, more, m))
-        row = (balance.labels >= 0).any([dim for dim in balance.labels.dims if dim != NAME])
+        order = (*others, NAME, TERM_DIM)
+        balance.update(lhs=_with_terms(balance, xr.DataArray(more, dims=order), m))
+        row = (balance.labels >= 0).any(others)
         reached |= set(buses[row.to_numpy()])
     nowhere = at[~at.isin(reached)]
     if len(nowhere):
@@ -108,14 +112,12 @@ def _balances(m: linopy.Model) -> list[str]:
 
 
 def _with_terms(
-    balance: linopy.constraints.Constraint, labels: Labels, m: linopy.Model
+    balance: linopy.constraints.Constraint, labels: xr.DataArray, m: linopy.Model
 ) -> linopy.LinearExpression:
-    """The left-hand side less further variables, (scenario, snapshot, bus, terms)."""
+    """The left-hand side less further variables, by label."""
     terms = balance.lhs.data
     *dims, term = terms.vars.dims
-    order = [dim for dim in dims if dim != NAME] + [NAME, term]
-    shape = [terms.sizes[dim] for dim in order[:-1]]
-    more = xr.DataArray(labels.reshape(*shape, -1), dims=order).transpose(*dims, term)
+    more = labels.transpose(*dims, term)
     data = xr.Dataset(
         {
             "vars": ((*dims, term), np.concatenate([terms.vars, more], axis=-1)),

@@ -303,3 +303,38 @@ def test_what_does_not_know_the_grid_says_so() -> None:
     market.optimize(n)
     with pytest.raises(MarketError, match="not available for delivery='grid'"):
         p2p.solve_equilibrium(n, market, p2p.ADMM())
+
+
+def test_prices_of_every_hour_and_scenario_are_those_of_pypsa() -> None:
+    """Where the whole grid is assigned and all is priced alike, the market is PyPSA's dispatch.
+
+    As many scenarios as snapshots, loads that vary in both: nothing tells their order but labels.
+    """
+    n = pypsa.Network(snapshots=range(3))
+    n.add("Bus", ["A", "B", "C"])
+    n.add("Line", ["AB", "BC", "AC"], bus0=["A", "B", "A"], bus1=["B", "C", "C"], x=[0.5, 0.7, 0.4])
+    n.lines["s_nom"] = [6.0, 4.0, 3.0]
+    n.add("Generator", "cheap", bus="A", p_nom=30, marginal_cost=40, marginal_cost_quadratic=0.3)
+    n.add("Generator", "wind", bus="B", p_nom=12, marginal_cost=1, p_max_pu=[0.9, 0.2, 0.6])
+    n.add("Generator", "dear", bus="C", p_nom=9, marginal_cost=70)
+    n.add("Load", ["a", "b", "c"], bus=["A", "B", "C"])
+    for load, series in {"a": [3.0, 4, 5], "b": [2.0, 3, 2], "c": [4.0, 3, 6]}.items():
+        n.loads_t.p_set[load] = series
+    n.set_scenarios({"low": 0.3, "middle": 0.5, "high": 0.2})
+    for scenario, factor in {"low": 0.8, "high": 1.2}.items():
+        n.loads_t.p_set[(scenario, "c")] *= factor
+    alone = n.copy()
+    alone.optimize(log_to_console=False)
+    p2p.assign_prosumers(n, "bus")
+    p2p.add_trades(n, "grid", capacity=100)
+    r = solve(n, p2p.CentralizedMarket(delivery="grid", surplus=False), "direct")
+    assert n.objective == pytest.approx(alone.objective, rel=1e-7)
+    for scenario, p in n.scenario_weightings["weight"].items():
+        for bus in "ABC":
+            found = r["nodal_price"].sel(scenario=scenario, prosumer=f"{bus} prosumer")
+            expected = alone.buses_t.marginal_price[(scenario, bus)] / p
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+    rise = r["nodal_price"] - r["nodal_price"].sel(prosumer="A prosumer")
+    assert float(abs(r["grid_price"] - rise).max()) < 1e-6
+    assert float(rise.max()) > 1
+    assert p2p.certify(n).is_equilibrium()
