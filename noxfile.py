@@ -18,7 +18,10 @@ ON_OLDER_PANDAS = (
     "pypsa_p2p",
     "tests/by_hand",
     "tests/conversions",
-    "tests/integration",
+    "tests/integration/test_commands.py",
+    "tests/integration/test_existing_models.py",
+    "tests/integration/test_main_job.py",
+    "tests/integration/test_pandapower.py",
     *(
         f"tests/unit/test_{name}.py"
         for name in (

@@ -11,7 +11,7 @@ import pypsa
 
 from pypsa_p2p.errors import DataError, listed
 from pypsa_p2p.market_data import first_scenario
-from pypsa_p2p.meters import AC, CONVERTERS, ONE_PORTS, Grid, Part, all_ends, read_grid
+from pypsa_p2p.meters import AC, CONVERTERS, DC, ONE_PORTS, Grid, Part, all_ends, read_grid
 from pypsa_p2p.names import IMPORT_PRICE, NAME, RISK_ATTITUDE
 from pypsa_p2p.originals import controllable, remember
 from pypsa_p2p.ownership import bus_owners
@@ -205,7 +205,21 @@ def _owned_by_name(n: pypsa.Network, owner: Any) -> pd.DataFrame:
         )
     owned = owned.assign(owner=owners.reindex(owned["asset"]).to_numpy())
     places = _one_bus_each(n, owned)
+    _require_one_carrier(places, first_scenario(n, "Bus")["carrier"])
     return owned[owned["bus"] == owned["owner"].map(places)]
+
+
+def _require_one_carrier(places: pd.Series, carrier: pd.Series) -> None:
+    """Refuse prosumers who would trade one carrier for another, MW for MW."""
+    traded = places.map(carrier).replace({DC: AC})
+    other = traded[traded != traded.iloc[0]]
+    if len(other):
+        raise DataError(
+            f"Argument owner: prosumer {listed(other.index)} sits at bus "
+            f"{listed(places[other.index])} of carrier {listed(other.unique())}, but "
+            f"{places.index[0]!r} at one of carrier {traded.iloc[0]!r}: a trade between them would "
+            "turn one into the other. Give her the Link or Process that leads there too."
+        )
 
 
 def _one_bus_each(n: pypsa.Network, owned: pd.DataFrame) -> pd.Series:

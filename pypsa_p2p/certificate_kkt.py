@@ -194,8 +194,9 @@ def generator_stationarity(
     excess = cost - price * dynamic_values(
         n, "Generator", "sign", names, data.snapshots, default=1.0
     )
-    above = power - size * value("p_min_pu")
-    below = size * value("p_max_pu") - power
+    fixed = dynamic_values(n, "Generator", "p_set", names, data.snapshots, default=np.nan)
+    above = power - fixed.fillna(size * value("p_min_pu"))
+    below = fixed.fillna(size * value("p_max_pu")) - power
     products = np.maximum(excess, 0) * above - np.minimum(excess, 0) * below
     scale = max(1.0, largest(price), largest(cost)) * max(1.0, largest(power))
     return largest(products.where(chosen.sel({NAME: names}), 0.0)) / scale

@@ -152,7 +152,7 @@ class SolvedMarket:
             power=power,
             linear=value("marginal_cost"),
             quadratic=value("marginal_cost_quadratic"),
-            inside=(power > low + near) & (power < high - near),
+            inside=(power > low + near) & (power < high - near) & value("p_set").isnull(),
         )
 
     def trade_cost(self, share: float) -> xr.DataArray:

@@ -13,36 +13,51 @@ def route(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-#: Modules whose parametrised cases are many and alike: half of them are in the ordinary run, the
+#: Modules whose parametrised cases are many and alike: one in so many is in the ordinary run, the
 #: others are slow (``-m "slow or not slow"`` runs all).
 THINNED = {
-    "test_agreement",
-    "test_assets",
-    "test_both_semantics",
-    "test_certificate_delivery",
-    "test_certificate_rejects",
-    "test_contracts_in_full",
-    "test_delivery",
-    "test_equilibrium",
-    "test_generalized",
-    "test_grid",
-    "test_investment",
-    "test_prices",
-    "test_tiny_markets",
-    "test_user_constraints",
+    "by_hand/test_three_node": 2,
+    "by_hand/test_tiny_markets": 2,
+    "conformance/test_assets": 4,
+    "conformance/test_both_semantics": 4,
+    "conformance/test_delivery": 4,
+    "conformance/test_grid": 4,
+    "conformance/test_investment": 4,
+    "conformance/test_markets": 4,
+    "conformance/test_user_constraints": 4,
+    "equilibrium/test_algorithms": 2,
+    "equilibrium/test_certificate": 2,
+    "equilibrium/test_certificate_contracts": 2,
+    "equilibrium/test_certificate_delivery": 4,
+    "equilibrium/test_certificate_rejects": 4,
+    "equilibrium/test_prices": 4,
+    "integration/test_existing_models": 4,
+    "laws/test_agreement": 4,
+    "laws/test_contracts": 2,
+    "laws/test_contracts_in_full": 4,
+    "laws/test_equilibrium": 4,
+    "laws/test_generalized": 4,
+    "laws/test_invariance": 2,
+    "laws/test_risk": 2,
+    "laws/test_ties": 2,
+    "unit/test_objective": 2,
+    "unit/test_results": 2,
+    "unit/test_ties": 2,
 }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark half of the cases of each test in `THINNED`, in the Thue-Morse sequence.
+    """Mark as slow all but some cases of each test in `THINNED`, by the Thue-Morse sequence.
 
     That keeps some of every parameter's values, also of those that alternate from case to case.
     """
     seen: dict[str, int] = {}
     for item in items:
-        if item.path.stem not in THINNED or not hasattr(item, "callspec"):
+        share = THINNED.get(f"{item.path.parent.name}/{item.path.stem}", 1)
+        if share == 1 or not hasattr(item, "callspec"):
             continue
         test = f"{item.path}::{item.originalname}"  # type: ignore[attr-defined]
-        seen[test] = seen.get(test, -1) + 1
-        if seen[test].bit_count() % 2:
+        place = seen[test] = seen.get(test, -1) + 1
+        odd = place.bit_count() % 2 or (share == 4 and (place // 2).bit_count() % 2)
+        if odd:
             item.add_marker(pytest.mark.slow)

@@ -22,13 +22,13 @@ _ACCEPTABLE = 1e-8  # residual above which there is no answer
 _Point = tuple[Vector, Vector, Vector, int]  # x, y, z, iterations
 
 
-def solve_quadratic(program: QuadraticProgram) -> Solution:
-    """Solve a convex quadratic program to residuals of 1e-9 or better.
+def solve_quadratic(program: QuadraticProgram, acceptable: float = _ACCEPTABLE) -> Solution:
+    """Solve a convex quadratic program to residuals of 1e-9 or better, if it can be had.
 
     Returns
     -------
     Solution
-        "optimal" only if the residuals recomputed from the original program are at most 1e-8;
+        "optimal" only if the residuals recomputed from the original program are `acceptable`;
         "infeasible" with the weights of the culprit rows in `certificate`; "unbounded"; or
         "failed".
     """
@@ -50,7 +50,7 @@ def solve_quadratic(program: QuadraticProgram) -> Solution:
     best_error, best = min(
         [(error, first), (_worst(program, second), second)], key=lambda pair: pair[0]
     )
-    if best_error <= _ACCEPTABLE:
+    if best_error <= acceptable:
         return best
     return no_solution(program, "failed", "piqp, clarabel", first.iterations + second.iterations)
 

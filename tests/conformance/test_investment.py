@@ -172,6 +172,7 @@ def test_limits_of_capacity(limit: str, route: str) -> None:
     assert float(r.social_cost) == pytest.approx(14.0, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_of_more_averse_prosumers_the_hedge_is_larger() -> None:
     """1 + 2 t above, up to t = 1 where high demand is all that counts: never less."""
     n = house((3.0, 5.0), scenarios=True, capital_cost=4.0)
@@ -370,6 +371,7 @@ def fixed(n: pypsa.Network, component: str, name: str, size: float) -> None:
     static.loc[rows, nominal] = size
 
 
+@pytest.mark.slow
 def test_no_aversion_is_neutrality() -> None:
     data = instance(3)
     one, other = market_network(data), market_network(data)

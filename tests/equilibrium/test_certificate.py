@@ -234,3 +234,20 @@ def test_representation_and_refusals() -> None:
         central.is_equilibrium(equilibrium="variational")
     with pytest.raises(p2p.MarketError, match="no solved market"):
         certify(network(random_instance(1)))
+
+
+def test_a_fixed_dispatch_is_certified() -> None:
+    """PyPSA fixes generators with a p_set: whatever it costs is nobody's mistake."""
+    n = pypsa.Network()
+    n.add("Bus", ["x", "y"])
+    n.add("Generator", "g", bus="x", p_nom=9, marginal_cost=4)
+    n.add("Generator", "w", bus="y", p_nom=2, marginal_cost=1, p_set=1.0)
+    n.add("Load", "d", bus="y", p_set=3)
+    p2p.assign_prosumers(n, "bus")
+    p2p.add_trades(n, [("x prosumer", "y prosumer")], capacity=50)
+    p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    assert n.objective == pytest.approx(9.0)
+    assert p2p.certify(n).is_equilibrium()
+    n.generators_t.p["w"] = 1.1
+    n.generators_t.p["g"] = 1.9
+    assert not p2p.certify(n).is_equilibrium()

@@ -347,3 +347,20 @@ def test_nothing_is_left_in_the_tables() -> None:
     release_prosumers(n)
     assert not [name for c in n.components for name in c.dynamic if name.endswith(BEFORE)]
     assert_as_before(n, before)
+
+
+def test_nobody_trades_heat_for_electricity() -> None:
+    """The heat pump left out, who has the radiator would buy electricity as heat."""
+    n = pypsa.Network()
+    n.add("Bus", "el", carrier="AC")
+    n.add("Bus", "warm", carrier="heat")
+    n.add("Generator", "gas", bus="el", p_nom=30, marginal_cost=40)
+    n.add("Load", "radiator", bus="warm", p_set=3)
+    n.add("Link", "pump", bus0="el", bus1="warm", efficiency=3, p_nom=3)
+    with pytest.raises(DataError, match="'h' sits at bus 'warm' of carrier 'heat', but 'g' at one"):
+        p2p.assign_prosumers(n, {"gas": "g", "radiator": "h"})
+    assert list(n.buses.index) == ["el", "warm"]
+    p2p.assign_prosumers(n, {"gas": "g", "radiator": "h", "pump": "h"})
+    p2p.add_trades(n, "grid", capacity=50)
+    p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    assert n.objective == pytest.approx(40.0)  # 1 MW of gas makes 3 MW of heat
