@@ -136,15 +136,20 @@ class SolvedMarket:
         single = names[(bus.isin(self.data.prosumers) & ~bus.duplicated(keep=False)).to_numpy()]
         owner = xr.DataArray(bus.reindex(single).to_numpy(object), coords={NAME: single})
 
-        def value(attribute: str) -> xr.DataArray:
-            """One attribute of each prosumer's component, (scenario, snapshot, prosumer)."""
-            sns = self.data.snapshots
-            values = dynamic_values(self.n, "Generator", attribute, single, sns)
+        def summed(values: xr.DataArray) -> xr.DataArray:
+            """Of each prosumer's component, (scenario, snapshot, prosumer); NaN without one."""
             if single.empty:
                 return xr.full_like(self.data.import_price, np.nan)
             missing = ~self.data.import_price[PROSUMER].isin(owner.to_numpy())
             return by_owner(values, owner, self.data).where(~missing)
 
+        def value(attribute: str) -> xr.DataArray:
+            """One attribute of each prosumer's component."""
+            return summed(dynamic_values(self.n, "Generator", attribute, single, sns))
+
+        sns = self.data.snapshots
+        point = dynamic_values(self.n, "Generator", "p_set", single, sns, np.nan)
+        free = summed(point.isnull().astype(float)) > 0  # PyPSA keeps others at their set points
         power, size = value("p"), value("p_nom_opt")
         low, high = size * value("p_min_pu"), size * value("p_max_pu")
         near = _INSIDE * (high - low)
@@ -152,7 +157,7 @@ class SolvedMarket:
             power=power,
             linear=value("marginal_cost"),
             quadratic=value("marginal_cost_quadratic"),
-            inside=(power > low + near) & (power < high - near) & value("p_set").isnull(),
+            inside=(power > low + near) & (power < high - near) & free,
         )
 
     def trade_cost(self, share: float) -> xr.DataArray:
