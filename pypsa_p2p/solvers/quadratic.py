@@ -16,19 +16,25 @@ from pypsa_p2p.solvers.residuals import quadratic_residuals
 _TOLERANCE = 1e-11  # asked of the solvers: prices need more than the objective does
 _NO_RAY = 1e-12  # error of a proof of infeasibility that PIQP may stop at
 _GAP = 1e-14  # relative to the objective; near what rounding allows, so that the absolute holds
-_GOOD = 1e-9  # residual at which PIQP's answer is taken without a second opinion
+_GOOD = 1e-9
 _ACCEPTABLE = 1e-8  # residual above which there is no answer
 
 _Point = tuple[Vector, Vector, Vector, int]  # x, y, z, iterations
 
 
-def solve_quadratic(program: QuadraticProgram, acceptable: float = _ACCEPTABLE) -> Solution:
-    """Solve a convex quadratic program to residuals of 1e-9 or better, if it can be had.
+def solve_quadratic(program: QuadraticProgram, good: float = _GOOD) -> Solution:
+    """Solve a convex quadratic program.
+
+    Parameters
+    ----------
+    good : float, default 1e-9
+        Residual at which the first solver's answer is taken without asking the second.
 
     Returns
     -------
     Solution
-        "optimal" only if the residuals recomputed from the original program are `acceptable`;
+        "optimal" only if the residuals recomputed from the original program are at most 1e-8,
+        or `good` where that is more;
         "infeasible" with the weights of the culprit rows in `certificate`; "unbounded"; or
         "failed".
     """
@@ -42,7 +48,7 @@ def solve_quadratic(program: QuadraticProgram, acceptable: float = _ACCEPTABLE) 
     scaled = _scale_cost(reduction.program, 1.0 / size)
     first = _restore(reduction, _rescale(_piqp(scaled), size), "piqp")
     error = _worst(program, first)
-    if error <= _GOOD:
+    if error <= good:
         return first
     second = _clarabel(reduction, scaled, size)
     if second.status in ("infeasible", "unbounded"):
@@ -50,7 +56,7 @@ def solve_quadratic(program: QuadraticProgram, acceptable: float = _ACCEPTABLE) 
     best_error, best = min(
         [(error, first), (_worst(program, second), second)], key=lambda pair: pair[0]
     )
-    if best_error <= acceptable:
+    if best_error <= max(good, _ACCEPTABLE):
         return best
     return no_solution(program, "failed", "piqp, clarabel", first.iterations + second.iterations)
 

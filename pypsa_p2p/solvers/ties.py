@@ -26,7 +26,7 @@ PRECISION = 1e-9
 SETTLED = 1e-6
 MAX_STEPS = 40
 #: Residual of a step, which a face without an interior may leave: all points on it are optimal.
-ACCEPTABLE = 1e-7
+GOOD = 1e-7
 #: Curvature around the iterate that trades lack of their own, EUR/MW2h; it moves no fixed point.
 PROXIMAL = 1e-6
 
@@ -137,7 +137,7 @@ def least_expected_cost(
     x, multiplier = solution.x, np.zeros(known.size)
     for _ in range(MAX_STEPS):
         rows = np.flatnonzero(known)
-        found = solve_quadratic(_step(program, face, tail, x, multiplier, rows), ACCEPTABLE)
+        found = solve_quadratic(_step(program, face, tail, x, multiplier, rows), GOOD)
         if found.status != "optimal":
             return None
         move = np.abs(found.x[: x.size] - x)[curved].max(initial=0.0)
