@@ -2,9 +2,9 @@
 
 On the IEEE 14-bus market, attitudes are drawn with mean 0.5 and a given Gini index, trade prices
 by the paper's two rules: uniform, or drawn anew from [0, 1], and from [1, 2] for buying from P1 at
-the grid connection. 200 draws per point, in two processes: about half an hour. Points are kept in
-the folder `points`, so that a second run, or one after an interruption, takes from there what it
-has. With --fast: two draws.
+the grid connection. 200 draws per point, in two processes: long. Points are kept in the folder
+`points`, so that a second run, or one after an interruption, takes from there what it has. With
+--fast: two draws.
 """
 
 import logging

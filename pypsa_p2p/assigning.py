@@ -11,7 +11,7 @@ import pypsa
 
 from pypsa_p2p.errors import DataError, listed
 from pypsa_p2p.market_data import first_scenario
-from pypsa_p2p.meters import AC, CONVERTERS, DC, ONE_PORTS, Grid, Part, all_ends, read_grid
+from pypsa_p2p.meters import AC, CONVERTERS, DC, ONE_PORTS, Part, Places, all_ends, read_places
 from pypsa_p2p.names import IMPORT_PRICE, NAME, RISK_ATTITUDE
 from pypsa_p2p.originals import controllable, remember
 from pypsa_p2p.ownership import bus_owners
@@ -120,7 +120,7 @@ def _owned_by_bus(n: pypsa.Network, owner: object) -> pd.DataFrame:
                 f"Argument owner names {listed(unknown)}, which is no bus of the network: add it "
                 "first."
             )
-    grid = read_grid(n, named, free["bus"])
+    grid = read_places(n, named, free["bus"])
     roots = _places_of(grid, free["bus"].unique()) if named is None else named
     _require_places(grid, roots)
     _require_unshared(grid, roots)
@@ -136,12 +136,12 @@ def _owned_by_bus(n: pypsa.Network, owner: object) -> pd.DataFrame:
     return moved.assign(owner=moved["bus"] + " prosumer")
 
 
-def _site(grid: Grid, place: str) -> set[str]:
+def _site(grid: Places, place: str) -> set[str]:
     """A place and all that lies behind it."""
     return {place}.union(*(part.buses for part in grid.behind(place)))
 
 
-def _places_of(grid: Grid, buses: Iterable[str]) -> pd.Index:
+def _places_of(grid: Places, buses: Iterable[str]) -> pd.Index:
     """The places of buses: they themselves, or that before their meter."""
     found = []
     for bus in buses:
@@ -155,7 +155,7 @@ def _places_of(grid: Grid, buses: Iterable[str]) -> pd.Index:
     return pd.Index(found, dtype=object).unique()
 
 
-def _require_places(grid: Grid, named: Iterable[str]) -> None:
+def _require_places(grid: Places, named: Iterable[str]) -> None:
     for bus in named:
         part = grid.part_of(bus)
         if part is not None:
@@ -166,7 +166,7 @@ def _require_places(grid: Grid, named: Iterable[str]) -> None:
             )
 
 
-def _require_unshared(grid: Grid, roots: Iterable[str]) -> None:
+def _require_unshared(grid: Places, roots: Iterable[str]) -> None:
     for root in roots:
         for part in grid.shared(root):
             raise _shared(part)

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pypsa
 import scipy.sparse as sp
 import xarray as xr
 
 from pypsa_p2p.certificate_game import Game, solve_or_raise
 from pypsa_p2p.errors import MarketError, listed
-from pypsa_p2p.market_data import MarketData, dynamic_values
-from pypsa_p2p.names import NAME, PROSUMER
+from pypsa_p2p.grid_prices import prices_at
+from pypsa_p2p.market_data import MarketData
+from pypsa_p2p.names import PROSUMER
 from pypsa_p2p.price_data import require_common_grid_prices
 from pypsa_p2p.sites import Sites
 from pypsa_p2p.solvers.program import Flags, Labels, QuadraticProgram, Sparse, Vector
@@ -61,10 +61,7 @@ def prices_by_prosumer(n: pypsa.Network, data: MarketData, sites: Sites | None) 
     """
     if sites is None:
         return xr.zeros_like(data.import_price)
-    buses = pd.Index(sites.bus.unique(), name=NAME, dtype=object)
-    price = dynamic_values(n, "Bus", "marginal_price", buses, data.snapshots) / data.probability
-    at = xr.DataArray(sites.bus.to_numpy(object), coords={PROSUMER: data.prosumers})
-    return price.sel({NAME: at}).drop_vars(NAME)
+    return prices_at(n, data, sites.bus, PROSUMER)
 
 
 def grid_optimality(game: Game, price_scale: float) -> float:

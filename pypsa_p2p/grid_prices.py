@@ -29,17 +29,16 @@ def grid_results(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
         ``grid_price`` (scenario, snapshot, prosumer), EUR/MWh; her nodal price is the price of
         her trades plus it. ``congestion_rent`` (scenario), EUR over all snapshots.
     """
-    sites = read_sites(n, data)
-    price = _price(n, data, sites.bus, PROSUMER, data.prosumers) / data.probability
+    price = prices_at(n, data, read_sites(n, data).bus, PROSUMER)
     rent = sum((_collected(n, data, kind) for kind in branches(n)), xr.zeros_like(data.probability))
     return {
         "grid_price": price.transpose(SCENARIO, SNAPSHOT, PROSUMER),
-        "congestion_rent": rent / data.probability,
+        "congestion_rent": rent,
     }
 
 
 def _collected(n: pypsa.Network, data: MarketData, component: str) -> xr.DataArray:
-    """What the grid's branches of a class earn by buying at one end and selling at others."""
+    """What the grid's branches of a class earn by buying at one end and selling at others, EUR."""
     owner = asset_owners(n, component, bus_owners(n))
     names = own_names(n, component)
     names = names[(owner.sel({NAME: names}) == NOBODY).to_numpy()]
@@ -50,16 +49,20 @@ def _collected(n: pypsa.Network, data: MarketData, component: str) -> xr.DataArr
         ends = ends[ends != ""]
         here = pd.Index(ends.index, name=NAME, dtype=object)
         taken = dynamic_values(n, component, f"p{column[3:]}", here, data.snapshots)
-        worth = _price(n, data, ends, NAME, here) * taken * data.weighting
+        worth = prices_at(n, data, ends, NAME) * taken * data.weighting
         total = total - worth.sum([SNAPSHOT, NAME])
     return total
 
 
-def _price(
-    n: pypsa.Network, data: MarketData, bus: pd.Series, dim: str, labels: pd.Index
-) -> xr.DataArray:
-    """PyPSA's marginal price at each one's bus of these, EUR/MWh times probability."""
+def prices_at(n: pypsa.Network, data: MarketData, bus: pd.Series, dim: str) -> xr.DataArray:
+    """PyPSA's marginal price, mu/(p w), at the bus of each row of a table, EUR/MWh.
+
+    Returns
+    -------
+    DataArray (scenario, snapshot, dim)
+    """
     buses = pd.Index(bus.unique(), name=NAME, dtype=object)
-    price = dynamic_values(n, "Bus", "marginal_price", buses, data.snapshots)
-    at = xr.DataArray(bus.to_numpy(object), coords={dim: labels})
-    return price.sel({NAME: at.rename({dim: "end"})}).drop_vars(NAME).rename({"end": dim})
+    price = dynamic_values(n, "Bus", "marginal_price", buses, data.snapshots) / data.probability
+    at = xr.DataArray(bus.to_numpy(object), dims="end")
+    found = price.sel({NAME: at}).drop_vars(NAME).rename({"end": dim})
+    return found.assign_coords({dim: pd.Index(bus.index, dtype=object)})

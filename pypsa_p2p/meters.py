@@ -29,7 +29,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class Places:
     """Places of the grid, where prosumers can sit, and the parts that are none."""
 
     places: frozenset[str]
@@ -48,7 +48,7 @@ class Grid:
         return next((part for part in self.parts if bus in part.buses), None)
 
 
-def read_grid(n: pypsa.Network, named: Iterable[str] | None, assets: Iterable[str]) -> Grid:
+def read_places(n: pypsa.Network, named: Iterable[str] | None, assets: Iterable[str]) -> Places:
     """Places and parts of what no prosumer owns yet.
 
     Places are buses of carrier AC, buses at lines and transformers, DC buses that join several
@@ -78,7 +78,7 @@ def read_grid(n: pypsa.Network, named: Iterable[str] | None, assets: Iterable[st
             places |= {bus for bus in part.buses if carrier[bus] == DC}
         elif not part.places:
             places |= _places_of_island(part, carrier, wanted, occupied)
-    return Grid(places=frozenset(places), parts=tuple(_parts(graph, free, places)))
+    return Places(places=frozenset(places), parts=tuple(_parts(graph, free, places)))
 
 
 def ends(n: pypsa.Network, component: str) -> pd.DataFrame:

@@ -184,17 +184,24 @@ def add_prosumers(
     prosumers = as_names(names, "names")
     _require_free_names(n, prosumers)
     grid_buses = _grid_buses(n, grid_bus, prosumers)
+    data = _read_numbers(numbers, coordinates_of(n, prosumers), names)
+    check_data(data)
+    add_prosumer_buses(n, prosumers, grid_buses)
+    _add_components(n, prosumers)
+    write_data(n, prosumers, data)
+
+
+def _read_numbers(
+    numbers: Mapping[str, object], coordinates: Coordinates, names: Iterable[str]
+) -> Data:
+    """The arguments as data; where one text was given as names, an error says that it is one."""
     try:
-        data = read_arguments(numbers, coordinates_of(n, prosumers))
+        return read_arguments(numbers, coordinates)
     except DataError as error:
         if not isinstance(names, str):
             raise
         hint = f"names={names!r} is one prosumer; several are a list, names=['a', 'b']"
         raise DataError(f"{error} ({hint}.)") from error
-    check_data(data)
-    add_prosumer_buses(n, prosumers, grid_buses)
-    _add_components(n, prosumers)
-    write_data(n, prosumers, data)
 
 
 def read_arguments(numbers: Mapping[str, object], coordinates: Coordinates) -> Data:

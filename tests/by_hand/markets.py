@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pypsa
 
+import pypsa_p2p as p2p
 from tests.reference.instances import Instance
 
 
@@ -82,3 +84,19 @@ def twins(costs: Sequence[float]) -> Instance:
         congestion=np.zeros(1),
         import_price=np.zeros((s, 1, 2)),
     )
+
+
+def add_seller_and_buyer(n: pypsa.Network) -> None:
+    """A in the west generates at 1 + 2G; B in the east wants 6 of utility -(6 - D)^2."""
+    p2p.add_prosumers(
+        n,
+        ["A", "B"],
+        demand=[0, 6],
+        demand_max=[0, 6],
+        utility_quadratic=1.0,
+        generation_max=[10, 0],
+        marginal_cost=1.0,
+        marginal_cost_quadratic=1.0,
+        grid_bus=["west", "east"],
+    )
+    p2p.add_trades(n, [("A", "B")], capacity=10)

@@ -12,6 +12,7 @@ import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.errors import DataError, MarketError
+from tests.by_hand.markets import add_seller_and_buyer
 
 UNLIMITED = 1e4
 COMPARED = ("demand", "generation", "nodal_price", "grid_price", "social_cost")
@@ -30,18 +31,7 @@ def two_buses(limit: float) -> pypsa.Network:
     n = pypsa.Network()
     n.add("Bus", ["west", "east"])
     n.add("Line", "line", bus0="west", bus1="east", x=0.1, s_nom=limit)
-    p2p.add_prosumers(
-        n,
-        ["A", "B"],
-        demand=[0, 6],
-        demand_max=[0, 6],
-        utility_quadratic=1.0,
-        generation_max=[10, 0],
-        marginal_cost=1.0,
-        marginal_cost_quadratic=1.0,
-        grid_bus=["west", "east"],
-    )
-    p2p.add_trades(n, [("A", "B")], capacity=10)
+    add_seller_and_buyer(n)
     return n
 
 

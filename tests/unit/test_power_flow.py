@@ -14,6 +14,7 @@ import xarray as xr
 import pypsa_p2p as p2p
 from pypsa_p2p.errors import DataError, MarketError
 from pypsa_p2p.power_flow import check_power_flow, power_flow_violations
+from tests.by_hand.markets import add_seller_and_buyer
 
 R, X = 0.01, 0.02  # per unit of 1 MVA
 
@@ -73,18 +74,7 @@ def test_elastic_demand_counts_as_it_is_met() -> None:
     n = pypsa.Network()
     n.add("Bus", ["west", "east"], v_nom=10.0)
     n.add("Line", "line", bus0="west", bus1="east", r=100 * R, x=100 * X, s_nom=20.0)
-    p2p.add_prosumers(
-        n,
-        ["A", "B"],
-        demand=[0, 6],
-        demand_max=[0, 6],
-        utility_quadratic=1.0,
-        generation_max=[10, 0],
-        marginal_cost=1.0,
-        marginal_cost_quadratic=1.0,
-        grid_bus=["west", "east"],
-    )
-    p2p.add_trades(n, [("A", "B")], capacity=10)
+    add_seller_and_buyer(n)
     check = checked(n, power_factor=0.9)
     expected = end_voltage(2.75, 2.75 * np.tan(np.arccos(0.9)))
     assert float(check["voltage"].sel(bus="east").sum()) == pytest.approx(expected, abs=1e-6)
