@@ -100,6 +100,7 @@ def sample_copula(
 
 def correlated_uniform(matrix: Array, number: int, seed: int) -> Array:
     """u = Phi(z), z ~ N(0, C): the core of all draws, (number, rows of C)."""
+    require_seed(seed)
     normal = np.random.default_rng(seed).standard_normal((number, len(matrix)))
     return np.asarray(stats.norm.cdf(normal @ _factor(matrix).T))
 
@@ -125,6 +126,12 @@ def require_count(number: object) -> None:
     """Refuse what is no number of scenarios."""
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
         raise DataError(f"number is {shown(number)}: give a whole number, at least one scenario.")
+
+
+def require_seed(seed: object) -> None:
+    """Refuse what is no seed: every draw can be repeated."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise DataError(f"seed is {shown(seed)}: give a whole number, 0 or more.")
 
 
 def _by_key(marginals: object) -> dict[Key, Any]:
@@ -163,6 +170,11 @@ def _key(label: Any) -> Key:
 
 def _quantiles(marginal: Any, key: Key) -> Callable[[Array], Array]:
     """The quantile function of a marginal."""
+    if isinstance(marginal, stats.rv_continuous | stats.rv_discrete):
+        raise DataError(
+            f"The marginal of {key!r} is a family of distributions: freeze it with its parameters, "
+            f"as in stats.{marginal.name}(...)."
+        )
     if callable(getattr(marginal, "ppf", None)):
         return lambda uniform: np.asarray(marginal.ppf(uniform), dtype=float)
     try:

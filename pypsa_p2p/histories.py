@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pypsa_p2p.copula import require_count
+from pypsa_p2p.copula import require_count, require_seed
 from pypsa_p2p.errors import DataError, P2PError, listed
 from pypsa_p2p.names import PROSUMER, SCENARIO, SNAPSHOT
 
@@ -100,6 +100,7 @@ def scenarios_from_history(
     4
     """
     require_count(number)
+    require_seed(seed)
     days = _labelled(_cut(_as_dataset(data)), snapshots)
     _check_numbers(days)
     scaled = _scaled(days)

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from pypsa_p2p.copula import Array, correlated_uniform, require_count
+from pypsa_p2p.copula import Array, correlated_uniform, require_count, require_seed
 from pypsa_p2p.errors import DataError, listed
 from pypsa_p2p.names import PRICE0, PRICE1, PROSUMER, SCENARIO
 
@@ -127,13 +127,14 @@ def draw_trade_prices(
     Raises
     ------
     DataError
-        A rule that is neither.
+        A rule that is neither, or a seed that is none.
     """
     index = pd.MultiIndex.from_tuples(edges, names=["prosumer0", "prosumer1"])
     if rule == "uniform":
         return pd.DataFrame(1.0, index=index, columns=[PRICE0, PRICE1])
     if rule != "heterogeneous":
         raise DataError(f"No rule of prices is called {rule!r}: 'uniform' or 'heterogeneous'.")
+    require_seed(seed)
     prices = np.random.default_rng(seed).uniform(0.0, 1.0, size=(len(edges), 2))
     buyer = np.array(edges, dtype=object)
     seller = buyer[:, ::-1]

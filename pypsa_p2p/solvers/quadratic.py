@@ -15,6 +15,8 @@ from pypsa_p2p.solvers.residuals import quadratic_residuals
 
 _TOLERANCE = 1e-11  # asked of the solvers: prices need more than the objective does
 _NO_RAY = 1e-12  # error of a proof of infeasibility that PIQP may stop at
+#: Least regularisation, and where PIQP stalls. With its own 1e-10 and 1e-13 it diverges on faces.
+_REGULARISATION = 1e-9, 1e-11
 _GAP = 1e-14  # relative to the objective; near what rounding allows, so that the absolute holds
 _GOOD = 1e-9
 _ACCEPTABLE = 1e-8  # residual above which there is no answer
@@ -99,6 +101,7 @@ def _piqp(program: QuadraticProgram) -> _Point:
     # A gap is the sum of all products multiplier x slack: one of them alone must be small.
     settings.eps_duality_gap_abs, settings.eps_duality_gap_rel = _TOLERANCE, _GAP
     settings.max_iter = 50  # at a stall the residuals are good by then, or Clarabel's are better
+    settings.reg_lower_limit, settings.reg_finetune_lower_limit = _REGULARISATION
     # Feasible programs on a thin face look infeasible at the solver's own 1e-4. Clarabel tells.
     settings.eps_primal_inf = settings.eps_dual_inf = _NO_RAY
     solver.setup(

@@ -75,7 +75,7 @@ class Tail:
 
     below: Mask  # not weighed: Pi - eta <= most
     above: Mask  # weighed as much as can be: Pi - eta >= least
-    least: Vector  # of Pi - eta, EUR; -inf below
+    least: Vector  # of Pi - eta, EUR; -inf below, and where the weight is fixed
     most: Vector  # of Pi - eta, EUR; inf above
 
     def broken(self, program: RiskProgram, x: Vector, level: Vector) -> Mask:
@@ -84,6 +84,14 @@ class Tail:
         gap = costs - level[program.group]
         rounding = PRECISION * max(1.0, np.abs(costs).max())
         return np.asarray((gap < self.least - rounding) | (gap > self.most + rounding))
+
+    def nearest(self, program: RiskProgram, x: Vector) -> Labels:
+        """Each group's dearest cell below its value at risk and its cheapest above."""
+        rising = np.lexsort((program.costs(x), program.group))
+        below = rising[self.below[rising]][::-1]
+        above = rising[(self.above & np.isfinite(self.least))[rising]]
+        first = [np.unique(program.group[cells], return_index=True)[1] for cells in (below, above)]
+        return np.append(below[first[0]], above[first[1]])
 
 
 def classify(program: RiskProgram, solution: Solution) -> Tail:
@@ -104,7 +112,7 @@ def classify(program: RiskProgram, solution: Solution) -> Tail:
     return Tail(
         below=below,
         above=above,
-        least=np.where(below, -np.inf, np.where(above, np.minimum(gap, 0.0), gap)),
+        least=np.where(below | ~open_cells, -np.inf, np.where(above, np.minimum(gap, 0.0), gap)),
         most=np.where(above, np.inf, np.where(below, np.maximum(gap, 0.0), gap)),
     )
 
@@ -126,7 +134,8 @@ def least_expected_cost(
     Pi_k <= eta_g where tau_k is at its least, = where it is between its limits, >= where it is
     at its cap. Costs above are linear on the face, so only the first kind is curved; those are
     linearised at the iterate, with their multipliers in the Hessian. Most hold by themselves:
-    a step knows only those an earlier step broke. None if it does not settle.
+    a step knows only those an earlier step broke, and those next to a value at risk, which would
+    have no limits otherwise. None if it does not settle.
     """
     tail = classify(program, solution)
     tau = np.where(tail.below, program.least_probability, risk_of(solution)[0])
@@ -134,6 +143,7 @@ def least_expected_cost(
     face = optimal_face(program.weighted(tau), solution, unit)
     curved = program.P.diagonal() > 0  # costs are linear in the others: any step is exact there
     known = ~(tail.below | tail.above)
+    known[tail.nearest(program, solution.x)] = True
     x, multiplier = solution.x, np.zeros(known.size)
     for _ in range(MAX_STEPS):
         rows = np.flatnonzero(known)

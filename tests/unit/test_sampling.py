@@ -262,6 +262,8 @@ def test_a_network_takes_a_copula() -> None:
         ({"demand": "much"}, "marginal of 'demand' is 'much'"),
         ({"demand": [1.0, np.nan]}, "'demand' needs samples"),
         ({"demand": []}, "'demand' needs samples"),
+        ({"demand": stats.beta}, r"family.*as in stats.beta"),
+        ({"demand": stats.poisson}, r"family.*as in stats.poisson"),
         ({"demand": stats.norm(0.0, -1.0)}, "'demand' gives quantiles that are no finite"),
     ],
 )
@@ -291,3 +293,16 @@ def test_unusable_correlations_are_refused(correlation: object, message: str) ->
 def test_no_draw_is_refused() -> None:
     with pytest.raises(DataError, match="number is 0"):
         sample_copula(MARGINALS, number=0, seed=1)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, True, None])
+def test_a_seed_is_a_whole_number(seed: object) -> None:
+    with pytest.raises(DataError, match="seed is"):
+        sample_copula(MARGINALS, number=2, seed=seed)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="seed is"):
+        draw_trade_prices(
+            [("a", "b")],
+            rule="heterogeneous",
+            seed=seed,  # type: ignore[arg-type]
+            grid_connection="a",
+        )

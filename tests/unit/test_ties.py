@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pypsa
@@ -15,6 +16,8 @@ import pypsa_p2p as p2p
 import pypsa_p2p.solvers.market as market_module
 from pypsa_p2p.markets import Market
 from pypsa_p2p.solvers.conic import solve_risk_conic
+from pypsa_p2p.solvers.program import RiskProgram
+from pypsa_p2p.solvers.ties import Tail
 from tests.reference.instances import Instance, network, random_instance
 
 #: Prices alike in both directions and everywhere: power may take any way round the ring.
@@ -109,3 +112,17 @@ def test_no_circulation_has_a_smaller_norm(key: str) -> None:
         clear = np.logical_and.reduce([*tight, *free])
         around = sum(flow[i, j] - flow[j, i] for i, j in ring)
         np.testing.assert_allclose(np.where(clear, around, 0.0), 0.0, atol=1e-4)
+
+
+def test_the_cells_next_to_a_value_at_risk() -> None:
+    """Dearest below and cheapest above, group by group; those of fixed weight are neither."""
+    costs = np.array([3.0, 1.0, 7.0, 5.0, 2.0, 9.0, 4.0, 6.0])
+    below = np.array([True, True, False, False, True, False, False, False])
+    above = ~below
+    above[5] = False  # tied, at the value at risk of its group
+    least = np.where(below, -np.inf, 0.0)
+    least[[6, 7]] = -np.inf  # a group whose weights are fixed
+    tail = Tail(below=below, above=above, least=least, most=np.where(above, np.inf, 0.0))
+    group = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+    program = cast(RiskProgram, SimpleNamespace(costs=lambda x: x, group=group))
+    assert sorted(tail.nearest(program, costs)) == [0, 3, 4]
