@@ -11,7 +11,7 @@ import xarray as xr
 
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario, static_values
-from pypsa_p2p.names import NAME, PROSUMER, RISK_ATTITUDE, SNAPSHOT, TRADE_CARRIER
+from pypsa_p2p.names import GRID_BUS, NAME, PROSUMER, RISK_ATTITUDE, SNAPSHOT, TRADE_CARRIER
 from pypsa_p2p.ownership import asset_owners, bus_owners
 
 #: PyPSA's operating costs: class, its result, and the prices of the result and its square.
@@ -47,6 +47,12 @@ _LIMITS = {
     "Load": ("p_set",),
     "StorageUnit": ("p_nom", "max_hours"),
     "Store": ("e_nom",),
+}
+#: What bounds flows on the grid, and says where they go.
+_BRANCHES = {
+    "Line": ("s_nom", "s_max_pu", "x"),
+    "Transformer": ("s_nom", "s_max_pu", "x", "tap_ratio", "phase_shift"),
+    "Link": ("p_nom", "p_min_pu", "p_max_pu"),
 }
 
 
@@ -128,16 +134,18 @@ def by_owner(values: xr.DataArray, owner: xr.DataArray, data: MarketData) -> xr.
     return summed.reindex({PROSUMER: data.prosumers}, fill_value=0.0)
 
 
-def checksums(n: pypsa.Network, data: MarketData) -> dict[str, float]:
+def checksums(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, float]:
     """One number for each of the data that a solution's prices and costs follow from.
 
-    To be kept with a solution. Attitudes are left out: a market may have its own, and those it
-    took are kept beside.
+    To be kept with a solution; the grid's are among them with delivery="grid". Attitudes are left
+    out: a market may have its own, and those it took are kept beside.
     """
-    return {name: _checksum(array) for name, array in _inputs(n, data).items()}
+    return {name: _checksum(array) for name, array in _inputs(n, data, delivery).items()}
 
 
-def require_unchanged(n: pypsa.Network, data: MarketData, kept: Mapping[str, float]) -> None:
+def require_unchanged(
+    n: pypsa.Network, data: MarketData, delivery: str, kept: Mapping[str, float]
+) -> None:
     """Refuse data whose `checksums` are not those that were kept with the solution.
 
     Raises
@@ -147,7 +155,7 @@ def require_unchanged(n: pypsa.Network, data: MarketData, kept: Mapping[str, flo
     """
     if not kept:
         return
-    now = _inputs(n, data)
+    now = _inputs(n, data, delivery)
     same = {
         name: abs(_checksum(array) - kept[name]) <= _SAME * float(abs(array).sum())
         for name, array in now.items()
@@ -161,8 +169,8 @@ def require_unchanged(n: pypsa.Network, data: MarketData, kept: Mapping[str, flo
         )
 
 
-def _inputs(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
-    """Data that the costs and prices of a given dispatch follow from, as numbers."""
+def _inputs(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, xr.DataArray]:
+    """Data that a solution and its prices follow from, as numbers; -1 where a limit is none."""
     inputs = {
         name: array
         for name, array in vars(data).items()
@@ -191,18 +199,32 @@ def _inputs(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
             if len(of):
                 series = dynamic_values(n, component, attribute, of, data.snapshots)
                 inputs[f"{attribute} of {component}"] = series
-    return inputs | _investments(n)
+    inputs |= _investments(n)
+    if delivery == "grid":
+        inputs |= _grid(n, data)
+    return {name: array.where(np.isfinite(array), -1.0) for name, array in inputs.items()}
+
+
+def _grid(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
+    """Where prosumers sit on the grid, and its branches."""
+    places = first_scenario(n, "Bus")[GRID_BUS].reindex(data.prosumers).to_numpy()
+    inputs = {"grid_bus": _whose(data.risk_attitude.copy(data=places))}
+    for component, attributes in _BRANCHES.items():
+        names = own_names(n, component)
+        for attribute in attributes if len(names) else ():
+            series = dynamic_values(n, component, attribute, names, data.snapshots)
+            inputs[f"{attribute} of {component}"] = series
+    return inputs
 
 
 def _investments(n: pypsa.Network) -> dict[str, xr.DataArray]:
-    """Data of the capacities that are to be found; -1 where a limit is none."""
+    """Data of the capacities that are to be found."""
     inputs = {}
     for component, capacity in CAPACITIES.items():
         names = extendable_names(n, component)
         for limit in CAPACITY_LIMITS if len(names) else ():
             values = static_values(n, component, capacity + limit, names, default=np.nan)
-            finite = values.where(np.isfinite(values), -1.0)
-            inputs[f"{capacity}{limit} of {component}"] = finite
+            inputs[f"{capacity}{limit} of {component}"] = values
             inputs[f"capital cost of {component}"] = capital_cost(n, component, names, values)
     return inputs
 
@@ -213,7 +235,7 @@ def _order(labelled: xr.DataArray) -> xr.DataArray:
 
 
 def _whose(who: xr.DataArray) -> xr.DataArray:
-    """Names of prosumers as numbers."""
+    """Names of prosumers or buses as numbers."""
     return who.copy(data=_number(pd.Index(who.to_numpy())))
 
 

@@ -65,7 +65,7 @@ def record_market(
         "solver": solution.solver,
         "objective": solution.objective,
         "attitudes": (market.risk or NEUTRAL).attitudes(data.risk_attitude).to_numpy().tolist(),
-        "inputs": checksums(n, data),
+        "inputs": checksums(n, data, market.delivery),
         OWN_MULTIPLIERS: solution.reciprocity1 is not None,
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
         "constraints": sorted(n.model.constraints),

@@ -130,7 +130,7 @@ def results(n: pypsa.Network) -> xr.Dataset:
     """
     settings = recorded(n)
     data = read_market(n, n.snapshots[settings["snapshots"]])
-    require_unchanged(n, data, settings.get("inputs", {}))
+    require_unchanged(n, data, settings["delivery"], settings.get("inputs", {}))
     dispatch = _dispatch(n, data)
     trades = _trades(n, data, settings.get(OWN_MULTIPLIERS, False))
     costs = _costs(n, data, trades)

@@ -50,7 +50,7 @@ def write_answer(
     n.meta[META] = {
         **market.settings(),
         "attitudes": game.attitude.tolist(),
-        "inputs": checksums(n, data),
+        "inputs": checksums(n, data, market.delivery),
         "solver": solver,
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
         "constraints": [],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+import pypsa
 import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.errors import MarketError
+from tests.by_hand.markets import add_seller_and_buyer
 from tests.reference.instances import network, random_instance
 
 
@@ -40,3 +44,39 @@ def test_changed_data_are_named(what: str) -> None:
         n.buses_t["import_price"] += 1.0
     with pytest.raises(MarketError, match=f"Changed after the market was solved: .*'{what}'"):
         p2p.results(n)
+
+
+@cache
+def delivered(delivery: str) -> pypsa.Network:
+    n = pypsa.Network()
+    n.add("Bus", ["west", "east"])
+    n.add("Line", "line", bus0="west", bus1="east", x=0.1, s_nom=2.0)
+    n.add("Link", "cable", bus0="west", bus1="east", p_nom=9.0, p_min_pu=-1.0)
+    add_seller_and_buyer(n)
+    p2p.CentralizedMarket(delivery=delivery).optimize(n)
+    return n
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["s_nom of Line", "s_max_pu of Line", "x of Line", "p_nom of Link", "grid_bus", "a new line"],
+)
+def test_a_changed_grid_is_noticed_where_it_delivers(what: str) -> None:
+    def changed(delivery: str) -> pypsa.Network:
+        n = delivered(delivery).copy()
+        p2p.results(n)
+        if what == "grid_bus":
+            n.buses.loc["B", "grid_bus"] = "west"
+        elif what == "p_nom of Link":
+            n.links.loc["cable", "p_nom"] = 3.0
+        elif what == "a new line":
+            n.add("Line", "second", bus0="west", bus1="east", x=0.1, s_nom=2.0)
+        else:
+            n.lines[what.split(maxsplit=1)[0]] *= 0.5
+        return n
+
+    named = "s_nom of Line" if what == "a new line" else what
+    with pytest.raises(MarketError, match=f"Changed after the market was solved: .*'{named}'"):
+        p2p.results(changed("grid"))
+    if what != "grid_bus":
+        p2p.results(changed("trades"))
