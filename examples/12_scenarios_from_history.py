@@ -1,7 +1,8 @@
 """A year on record becomes a few scenarios, and the wires are asked what they say to the market.
 
 `scenarios_from_history` reduces days to representative real ones; `sample_copula` draws scenarios
-from distributions fitted to the same days. What is traded then goes into an AC power flow.
+from distributions fitted to the same days. What is traded then goes into an AC power flow: what
+`delivery="grid"` promises, lines that bear it in a linear power flow, and what it does not know.
 """
 
 import logging
@@ -71,8 +72,10 @@ print(f"\nVariance explained: {data.attrs['variance_explained']:.1%}")
 for name, variable in data.data_vars.items():
     print(f"{name}: mean {variable.mean_of_history:.3f}, scenarios' {variable.mean_error:+.3f}")
 
-# Traded freely, and traded as far as the lines deliver it. Does the AC power flow agree?
-checks = {}
+# Traded freely, and traded as far as the lines deliver it. Does the AC power flow agree? Delivery
+# keeps MW within the lines' limits in a linear power flow; losses and MVar come on top, and of
+# voltages it knows nothing: wind that the wire does bear may still lift them too high.
+checks, delivered = {}, pd.Series(dtype=float)
 for delivery in ("trades", "grid"):
     n = village(data.indexes["snapshot"])
     p2p.set_scenarios(n, probability, data)
@@ -80,7 +83,11 @@ for delivery in ("trades", "grid"):
     checks[delivery] = check_power_flow(n, power_factor=0.98)
     table = power_flow_violations(checks[delivery])
     print(f"\ndelivery={delivery!r}: {len(table)} violations; worst of each element:")
-    print(table.groupby(["kind", "element"])["value"].max().round(3).to_string())
+    print(table.groupby(["kind", "element"])[["value", "limit"]].max().round(3).to_string())
+    if delivery == "grid":
+        share = n.lines_t.p0.abs() / n.lines.s_nom
+        delivered = share.T.groupby(level="name").max().max(axis=1)
+        print("Share of s_nom in the linear power flow:", delivered.round(3).to_dict())
 
 # Or draws of a single hour: marginals of the record's noons, wind and price as they go together.
 noon = history[history.index.hour == 12]
@@ -101,7 +108,8 @@ assert abs(probability.sum() - 1) < 1e-9
 assert set(probability.index) <= set(times.strftime("%Y-%m-%d"))  # real days
 assert data.attrs["variance_explained"] > 0.5
 assert all(bool(check.converged.all()) for check in checks.values())
-assert not checks["trades"].within_limits.all()  # the wire does not bear what wind trades freely
-assert float(checks["grid"].loading.max()) < 1.05  # delivered: but for losses and MVar
-assert not checks["grid"].voltage_violation.any()
+assert float(delivered.max()) < 1 + 1e-6  # what delivery="grid" promises: no more than s_nom
+loading = {delivery: float(check.loading.max()) for delivery, check in checks.items()}
+assert loading["trades"] > 1.2  # the wire does not bear what wind trades freely
+assert loading["grid"] < 1.1  # delivered: but for losses and MVar
 assert stats.spearmanr(drawn.renewable.sel(prosumer="farm"), drawn.import_price).statistic < -0.5

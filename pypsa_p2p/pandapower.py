@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pypsa
 
-from pypsa_p2p.errors import DataError
+from pypsa_p2p.errors import DataError, listed
 from pypsa_p2p.pandapower_branches import BRANCH_TABLES, add_branches, branch_case
 from pypsa_p2p.pandapower_costs import add_costs
 from pypsa_p2p.pandapower_demand import DEMAND_TABLES, add_demand
@@ -27,6 +27,14 @@ from pypsa_p2p.pandapower_tables import PANDAPOWER_TABLE as PANDAPOWER_TABLE
 from pypsa_p2p.pandapower_tables import UNLIMITED as UNLIMITED
 from pypsa_p2p.pandapower_tables import Losses, flag_column, names_of, number_column, tables_of
 
+_NEEDED: Final = {  # without a default in pandapower either
+    "load": ("p_mw", "q_mvar"),
+    "sgen": ("p_mw",),
+    "storage": ("p_mw",),
+    "gen": ("p_mw", "vm_pu"),
+    "ext_grid": ("vm_pu",),
+    "line": ("length_km", "r_ohm_per_km", "x_ohm_per_km"),
+}
 _CONVERTED: Final = {
     *("bus", "switch", "shunt", "poly_cost", "pwl_cost"),
     *BRANCH_TABLES,
@@ -56,8 +64,9 @@ def from_pandapower(net: Any, *, set_points: bool = True) -> pypsa.Network:
         Whether generators, storage and dc lines carry their active power as ``p_set``. `n.pf()`
         needs it; but PyPSA's `n.optimize()` *fixes* every dispatch that has a ``p_set`` and
         so is infeasible with losses left out: pass False (or set ``n.generators["p_set"] = nan``)
-        for an optimal power flow. For a market either will do: `assign_prosumers` clears it where
-        a generator is ``controllable``.
+        for an optimal power flow, and for a market with storage, dc lines or an external grid whose
+        set points are not to be kept: `assign_prosumers` clears ``p_set`` of generators that are
+        ``controllable``, of nothing else. Storage that is not controllable keeps it in any case.
 
     Returns
     -------
@@ -77,8 +86,8 @@ def from_pandapower(net: Any, *, set_points: bool = True) -> pypsa.Network:
     Raises
     ------
     DataError
-        pandapower is not installed, `net` is not one of its networks or has no bus in service, or
-        pandapower itself cannot build the branches.
+        pandapower is not installed, `net` is not one of its networks or has no bus in service, a
+        number is missing that it needs, or pandapower itself cannot build the branches.
 
     Warns
     -----
@@ -97,6 +106,7 @@ def from_pandapower(net: Any, *, set_points: bool = True) -> pypsa.Network:
     add_demand(n, net, bus_of, lost)
     prepare_islands(n, net, lost, set_points=set_points)
     _note_unknown_tables(net, lost)
+    lost.add("option for pandapower's power flow, not looked at", net.get("user_pf_options") or {})
     lost.warn()
     return n
 
@@ -117,6 +127,16 @@ def _check_is_pandapower(net: object) -> None:
         )
     if not net.bus["in_service"].astype(bool).any():
         raise DataError("The pandapower network has no bus in service. Add one, or switch one on.")
+    for table, columns in _NEEDED.items():
+        rows = net[table][flag_column(net[table], "in_service", True)]
+        for column in columns:
+            number = pd.to_numeric(rows[column], errors="coerce").astype(float)
+            bad = rows.index[~np.isfinite(number) | ((column == "length_km") & (number <= 0))]
+            if len(bad):
+                raise DataError(
+                    f"{table} {listed(names_of(net, [table])[table][bad])}: {column} is missing or "
+                    "no usable number. Give one, or take the element out of service."
+                )
 
 
 # --- buses --------------------------------------------------------------------------------------
@@ -136,7 +156,7 @@ def _add_buses(n: pypsa.Network, net: Any, case: Any, lost: Losses) -> pd.Series
     merged = bus_of[names[bus.index] != bus_of]
     lost.add("buses merged by closed switches", names[merged.index] + " into " + merged)
     kept = bus.loc[first.index]
-    x, y = _coordinates(net, kept.index)
+    x, y = _coordinates(net, kept.index, lost)
     n.add(
         "Bus",
         list(names[kept.index]),
@@ -150,7 +170,7 @@ def _add_buses(n: pypsa.Network, net: Any, case: Any, lost: Losses) -> pd.Series
     return bus_of
 
 
-def _coordinates(net: Any, buses: pd.Index) -> tuple[np.ndarray, np.ndarray]:
+def _coordinates(net: Any, buses: pd.Index, lost: Losses) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates of buses, 0 where none are given; GeoJSON points or a `bus_geodata` table."""
     points = pd.DataFrame(0.0, index=buses, columns=["x", "y"])
     old = net.get("bus_geodata")
@@ -159,7 +179,11 @@ def _coordinates(net: Any, buses: pd.Index) -> tuple[np.ndarray, np.ndarray]:
     if "geo" in net.bus:
         for index, text in net.bus.loc[buses, "geo"].items():
             if isinstance(text, str) and text:
-                points.loc[index] = [float(value) for value in json.loads(text)["coordinates"][:2]]
+                try:
+                    place = [float(value) for value in json.loads(text)["coordinates"][:2]]
+                    points.loc[index] = place
+                except (ValueError, TypeError, KeyError):
+                    lost.add("coordinates that are no GeoJSON point, left out", [f"bus {index}"])
     return points["x"].to_numpy(), points["y"].to_numpy()
 
 

@@ -23,9 +23,11 @@ from pypsa_p2p.pandapower_tables import (
     names_of,
     number_column,
     tables_of,
+    unused_names,
 )
 
 BRANCH_TABLES: Final = ("line", "trafo", "trafo3w", "impedance", "xward")
+_ENDS: Final = ("bus", "from_bus", "to_bus", "hv_bus", "mv_bus", "lv_bus")
 _ENDS_OF_THREE: Final = (" hv", " mv", " lv")
 _CIRCUIT_COLUMNS: Final = {
     "Line": ["r", "x", "b", "s_nom"],
@@ -49,7 +51,7 @@ def branch_case(net: Any) -> dict[str, Any]:
             bare[table] = rows.iloc[:0]
     for table in BRANCH_TABLES:
         rows = bare[table]
-        ends = rows[[name for name in rows if name == "bus" or str(name).endswith("_bus")]]
+        ends = rows[[column for column in _ENDS if column in rows]]
         rows["in_service"] = ends.isin(in_service).all(axis=1) | rows["in_service"].astype(bool)
         rows["max_loading_percent"] = number_column(rows, "max_loading_percent", 100.0)
     bare["ext_grid"] = pd.DataFrame(
@@ -64,24 +66,31 @@ def branch_case(net: Any) -> dict[str, Any]:
             f"pandapower cannot build the branches of this network: {error}. Check it with "
             "pandapower.diagnostic(net)."
         ) from error
-    return case | {"lookups": bare["_pd2ppc_lookups"]}
+    switches = bare["switch"].index[np.asarray(bare["_impedance_bb_switches"], dtype=bool)]
+    return case | {"lookups": bare["_pd2ppc_lookups"], "switches": switches}
 
 
 def _branch_labels(net: Any, case: dict[str, Any]) -> pd.DataFrame:
-    """Name, table, index and status of every branch that pandapower kept, in its order."""
+    """Name, table, index and status of every branch that pandapower kept, in its order.
+
+    Those it has beside its tables of branches are switches with an impedance.
+    """
     names = names_of(net, BRANCH_TABLES)
     parts = []
     for table, (start, stop) in case["lookups"]["branch"].items():
         count = stop - start
         if table in BRANCH_TABLES:
             copies = count // len(net[table])
-            ends = _ENDS_OF_THREE if copies == len(_ENDS_OF_THREE) else ("",)
+            three = copies == len(_ENDS_OF_THREE)
             index = np.tile(net[table].index.to_numpy(), copies)
-            label = [name + end for end in ends for name in names[table]]
+            label = list(names[table])
+            if three:
+                label = unused_names(net, [a + b for b in _ENDS_OF_THREE for a in label])
             active = np.tile(flag_column(net[table], "in_service", True).to_numpy(), copies)
         else:
-            index, active = np.arange(count), np.ones(count, dtype=bool)
-            label = [f"{table} {position}" for position in range(count)]
+            index, active = case["switches"].to_numpy(), np.ones(count, dtype=bool)
+            used = set(pd.concat(names.values()))
+            label = [name + "'" * (name in used) for name in names_of(net, [table])[table][index]]
         parts.append(
             pd.DataFrame(
                 {
@@ -112,7 +121,7 @@ def add_branches(
         return
     circuit = _circuit(case, labels, lost)
     unequal = _uneven_shunts(case)
-    nodes = _node_names(n, case, bus_of, circuit, labels)
+    nodes = _node_names(n, net, case, bus_of, circuit, labels)
     conductance = np.real(case.get("branch_g", np.zeros(len(labels)))) * case["baseMVA"]
     for component, columns in _CIRCUIT_COLUMNS.items():
         table = circuit.c[component].static
@@ -128,7 +137,7 @@ def add_branches(
         for column in ("active", PANDAPOWER_TABLE, PANDAPOWER_INDEX):
             data[column] = origin[column].to_numpy()
         n.add(component, list(data.index), **data)
-        _add_uneven_shunts(n, data, unequal[origin.index], case["baseMVA"])
+        _add_uneven_shunts(n, net, data, unequal[origin.index], case["baseMVA"])
 
 
 def _uneven_shunts(case: dict[str, Any]) -> np.ndarray:
@@ -139,7 +148,7 @@ def _uneven_shunts(case: dict[str, Any]) -> np.ndarray:
 
 
 def _add_uneven_shunts(
-    n: pypsa.Network, data: pd.DataFrame, unequal: np.ndarray, base: float
+    n: pypsa.Network, net: Any, data: pd.DataFrame, unequal: np.ndarray, base: float
 ) -> None:
     """Add the difference between the shunts at both ends of branches as shunts at the last bus."""
     own = data.assign(extra=unequal)[unequal != 0]
@@ -148,7 +157,7 @@ def _add_uneven_shunts(
     siemens = own["extra"] * base / own["bus1"].map(n.buses["v_nom"]) ** 2
     n.add(
         "ShuntImpedance",
-        [f"{name} bus1" for name in own.index],
+        unused_names(net, own.index + " bus1"),
         bus=own["bus1"].to_numpy(),
         g=np.real(siemens),
         b=np.imag(siemens),
@@ -170,6 +179,10 @@ def _circuit(case: dict[str, Any], labels: pd.DataFrame, lost: Losses) -> pypsa.
     circuit = pypsa.Network()
     with _quiet("pypsa.network"):
         circuit.import_from_pypower_ppc(case | {"branch": branch, "gen": np.zeros((0, 21))})
+    for component in _CIRCUIT_COLUMNS:  # where a case has none, PyPSA's importer adds an empty one
+        static = circuit.c[component].static
+        if "original_index" in static:
+            circuit.remove(component, static.index[static["original_index"].isna()])
     circuit.transformers["model"] = "pi"
     return circuit
 
@@ -184,6 +197,7 @@ def _asymmetric(case: dict[str, Any], labels: pd.DataFrame) -> pd.Series:
 
 def _node_names(
     n: pypsa.Network,
+    net: Any,
     case: dict[str, Any],
     bus_of: pd.Series,
     circuit: pypsa.Network,
@@ -198,7 +212,7 @@ def _node_names(
     for side in ("bus0", "bus1"):
         made = ends[side][~ends[side].isin(names.index)].drop_duplicates()
         if len(made):
-            added = [f"{branch} {side}" for branch in made.index]
+            added = unused_names(net, made.index + f" {side}")
             n.add("Bus", added, v_nom=circuit.buses["v_nom"][made].to_numpy())
             n.buses.loc[added, PANDAPOWER_TABLE] = "branch"
             names = pd.concat([names, pd.Series(added, made.to_numpy())])

@@ -21,6 +21,7 @@ from pypsa_p2p.pandapower_tables import (
     number_column,
     on_buses,
     phase_sum,
+    unused_names,
 )
 
 DEMAND_TABLES: Final = ("load", "motor", "asymmetric_load", "ward", "xward")
@@ -60,7 +61,7 @@ def _add_loads(
     q_share = number_column(rows, "const_z_q_percent", 0.0).where(both == 0, both) / 100
     add_rows(n, "Load", rows, p_set=p * (1 - p_share), q_set=q * (1 - q_share))
     split = rows[(p_share != 0) | (q_share != 0)]
-    split = split.assign(name=split["name"] + " at constant impedance")
+    split = split.assign(name=unused_names(net, split["name"] + " at constant impedance"))
     _add_impedances(n, split, (p * p_share)[split.index], (q * q_share)[split.index])
 
 

@@ -20,6 +20,7 @@ from pypsa_p2p.pandapower_tables import (
     number_column,
     on_buses,
     phase_sum,
+    unused_names,
 )
 
 GENERATOR_TABLES: Final = ("ext_grid", "gen", "sgen", "asymmetric_sgen")
@@ -32,17 +33,20 @@ def add_supply(
 ) -> None:
     """Add all that gives or moves active power, or holds a voltage.
 
-    With `set_points` False nothing has a ``p_set``, so that `n.optimize()` is free to choose.
+    With `set_points` False nothing has a ``p_set``, so that `n.optimize()` is free to choose, but
+    for storage that is not controllable: its limits alone do not hold it.
     """
     names = names_of(net, SUPPLY_TABLES)
     for table in GENERATOR_TABLES:
         _add_generators(n, table, on_buses(net, table, names[table], bus_of, lost), lost)
     _add_sources_behind_wards(n, on_buses(net, "xward", names["xward"], bus_of, lost, note=False))
     _add_dc_lines(n, net, names["dcline"], bus_of, lost)
-    _add_storage(n, on_buses(net, "storage", names["storage"], bus_of, lost))
+    _add_storage(n, on_buses(net, "storage", names["storage"], bus_of, lost), lost)
     if not set_points:
-        for component in ("Generator", "Link", "StorageUnit"):
+        for component in ("Generator", "Link"):
             n.c[component].static["p_set"] = np.nan
+        if len(n.storage_units):
+            n.storage_units.loc[n.storage_units[CONTROLLABLE], "p_set"] = np.nan
 
 
 def _add_generators(n: pypsa.Network, table: str, rows: pd.DataFrame, lost: Losses) -> None:
@@ -125,9 +129,9 @@ def _add_condensers(
 
 def _add_sources_behind_wards(n: pypsa.Network, rows: pd.DataFrame) -> None:
     """Add the voltage source of each extended ward, at the bus behind its impedance."""
-    branches = n.lines[n.lines.get(PANDAPOWER_TABLE, "") == "xward"]
-    if branches.empty:
+    if rows.empty:
         return
+    branches = n.lines[n.lines[PANDAPOWER_TABLE] == "xward"]
     behind = pd.Series(branches["bus1"].to_numpy(), branches[PANDAPOWER_INDEX].astype(int))
     rows = rows[rows.index.isin(behind.index)]
     _add_condensers(n, rows.assign(pypsa_bus=behind[rows.index]), rows["vm_pu"])
@@ -144,8 +148,11 @@ def _add_dc_lines(
     rows = net["dcline"]
     at_bus = rows["from_bus"].isin(bus_of.index) & rows["to_bus"].isin(bus_of.index)
     lost.add("dcline on a bus out of service", names[~at_bus])
-    rows = rows[at_bus].assign(
-        name=names[at_bus],
+    rows = rows[at_bus]
+    if rows.empty:
+        return
+    rows = rows.assign(
+        name=names[rows.index],
         active=flag_column(rows, "in_service", True),
         **{PANDAPOWER_TABLE: "dcline", PANDAPOWER_INDEX: rows.index},
     )
@@ -164,19 +171,20 @@ def _add_dc_lines(
         efficiency=1 - rows["loss_percent"] / 100,
     )
     lossy = taker[taker["loss_mw"] != 0]
-    lossy = lossy.assign(name=lossy["name"] + " loss")
+    lossy = lossy.assign(name=unused_names(net, lossy["name"] + " loss"))
     add_rows(n, "Load", lossy, p_set=lossy["loss_mw"])
     for side, bus in ends.items():
-        end = rows.assign(pypsa_bus=bus, name=rows["name"] + f" {side}")
+        end = rows.assign(pypsa_bus=bus, name=unused_names(net, rows["name"] + f" {side}"))
         low = number_column(rows, f"min_q_{side}_mvar", -np.inf)
         high = number_column(rows, f"max_q_{side}_mvar", np.inf)
         _add_condensers(n, end, rows[f"vm_{side}_pu"], low, high)
 
 
-def _add_storage(n: pypsa.Network, rows: pd.DataFrame) -> None:
+def _add_storage(n: pypsa.Network, rows: pd.DataFrame, lost: Losses) -> None:
     """Add storage: pandapower counts charging as positive, PyPSA discharging.
 
-    Without limits of energy it may hold any; what is not controllable keeps its set point.
+    Without limits of energy it may hold any; what is not controllable keeps its set point, in
+    either direction of which it has the power.
     """
     scaling = number_column(rows, "scaling", 1.0)
     p_set = -number_column(rows, "p_mw", 0.0) * scaling
@@ -186,7 +194,11 @@ def _add_storage(n: pypsa.Network, rows: pd.DataFrame) -> None:
         max_p_mw=-number_column(rows, "min_p_mw", -UNLIMITED),
     )
     limits = _limits(turned, free, p_set, external=False)
+    limits["p_min_pu"] = limits["p_min_pu"].where(free, -1.0)
+    limits["p_max_pu"] = limits["p_max_pu"].where(free, 1.0)
     energy = number_column(rows, "max_e_mwh", UNLIMITED)
+    charge = number_column(rows, "soc_percent", np.nan)
+    lost.add("storage without state of charge, now half full", rows["name"][charge.isna()])
     add_rows(
         n,
         "StorageUnit",
@@ -195,7 +207,7 @@ def _add_storage(n: pypsa.Network, rows: pd.DataFrame) -> None:
         p_set=p_set,
         q_set=-number_column(rows, "q_mvar", 0.0) * scaling,
         max_hours=energy / limits["p_nom"].where(limits["p_nom"] > 0, 1.0),
-        state_of_charge_initial=number_column(rows, "soc_percent", 0.0) / 100 * energy,
+        state_of_charge_initial=charge.fillna(50.0) / 100 * energy,
         **limits,
         **{CONTROLLABLE: free},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from itertools import count
 from typing import Any, Final
 
 import numpy as np
@@ -72,6 +73,18 @@ def names_of(net: Any, tables: Iterable[str]) -> dict[str, pd.Series]:
         table: pd.Series(names[owner == table].to_numpy(), net[table].index, dtype=object)
         for table in tables
     }
+
+
+def unused_names(net: Any, wanted: Iterable[str]) -> list[str]:
+    """Names for what has none in pandapower, with a stroke behind those that an element has."""
+    taken: set[str] = set()
+    for table, rows in net.items():
+        if isinstance(rows, pd.DataFrame) and not table.startswith(("_", "res_")):
+            given = [_text(name) for name in rows["name"]] if "name" in rows else [""] * len(rows)
+            plain = [f"{table} {index}" for index in rows.index]
+            both = [f"{name} ({own})" for name, own in zip(given, plain, strict=True)]
+            taken.update(given, plain, both)
+    return [next(n for n in (name + "'" * k for k in count()) if n not in taken) for name in wanted]
 
 
 def number_column(table: pd.DataFrame, name: str, default: float) -> pd.Series:

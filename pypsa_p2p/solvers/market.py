@@ -22,6 +22,7 @@ from pypsa_p2p.solvers.fixed_point import fixed_point
 from pypsa_p2p.solvers.problem import MarketProblem, separates
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution, Vector
 from pypsa_p2p.solvers.quadratic import solve_quadratic
+from pypsa_p2p.solvers.residuals import price_error
 from pypsa_p2p.solvers.risk import solve_risk
 from pypsa_p2p.solvers.tail import capped
 from pypsa_p2p.solvers.ties import (
@@ -40,6 +41,8 @@ Columns = npt.NDArray[np.int64]
 
 #: Costs closer than this, relative to the largest, count as tied at the value at risk.
 TIE = 1e-9
+#: Error of prices, relative to the largest, that is worth a warning.
+PRICE_ERROR = 1e-5
 #: Relative change of trades at which answers near them have settled: they move slowly.
 NEAR = 1e-6
 
@@ -258,6 +261,7 @@ class _ByScenario:
         found = solve_quadratic(qp)
         if found.status != "optimal":
             return _no_solution(found)
+        _warn_of_prices(qp, found, np.ones(found.x.size))
         tidy = np.append(problem.trades.ravel(), self.compiled.capacities)
         x = _least_norm(qp, found, tidy, np.ones(found.x.size))
         true = problem.true(x)
@@ -302,11 +306,25 @@ class _RiskAverse:
         found = solve_risk(program)
         if found.status != "optimal":
             return _no_solution(found)
+        tau, _ = risk_of(found)
+        _warn_of_prices(program.weighted(tau), found, program.per_column(program.probability))
         x = _reported(program, found, np.append(problem.trades.ravel(), self.capacities))
         return _solution(problem, found, x, found.row_dual)
 
 
 _Weigh = _ByScenario | _RiskAverse
+
+
+def _warn_of_prices(qp: QuadraticProgram, found: Solution, unit: Vector) -> None:
+    error, price = price_error(qp, found, unit)
+    if error > PRICE_ERROR * max(1.0, price):
+        warnings.warn(
+            f"Prices are exact to {error:.1g} EUR/MWh only, and costs may be off by more than "
+            "usual: some bounds leave no room at all, so that their multipliers have no limit. "
+            "delivery='grid' with surplus=False is so where the grid has losses, or Links and "
+            "generators of its own that cannot be used. surplus=True gives it room.",
+            stacklevel=2,
+        )
 
 
 def _reported(program: RiskProgram, found: Solution, tidy: Columns) -> Vector:

@@ -88,6 +88,17 @@ def risk_residuals(program: RiskProgram, solution: Solution) -> Residuals:
     )
 
 
+def price_error(program: QuadraticProgram, solution: Solution, unit: Vector) -> tuple[float, float]:
+    """How far prices are off, and the largest of them, EUR/MWh.
+
+    Stationarity without regard to the size of multipliers: those that have no limit, because
+    nothing can leave its bounds, would hide it.
+    """
+    gradient = program.gradient(solution.x)
+    error = gradient - program.A.T @ solution.row_dual - solution.bound_dual
+    return _largest(abs(error) / unit), _largest(abs(gradient) / unit)
+
+
 def _largest(values: Vector) -> float:
     """The largest of nonnegative values, 0 if there are none."""
     return float(np.max(values, initial=0.0))

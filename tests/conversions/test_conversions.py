@@ -10,6 +10,7 @@ import pandas as pd
 import pypsa
 import pytest
 
+from pypsa_p2p.errors import DataError
 from pypsa_p2p.pandapower import ANGLE_OFFSET, VECTOR_GROUP, from_pandapower
 from pypsa_p2p.pandapower_costs import _line
 from tests.conversions.comparing import (
@@ -31,6 +32,7 @@ NAMED = {
     "shunts": "shunt out of service.*'shunt 1'",
     "loads": "sum of its phases: 'asymmetric_load 0'",
     "generators": "sum of its phases: 'asymmetric_sgen 0'",
+    "storage": "without state of charge, now half full: 'storage",
     "wards": "left out: 'xward 1'",
     "slacks": "slack beyond the first.*result as set point: 'ext_grid 1', 'gen 0'",
     "unsupplied": "element that no generator.*'load 2', 'line 2', 'line 3'.*'bus 4', 'bus 5'",
@@ -200,3 +202,116 @@ def test_network(pp: Any, call: str) -> None:
         assert flows.start == "flat"
         assert np.isfinite(flows.total_losses)
         assert flows.worst < TOLERANCE
+
+
+# --- names, small networks and bad numbers ------------------------------------------------------
+
+
+def line_to(pp: Any, net: Any, bus0: int, bus1: int, **options: Any) -> int:
+    return int(
+        pp.create_line(net, bus0, bus1, 1.0, std_type="NA2XS2Y 1x240 RM/25 12/20 kV", **options)
+    )
+
+
+def two_buses(pp: Any) -> Any:
+    net = pp.create_empty_network()
+    pp.create_bus(net, 20.0), pp.create_bus(net, 20.0)
+    pp.create_ext_grid(net, 0)
+    line_to(pp, net, 0, 1)
+    pp.create_load(net, 1, 2.0, 0.5, name="A")
+    return net
+
+
+def collide(pp: Any, net: Any, kind: str) -> None:
+    """An element with the name that another's second part gets."""
+    if kind == "constant impedance":
+        net.load["const_z_p_percent"] = 50.0
+        pp.create_shunt(net, 1, -0.5, 0.1, name="A at constant impedance")
+    elif kind == "loss of a dc line":
+        far = pp.create_bus(net, 20.0)
+        line_to(pp, net, 0, far)
+        pp.create_dcline(net, 1, far, 1.0, 2.0, 0.05, 1.0, 1.0, name="D")
+        pp.create_load(net, 1, 3.0, 0.5, name="D loss")
+    elif kind == "open end":
+        far = pp.create_bus(net, 20.0, name="M bus1")
+        line_to(pp, net, 1, far)
+        opened = line_to(pp, net, 0, far, name="M")
+        pp.create_load(net, far, 5.0)
+        pp.create_switch(net, far, opened, "l", closed=False)
+    else:
+        net.line["name"] = "switch 7"
+        pp.create_switch(net, 0, 1, "b", z_ohm=0.3, index=7)
+
+
+@pytest.mark.parametrize(
+    "kind", ["constant impedance", "loss of a dc line", "open end", "switch with impedance"]
+)
+def test_names_made_up_give_way_to_names_given(pp: Any, kind: str) -> None:
+    net = two_buses(pp)
+    collide(pp, net, kind)
+    assert solve_pandapower(net)
+    n, _ = convert(net)
+    assert compare_power_flows(net, n).worst < TOLERANCE
+    if kind == "switch with impedance":
+        assert n.lines["pandapower_index"].tolist() == [0, 7]
+
+
+@pytest.mark.parametrize("transformer", [True, False])
+def test_networks_without_lines(pp: Any, transformer: bool) -> None:
+    net = pp.create_empty_network()
+    end = pp.create_bus(net, 20.0)
+    pp.create_ext_grid(net, end)
+    if transformer:
+        end = pp.create_bus(net, 0.4)
+        pp.create_transformer(net, 0, end, std_type="0.63 MVA 20/0.4 kV")
+    pp.create_load(net, end, 0.2)
+    assert solve_pandapower(net)
+    assert compare_power_flows(net, convert(net)[0]).worst < TOLERANCE
+
+
+def test_a_dc_line_to_a_bus_out_of_service_is_named(pp: Any) -> None:
+    net = two_buses(pp)
+    off = pp.create_bus(net, 20.0, in_service=False)
+    pp.create_dcline(net, 0, off, 0.5, 1.0, 0.01, 1.0, 1.0)
+    assert "dcline on a bus out of service: 'dcline 0'" in convert(net)[1]
+
+
+@pytest.mark.parametrize("power", [-2.0, 2.0])
+@pytest.mark.parametrize("set_points", [True, False])
+def test_storage_that_is_not_controllable_keeps_its_set_point(
+    pp: Any, power: float, set_points: bool
+) -> None:
+    """5 MW of load at 10 EUR/MWh, and 2 MW more or less of it for the battery."""
+    net = two_buses(pp)
+    net.load["p_mw"] = 5.0
+    pp.create_poly_cost(net, 0, "ext_grid", 10.0)
+    pp.create_storage(net, 1, power, 10.0, soc_percent=50.0)
+    n = from_pandapower(net, set_points=set_points)
+    n.generators["p_set"] = np.nan
+    assert n.optimize(log_to_console=False)[0] == "ok"
+    assert n.objective == pytest.approx(10 * (5 + power))
+
+
+def test_what_is_not_looked_at_is_named(pp: Any) -> None:
+    net = two_buses(pp)
+    pp.set_user_pf_options(net, trafo_model="pi")
+    pp.create_bus(net, 20.0)
+    net.bus.loc[2, "geo"] = '{"coordinates": [[0, 1], [2, 3]], "type": "LineString"}'
+    pp.create_storage(net, 1, 1.0, 10.0)
+    text = convert(net)[1]
+    for named in ("not looked at: 'trafo_model'", "no GeoJSON point, left out: 'bus 2'"):
+        assert named in text
+    assert "storage without state of charge, now half full: 'storage 0'" in text
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [("load", "p_mw", np.nan), ("line", "length_km", np.nan), ("line", "length_km", 0.0)],
+)
+def test_numbers_that_are_missing_are_refused(
+    pp: Any, table: str, column: str, value: float
+) -> None:
+    net = two_buses(pp)
+    net[table][column] = value
+    with pytest.raises(DataError, match=f"{table} .*: {column} is missing"):
+        from_pandapower(net)
