@@ -15,7 +15,15 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.errors import DataError, listed
-from pypsa_p2p.names import GRID_BUS, PRICE0, PRICE1, PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.names import (
+    GENERATION_SUFFIX,
+    GRID_BUS,
+    PRICE0,
+    PRICE1,
+    PROSUMER,
+    SCENARIO,
+    SNAPSHOT,
+)
 from pypsa_p2p.prosumers import DIMENSIONS, add_prosumers
 from pypsa_p2p.sampling import (
     RENEWABLE_KIND,
@@ -23,6 +31,7 @@ from pypsa_p2p.sampling import (
     sample_scenarios,
 )
 from pypsa_p2p.scenarios import set_scenarios
+from pypsa_p2p.sites import SLACK
 from pypsa_p2p.trades import add_trades
 
 _TABLES: Final = {
@@ -233,6 +242,7 @@ def add_grid_market(
         numbers = _over_the_day(numbers, profiles, table)
         data = xr.Dataset(_over_the_day(data, profiles, table))
     add_prosumers(n, list(table.index), grid_bus=table.get(GRID_BUS, ""), **numbers)
+    _keep_controls(n, folder.parent / _TABLES["Generator"], table)
     if "x" in table:
         n.buses.loc[table.index, ["x", "y"]] = table[["x", "y"]].astype(float)
     for component, file in _ASSETS.items():
@@ -312,6 +322,17 @@ def _over_the_day(
         profile = profiles.assign(**{"": 1.0})[names].set_axis(table.index, axis=1)
         shaped[argument] = shaped[argument] * xr.DataArray(profile**power)
     return shaped
+
+
+def _keep_controls(n: pypsa.Network, path: Path, prosumers: pd.DataFrame) -> None:
+    """Generation holds the voltage where the grid's own generators do, and is its slack there."""
+    if not path.is_file():
+        return
+    generators = _read(path)
+    for control in ("PV", SLACK):
+        held = generators.loc[generators["control"] == control, "bus"]
+        hers = prosumers.index[prosumers[GRID_BUS].isin(held)] + GENERATION_SUFFIX
+        n.generators.loc[hers, "control"] = control
 
 
 def _add_trades(n: pypsa.Network, folder: Path, prices: dict[str, Any]) -> None:
