@@ -154,7 +154,9 @@ def test_exploitability_of_no_trade(setting: str, congestion: bool) -> None:
     wide = random_instance(22, 4, 3, 2, congestion=congestion)
     n.links["p_nom"] = np.tile(wide.capacity, 3)
     n.links["p_min_pu"], n.links["p_max_pu"] = -1.0, 1.0
-    n.meta["p2p"]["inputs"] = checksums(n, read_market(n))  # or the change would be refused
+    n.meta["p2p"]["inputs"] = checksums(
+        n, read_market(n), "trades"
+    )  # or the change would be refused
     compare_exploitability(wide, n, "neutral" if congestion else setting, True)
     assert float(certify(n).exploitability.max()) > 1e-3
     assert not certify(n).is_equilibrium()

@@ -66,34 +66,34 @@ def three() -> pypsa.Network:
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_change_is_named(what: str) -> None:
     n = three()
-    kept = checksums(n, read_market(n))
+    kept = checksums(n, read_market(n), "trades")
     CHANGES[what](n)
     with pytest.raises(MarketError, match=f"Changed after .*{what}.*solve the market again"):
-        require_unchanged(n, read_market(n), kept)
+        require_unchanged(n, read_market(n), "trades", kept)
 
 
 def test_attitudes_are_not_the_networks_matter() -> None:
     n = three()
-    kept = checksums(n, read_market(n))
+    kept = checksums(n, read_market(n), "trades")
     n.buses["risk_attitude"] = 0.9
-    require_unchanged(n, read_market(n), kept)
+    require_unchanged(n, read_market(n), "trades", kept)
 
 
 def test_another_prosumer_is_a_change() -> None:
     n = three()
-    kept = checksums(n, read_market(n))
+    kept = checksums(n, read_market(n), "trades")
     p2p.add_prosumers(n, ["late"], demand=0.0, demand_max=0.0, utility_quadratic=0.0)
     with pytest.raises(MarketError, match="Changed after"):
-        require_unchanged(n, read_market(n), kept)
+        require_unchanged(n, read_market(n), "trades", kept)
 
 
 @pytest.mark.parametrize("scenarios", [1, 3])
 def test_copies_and_files_are_unchanged(scenarios: int, tmp_path: Path) -> None:
     """Text rounds numbers in the last digit: that is no change."""
     n = network(random_instance(11, 3, scenarios, 2))
-    kept = checksums(n, read_market(n))
+    kept = checksums(n, read_market(n), "trades")
     n.export_to_netcdf(tmp_path / "network.nc")
     rounded = n.copy()
     _set("Generator", "marginal_cost_quadratic", lambda old: old * (1 + 1e-15))(rounded)
     for again in (n.copy(), pypsa.Network(tmp_path / "network.nc"), rounded):
-        require_unchanged(again, read_market(again), kept)
+        require_unchanged(again, read_market(again), "trades", kept)
