@@ -3,18 +3,21 @@
 PyPSA hands the model to whatever solver the user named, HiGHS by default, whose method for
 quadratic objectives is slow and whose tolerances are too coarse for prices. So the market is
 solved first; then its objective gives way to the linear one with the same solution and the same
-multipliers, and every variable may move a hair's breadth only. The solver still checks all
-constraints, the user's included, and still computes the multipliers.
+multipliers, and every variable may move a hair's breadth only. So the solver checks all
+constraints, the user's included. Where in that breadth it ends, and which of several multipliers
+it finds, is its own affair: the model keeps the market's.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import linopy
 import numpy as np
 import xarray as xr
 
 from pypsa_p2p.solvers.compiled import CONSTANT, CompiledModel
-from pypsa_p2p.solvers.program import Vector
+from pypsa_p2p.solvers.program import Labels, Vector
 
 #: How far variables may move from the market's solution, MW.
 ROOM = 1e-8
@@ -22,7 +25,33 @@ ROOM = 1e-8
 MAGNIFICATION = 1e5
 #: Largest cost coefficient the solver sees.
 LARGEST_COST = 1e4
-POSED = "market"  # among a model's parameters: it holds a market's linear objective
+#: Among a model's parameters: the market's multipliers and solution, by linopy's labels.
+POSED, SOLUTION = "market_dual", "market_solution"
+
+
+class PosedModel(linopy.Model):
+    """A linopy model that a market has been posed to: whoever solves it, the market's is found."""
+
+    __slots__ = ()  # so that a `linopy.Model` can become one, which PyPSA holds by then
+
+    def assign_result(self, *args: Any, **kwargs: Any) -> tuple[str, str]:
+        """Write the market's solution and multipliers where the solver found it to hold."""
+        status, condition = super().assign_result(*args, **kwargs)
+        if status == "ok":
+            for variable in self.variables.data.values():
+                if self._knows(SOLUTION, variable.labels):
+                    variable.solution = self._found(SOLUTION, variable.labels)
+            for constraint in self.constraints.data.values():
+                if self._knows(POSED, constraint.labels):
+                    constraint.dual = self._found(POSED, constraint.labels)
+        return str(status), str(condition)
+
+    def _knows(self, kind: str, labels: xr.DataArray) -> bool:
+        """Whether these stood in the model when the market was solved."""
+        return bool(labels.to_numpy().max(initial=-1) < self.parameters[kind].size - 1)
+
+    def _found(self, kind: str, labels: xr.DataArray) -> xr.DataArray:
+        return labels.copy(data=self.parameters[kind].to_numpy()[labels.to_numpy()])
 
 
 def pose_linear(compiled: CompiledModel, x: Vector, row_dual: Vector, objective: float) -> None:
@@ -34,15 +63,20 @@ def pose_linear(compiled: CompiledModel, x: Vector, row_dual: Vector, objective:
     """
     m, A = compiled.model, compiled.program.A
     cost = np.asarray(A.T @ row_dual)
-    at = _by_label(compiled, x)
-    price = _by_label(compiled, cost)
+    at = _by_label(compiled.column_labels, x)
+    price = _by_label(compiled.column_labels, cost)
     terms = []
     for variable in m.variables.data.values():
         terms.append((variable * _shaped(price, variable, 0.0)).sum())
         _confine(variable, _shaped(at, variable, np.nan))
     fixed = objective - float(cost @ x)
     m.objective = linopy.merge(terms, cls=linopy.LinearExpression) + _constant(m, fixed)
-    m.parameters = m.parameters.assign({POSED: True})
+    found = {
+        POSED: ("constraint_label", _by_label(compiled.row_labels, row_dual)),
+        SOLUTION: ("variable_label", at),
+    }
+    m.parameters = m.parameters.assign(found)
+    m.__class__ = PosedModel
     _magnify(m, float(np.abs(cost).max(initial=0.0)))
 
 
@@ -71,9 +105,10 @@ def _magnify(m: linopy.Model, largest: float) -> None:
     m.objective.scaling = MAGNIFICATION * LARGEST_COST / max(largest, 1e-12)
 
 
-def _by_label(compiled: CompiledModel, values: Vector) -> Vector:
-    dense = np.full(int(compiled.column_labels.max()) + 2, np.nan)  # the last: label -1
-    dense[compiled.column_labels] = values
+def _by_label(labels: Labels, values: Vector) -> Vector:
+    """Values by linopy's labels, nan at those that have none and at the last: label -1."""
+    dense = np.full(int(labels.max(initial=-1)) + 2, np.nan)
+    dense[labels] = values
     return dense
 
 
