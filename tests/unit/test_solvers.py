@@ -161,6 +161,26 @@ def test_quadratic_residuals_are_small(
     assert quadratic_residuals(program, solution).worst <= 1e-9
 
 
+def test_multipliers_without_limit_hide_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    """min (x - 2)^2 with x + y >= 1, x + y <= 1 and y free at a price of 1: x = 2.5, y = -1.5.
+
+    Only the difference of the two rows' multipliers matters, so that a solver may let both grow,
+    and beside 1e9 a price that is wrong by 0.1 looks like rounding.
+    """
+    program = quadratic_program(
+        [2.0, 0.0], [-4.0, 1.0], [[1.0, 1.0], [1.0, 1.0]], [1.0, -np.inf], [np.inf, 1.0]
+    )
+
+    def drifted(reduced: QuadraticProgram) -> tuple[Array, Array, Array, int]:
+        return np.array([2.4, -1.4]), np.array([1e9, -1e9]) + 0.5, np.zeros(2), 7
+
+    monkeypatch.setattr(quadratic, "_cost_size", lambda program: 1.0)
+    monkeypatch.setattr(quadratic, "_piqp", drifted)
+    solution = solve_quadratic(program)
+    assert solution.solver == "clarabel"
+    assert solution.x == pytest.approx([2.5, -1.5], abs=1e-8)
+
+
 def farkas(program: QuadraticProgram, weights: Array) -> float:
     """How far the weighted rows are from holding together: positive proves infeasibility."""
     assert np.max(abs(program.A.T @ weights)) <= 1e-6 * np.max(abs(weights))
