@@ -7,6 +7,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.formulation.delivery import SURPLUS
 from pypsa_p2p.formulation.trading import QUANTITY1, RECIPROCITY, partner_prices, quantities
 from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.ownership import asset_owners, bus_owners
@@ -45,3 +46,12 @@ def trade_arrays(compiled: CompiledModel, data: MarketData) -> tuple[Labels, Lab
         compiled.rows(reciprocity),
         partner_prices(data, p0).to_numpy().ravel(),
     )
+
+
+def export_columns(compiled: CompiledModel) -> Labels:
+    """Columns of what leaves the grid at its connections, where nothing may come in."""
+    m = compiled.model
+    if SURPLUS not in m.variables:
+        return np.empty(0, dtype=np.int64)
+    leaving = compiled.columns(m[SURPLUS].labels)
+    return leaving[np.isfinite(compiled.program.x_lower[leaving])]

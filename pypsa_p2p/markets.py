@@ -13,7 +13,7 @@ import pypsa
 import scipy.sparse as sp
 import xarray as xr
 
-from pypsa_p2p.assembly import trade_arrays, variable_owners
+from pypsa_p2p.assembly import export_columns, trade_arrays, variable_owners
 from pypsa_p2p.checks import (
     check_network,
     require_choice,
@@ -181,6 +181,7 @@ class Market(ABC):
             share=np.append(self._shares(data), 1.0)[compiled.owner],
             trades=trades,
             reciprocity=reciprocity,
+            exports=export_columns(compiled),
             terms=self.terms(data),
             by_prosumer=None if self.contracts is None else self._program(compiled, data, each),
         )

@@ -18,6 +18,7 @@ from pypsa_p2p.solvers.contracts import (
     worth_least,
     worth_most,
 )
+from pypsa_p2p.solvers.exports import least_worth
 from pypsa_p2p.solvers.fixed_point import fixed_point
 from pypsa_p2p.solvers.problem import MarketProblem, separates
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution, Vector
@@ -96,18 +97,30 @@ def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolut
     """
     _refuse_objective(compiled, problem)
     by_scenario = _decomposes(compiled, problem.program)
-    if problem.terms is None or problem.terms.idle or by_scenario:
-        found = _solved(compiled, problem, by_scenario)
-        bought = None
-    else:
-        inside = with_contracts(problem, problem.terms)
-        found = _solved(compiled, inside.problem, by_scenario)
-        bought = inside.found(found.x, found.row_dual) if found.status == "optimal" else None
-        found = _without_contracts(found, inside)
-    if problem.terms is None or found.status != "optimal":
+    found, bought = _solved(compiled, problem, by_scenario)
+    if found.status != "optimal":
+        return found
+    dual = found.row_dual
+    if problem.exports.size:
+        dual = least_worth(compiled, problem, found.x, dual)
+    own = problem.own_duals(dual)
+    found = replace(found, row_dual=own, reciprocity1=problem.reciprocity1(own))
+    if problem.terms is None:
         return found
     tau = found.risk_adjusted_probability
     return replace(found, hedges=hedges(problem, found.x, tau, found.tail, bought))
+
+
+def _solved(
+    compiled: CompiledModel, problem: MarketProblem, by_scenario: bool
+) -> tuple[MarketSolution, Hedges | None]:
+    """The solution in the market's own columns and rows, and the contracts a solver bought."""
+    if problem.terms is None or problem.terms.idle or by_scenario:
+        return _weighed(compiled, problem, by_scenario), None
+    inside = with_contracts(problem, problem.terms)
+    found = _weighed(compiled, inside.problem, by_scenario)
+    bought = inside.found(found.x, found.row_dual) if found.status == "optimal" else None
+    return _without_contracts(found, inside), bought
 
 
 def _without_contracts(solution: MarketSolution, inside: WithContracts) -> MarketSolution:
@@ -121,8 +134,8 @@ def _without_contracts(solution: MarketSolution, inside: WithContracts) -> Marke
     )
 
 
-def _solved(compiled: CompiledModel, problem: MarketProblem, by_scenario: bool) -> MarketSolution:
-    """The solution in the columns and rows of the problem's own program."""
+def _weighed(compiled: CompiledModel, problem: MarketProblem, by_scenario: bool) -> MarketSolution:
+    """The solution in the columns and rows of the problem's own, scaled, program."""
     program, congested = problem.program, problem.partner.nnz > 0
     weigh = _ByScenario(compiled) if by_scenario else _RiskAverse(compiled.capacities)
     neutral = by_scenario or not program.at_risk.any()
@@ -134,13 +147,8 @@ def _solved(compiled: CompiledModel, problem: MarketProblem, by_scenario: bool) 
             "couples scenarios, use equal weights, or no contracts."
         )
     if not congested or problem.cross == 1.0 or (problem.even and neutral):
-        solution = weigh(problem.scaled(), problem)
-    else:
-        solution = _settle(weigh, problem)
-    if problem.even or solution.status != "optimal":
-        return solution
-    own = problem.own_duals(solution.row_dual)
-    return replace(solution, row_dual=own, reciprocity1=problem.reciprocity1(own))
+        return weigh(problem.scaled(), problem)
+    return _settle(weigh, problem)
 
 
 def _refuse_objective(compiled: CompiledModel, problem: MarketProblem) -> None:
@@ -321,8 +329,8 @@ def _warn_of_prices(qp: QuadraticProgram, found: Solution, unit: Vector) -> None
         warnings.warn(
             f"Prices are exact to {error:.1g} EUR/MWh only, and costs may be off by more than "
             "usual: some bounds leave no room at all, so that their multipliers have no limit. "
-            "delivery='grid' with surplus=False is so where the grid has losses, or Links and "
-            "generators of its own that cannot be used. surplus=True gives it room.",
+            "delivery='grid' with surplus=False is so where the grid has losses or idle assets of "
+            "its own; surplus=True gives it room. certify measures the error.",
             stacklevel=2,
         )
 

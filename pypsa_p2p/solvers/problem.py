@@ -44,6 +44,8 @@ class MarketProblem:
         Columns of p0 and of p1 of every trade.
     reciprocity : (E S T,)
         Rows of (1), in the same order.
+    exports : (X,)
+        Columns of what leaves the grid at its connections, where nothing may come in.
     terms : Terms or None
         The contracts traded.
     by_prosumer : RiskProgram or None
@@ -56,6 +58,7 @@ class MarketProblem:
     share: Vector
     trades: Labels
     reciprocity: Labels
+    exports: Labels
     terms: Terms | None = None
     by_prosumer: RiskProgram | None = None
 
@@ -170,6 +173,8 @@ class MarketProblem:
         (1) is in those of the prosumer at bus0. Other rows that prosumers of different weights
         share keep the common multiplier.
         """
+        if self.even:
+            return row_dual
         A = self.program.A.tocsr()
         filled = np.flatnonzero(np.diff(A.indptr))
         of_entry, starts = self.share[A.indices], A.indptr[filled]
@@ -180,8 +185,13 @@ class MarketProblem:
         unit[self.reciprocity] = self.share[self.trades[0]]
         return row_dual / unit
 
-    def reciprocity1(self, own_dual: Vector) -> Vector:
-        """zeta of (1) in the units of the prosumers at bus1, (E S T,), by `own_duals`."""
+    def reciprocity1(self, own_dual: Vector) -> Vector | None:
+        """zeta of (1) in the units of the prosumers at bus1, (E S T,), by `own_duals`.
+
+        None where all weights are equal: it is that of the prosumers at bus0.
+        """
+        if self.even:
+            return None
         ratio = self.share[self.trades[0]] / self.share[self.trades[1]]
         return own_dual[self.reciprocity] * ratio
 

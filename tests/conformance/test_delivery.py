@@ -138,8 +138,8 @@ def test_laws_of_a_congested_grid(market: Any, seed: int) -> None:
 def test_both_routes_agree() -> None:
     market = MARKETS["averse"]
     hook, direct = (solve(meshed(3, 1.5), market, route) for route in ("hook", "direct"))
-    for name in COMPARED:
-        xr.testing.assert_allclose(hook[name], direct[name], rtol=0, atol=1e-6)
+    for name in (*COMPARED, "trade_price", "quantity", "cost"):  # no solver has a say in them
+        xr.testing.assert_allclose(hook[name], direct[name], rtol=0, atol=1e-12)
 
 
 @pytest.mark.slow
@@ -177,15 +177,90 @@ def test_limited_contracts_on_a_congested_grid() -> None:
         np.testing.assert_allclose(hook[name], found[1][name], rtol=0, atol=1e-6)
 
 
-def test_separate_grids_do_not_help_each_other() -> None:
-    """Without the line B gets nothing from A: D = 0, cost 36."""
+def apart() -> pypsa.Network:
+    """A and B on grids of their own."""
     n = two_buses(2.0)
     n.remove("Line", "line")
     n.add("Bus", ["west end", "east end"])
     n.add("Line", ["w", "e"], bus0=["west", "east"], bus1=["west end", "east end"], x=0.1)
     n.lines["s_nom"] = 9.0
-    r = solve(n, p2p.CentralizedMarket(delivery="grid"), "direct")
+    return n
+
+
+def test_separate_grids_do_not_help_each_other() -> None:
+    """Without the line B gets nothing from A: D = 0, cost 36."""
+    r = solve(apart(), p2p.CentralizedMarket(delivery="grid"), "direct")
     assert float(r["social_cost"]) == pytest.approx(36, abs=1e-6)
+
+
+def idle_link(n: pypsa.Network) -> None:
+    """A Link that loses energy beside a line that does not: nobody uses it."""
+    n.add("Link", "cable", bus0="west", bus1="east", p_nom=2.0, efficiency=0.95)
+
+
+def idle_plant(n: pypsa.Network) -> None:
+    """A generator of the grid's own, dearer than anything is worth."""
+    n.add("Generator", "plant", bus="east", p_nom=9.0, marginal_cost=200.0)
+
+
+@pytest.mark.parametrize("surplus", [True, False])
+@pytest.mark.parametrize("idle", [idle_link, idle_plant])
+def test_what_stands_idle_has_no_part_in_prices(idle: Any, surplus: bool, route: str) -> None:
+    """1 + 2G = 2 (6 - G): G = 2.75 and all prices are 6.5, which is what the trade costs.
+
+    The grid could as well charge any amount for its use, and the trade cost as much less; but a
+    little more energy at the connection would be worth nothing.
+    """
+    n = two_buses(limit=9.0)
+    idle(n)
+    r = solve(n, p2p.CentralizedMarket(delivery="grid", surplus=surplus), route)
+    np.testing.assert_allclose(r["nodal_price"].values.ravel(), 6.5, atol=1e-6)
+    np.testing.assert_allclose(r["grid_price"].values.ravel(), 0, atol=1e-6)
+    np.testing.assert_allclose(r["trade_price"].values.ravel(), 6.5, atol=1e-6)
+    assert p2p.certify(n).is_equilibrium()
+
+
+@pytest.mark.parametrize("surplus", [True, False])
+def test_the_cheaper_of_two_grids_has_no_price(surplus: bool, route: str) -> None:
+    """Apart, A's last unit costs her 1 + 2 * 2 = 5, for a load of 2, and B's 8, from her own plant.
+
+    At A's connection a little more energy would be worth nothing: nobody trades with her.
+    """
+    n = apart()
+    n.add("Load", "A's load", bus="A", p_set=2.0)
+    n.add("Generator", "B's plant", bus="B", p_nom=10.0, marginal_cost=8.0)
+    r = solve(n, p2p.CentralizedMarket(delivery="grid", surplus=surplus), route)
+    np.testing.assert_allclose(r["nodal_price"].values.ravel(), [5, 8], atol=1e-6)
+    np.testing.assert_allclose(r["grid_price"].values.ravel(), [0, 3], atol=1e-6)
+    np.testing.assert_allclose(r["trade_price"].values.ravel(), 5, atol=1e-6)
+
+
+@pytest.mark.parametrize("surplus", [True, False])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_price_at_the_connection_is_what_energy_is_worth_there(
+    seed: int, surplus: bool
+) -> None:
+    """By finite differences, on congested grids with a lossy Link and a load of the grid's own."""
+
+    def cost(given: float, load: float) -> tuple[float, xr.Dataset]:
+        n = meshed(seed, 1.5)
+        n.add("Link", "cable", bus0="bus 1", bus1="bus 4", p_nom=1.0, efficiency=0.9)
+        n.add("Generator", ["given", "plant"], bus=["bus 0", "bus 3"], p_nom=[given, 2.0])
+        n.generators["marginal_cost"] = n.generators["marginal_cost"].mask(
+            n.generators.index.get_level_values(-1) == "plant", 3.0
+        )
+        n.add("Load", "lamp", bus="bus 4", p_set=load)
+        p2p.CentralizedMarket(delivery="grid", surplus=surplus).optimize(n)
+        return n.objective, p2p.results(n)
+
+    for load in (0.0, 0.5):
+        little = 1e-4
+        before, r = cost(0.0, load)
+        after, _ = cost(little, load)
+        hours = xr.DataArray([1.0, 2.5], coords={"snapshot": r["snapshot"]})
+        worth = 0.5 * (r["grid_price"].sel(prosumer="p0") * hours).sum()
+        assert (before - after) / little == pytest.approx(float(worth), rel=2e-3, abs=2e-4)
+        assert surplus or load == 0.0 or float(worth) > 1.0
 
 
 def test_what_lines_lose_is_generated(route: str) -> None:
