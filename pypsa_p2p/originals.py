@@ -85,6 +85,10 @@ def restore(n: pypsa.Network) -> None:
     if n.has_scenarios:
         buses = n.components.buses.static
         buses.index = in_order(buses.index)
+        for static in (buses, n.components.links.static):  # of the classes that grew in between
+            if len(static):
+                labels = static.index.levels[0].astype(n.scenarios.dtype)
+                static.index = static.index.set_levels(labels, level=0)
     _forget_model(n, before)
     n.meta = {key: value for key, value in n.meta.items() if key not in (ORIGINAL, MARKET)}
     if before["market"] is not None:

@@ -229,6 +229,9 @@ def assert_as_before(n: pypsa.Network, before: pypsa.Network) -> None:
     assert before.equals(n, log_mode="verbose")
     for name in ("Bus", "Generator", "Link", "Line"):
         pd.testing.assert_series_equal(n.c[name].static.dtypes, before.c[name].static.dtypes)
+    if n.has_scenarios:
+        labels = [network.buses.index.levels[0].dtype for network in (n, before)]
+        assert labels[0] == labels[1]
 
 
 @pytest.mark.parametrize("scenarios", [False, True])
