@@ -157,9 +157,11 @@ def _snapshots(n: pypsa.Network, sns: object) -> pd.Index:
         )
     wanted = pd.Index(sns, name=SNAPSHOT)
     positions = n.snapshots.get_indexer(wanted)
-    if wanted.empty or (positions < 0).any():
+    if wanted.empty:
+        raise DataError("No snapshots are given: name at least one, or leave them out for all.")
+    if (positions < 0).any():
         raise DataError(
-            f"Snapshots {listed(wanted[positions < 0])} are not in n.snapshots; name at least one."
+            f"Snapshots {listed(wanted[positions < 0])} are not in n.snapshots: leave them out."
         )
     if (np.diff(positions) <= 0).any():
         raise DataError("Snapshots must not repeat and must keep the order of n.snapshots.")

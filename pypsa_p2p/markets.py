@@ -112,9 +112,9 @@ class Market(ABC):
         """
         data = self._read(n, snapshots)
         require_options(n, extra_functionality, model_options)
-        forget_market(n)
         bare = extra_functionality is None and self.delivery == "trades"
         plain = build_model(n, data, model_options, bare=bare)
+        forget_market(n)
         if extra_functionality is not None:
             extra_functionality(n, data.snapshots)
         compiled, solution = self._solve(n, data)

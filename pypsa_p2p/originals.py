@@ -83,12 +83,11 @@ def restore(n: pypsa.Network) -> None:
         dtype, label = before["labels"][c.name]
         c.static.columns = c.static.columns.astype(dtype).rename(label)
     if n.has_scenarios:
-        buses = n.components.buses.static
-        buses.index = in_order(buses.index)
-        for static in (buses, n.components.links.static):  # of the classes that grew in between
-            if len(static):
-                labels = static.index.levels[0].astype(n.scenarios.dtype)
-                static.index = static.index.set_levels(labels, level=0)
+        for c in (n.components.buses, n.components.links):  # which grew in between
+            if len(c.static):
+                index = in_order(c.static.index)
+                labels: Any = index.levels[0].astype(n.scenarios.dtype)
+                c.static.index = index.set_levels(labels, level=0)
     _forget_model(n, before)
     n.meta = {key: value for key, value in n.meta.items() if key not in (ORIGINAL, MARKET)}
     if before["market"] is not None:

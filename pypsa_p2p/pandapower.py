@@ -127,6 +127,7 @@ def _check_is_pandapower(net: object) -> None:
         )
     if not net.bus["in_service"].astype(bool).any():
         raise DataError("The pandapower network has no bus in service. Add one, or switch one on.")
+    _check_buses(net)
     for table, columns in _NEEDED.items():
         rows = net[table][flag_column(net[table], "in_service", True)]
         for column in columns:
@@ -136,6 +137,20 @@ def _check_is_pandapower(net: object) -> None:
                 raise DataError(
                     f"{table} {listed(names_of(net, [table])[table][bad])}: {column} is missing or "
                     "no usable number. Give one, or take the element out of service."
+                )
+
+
+def _check_buses(net: Any) -> None:
+    """Refuse elements in service at buses that the network does not have."""
+    for table, every in tables_of(net):
+        rows = every[flag_column(every, "in_service", True)]
+        for column in rows.columns[rows.columns.isin(("bus", "from_bus", "to_bus"))]:
+            lost = rows.index[~rows[column].isin(net.bus.index)]
+            if len(lost):
+                names = names_of(net, [table])[table][lost]
+                raise DataError(
+                    f"{table} {listed(names)}: {column} {listed(rows.loc[lost, column].unique())} "
+                    "is not in the pandapower network. Add the bus, or take the element out."
                 )
 
 

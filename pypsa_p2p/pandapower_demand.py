@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pypsa
 
+from pypsa_p2p.errors import DataError, listed
 from pypsa_p2p.pandapower_tables import (
     CONTROLLABLE,
     Losses,
@@ -96,13 +97,26 @@ def _add_shunts(
     q = number_column(rows, "q_mvar", 0.0) * step
     tabulated = rows.index[flag_column(rows, "step_dependency_table", False)]
     if len(tabulated):
-        table = net["shunt_characteristic_table"].set_index(["id_characteristic", "step"])
-        key = pd.MultiIndex.from_frame(
-            rows.loc[tabulated, ["id_characteristic_table", "step"]].astype(int)
-        )
-        p[tabulated] = table["p_mw"].reindex(key).to_numpy(float)
-        q[tabulated] = table["q_mvar"].reindex(key).to_numpy(float)
+        p[tabulated], q[tabulated] = _tabulated(net, rows.loc[tabulated])
     _add_impedances(n, rows, p, q, number_column(rows, "vn_kv", np.nan))
+
+
+def _tabulated(net: Any, shunts: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """p and q of shunts at their steps, MW and MVar, by pandapower's table of them."""
+    key = ["id_characteristic", "step"]
+    table = pd.DataFrame(
+        net.get("shunt_characteristic_table", []), columns=[*key, "p_mw", "q_mvar"]
+    )
+    chosen = shunts[["id_characteristic_table", "step"]].astype(float).set_axis(key, axis=1)
+    found = chosen.reset_index().merge(table.astype(float).drop_duplicates(key), how="left", on=key)
+    power = found.set_axis(shunts.index)[["p_mw", "q_mvar"]]
+    missing = power.isna().any(axis=1)
+    if missing.any():
+        raise DataError(
+            f"shunt {listed(shunts.loc[missing, 'name'])}: shunt_characteristic_table has no power "
+            "for its step. Add the row, or set step_dependency_table to False."
+        )
+    return power["p_mw"], power["q_mvar"]
 
 
 def _add_impedances(

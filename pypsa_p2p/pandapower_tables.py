@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pypsa
 
-from pypsa_p2p.errors import listed
+from pypsa_p2p.errors import DataError, listed
 
 #: Limit of what pandapower leaves without one, MW or MVA.
 UNLIMITED: Final = 1e6
@@ -91,7 +91,14 @@ def number_column(table: pd.DataFrame, name: str, default: float) -> pd.Series:
     """A numeric column, `default` where it is missing or empty."""
     if name not in table:
         return pd.Series(default, table.index, dtype=float)
-    return pd.to_numeric(table[name]).astype(float).fillna(default)
+    numbers = pd.to_numeric(table[name], errors="coerce").astype(float)
+    wrong = table.loc[numbers.isna() & table[name].notna(), name]
+    if len(wrong):
+        raise DataError(
+            f"pandapower's column {name} holds {listed(wrong.unique())}, which is no number, at "
+            f"index {listed(wrong.index)}. Give numbers."
+        )
+    return numbers.fillna(default)
 
 
 def flag_column(table: pd.DataFrame, name: str, default: bool) -> pd.Series:

@@ -11,6 +11,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.formulation.arrays import NO_VARIABLE, add_rows, sum_at_buses, total_cost
 from pypsa_p2p.market_data import (
     MarketData,
@@ -49,13 +50,25 @@ def build_model(
     -------
     bool
         Whether the model is such a plain one.
+
+    Raises
+    ------
+    MarketError
+        PyPSA refuses the options.
     """
     if bare and not options and is_plain(n, data):
         _adopt(n, build_plain_model(n, data), data.snapshots)
         return True
-    n.optimize.create_model(
-        list(data.snapshots), **{"include_objective_constant": False, **options}
-    )
+    try:
+        n.optimize.create_model(
+            list(data.snapshots), **{"include_objective_constant": False, **options}
+        )
+    except (TypeError, ValueError) as error:
+        if not options:
+            raise
+        raise MarketError(
+            f"PyPSA builds no model with the values of options {listed(options)}: {error}"
+        ) from error
     return False
 
 

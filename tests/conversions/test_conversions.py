@@ -315,3 +315,33 @@ def test_numbers_that_are_missing_are_refused(
     net[table][column] = value
     with pytest.raises(DataError, match=f"{table} .*: {column} is missing"):
         from_pandapower(net)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "said"),
+    [
+        ("load", "bus", 7, "load 'A': bus 7 is not in the pandapower network"),
+        ("line", "to_bus", 7, "line 'line 0': to_bus 7 is not in the pandapower network"),
+        ("load", "scaling", "much", "scaling holds 'much', which is no number, at index 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    pp: Any, table: str, column: str, value: Any, said: str
+) -> None:
+    net = two_buses(pp)
+    net[table][column] = pd.Series([value], net[table].index, dtype=type(value))
+    with pytest.raises(DataError, match=said):
+        from_pandapower(net)
+
+
+@pytest.mark.parametrize("table", [None, [1, 3]])
+def test_steps_that_no_table_tells_are_refused(pp: Any, table: list[int] | None) -> None:
+    net = two_buses(pp)
+    pp.create_shunt(net, 1, q_mvar=1.0, step=2)
+    net.shunt["step_dependency_table"] = True
+    net.shunt["id_characteristic_table"] = 0
+    if table is not None:
+        rows = {"id_characteristic": 0, "step": table, "q_mvar": 1.0, "p_mw": 0.1}
+        net["shunt_characteristic_table"] = pd.DataFrame(rows)
+    with pytest.raises(DataError, match="shunt 'shunt 0': shunt_characteristic_table has no power"):
+        from_pandapower(net)

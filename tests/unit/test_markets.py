@@ -417,6 +417,15 @@ def test_user_functions_that_are_none(n: pypsa.Network) -> None:
     assert_untouched(n, before, meta)
 
 
+@pytest.mark.parametrize("losses", [{"mode": "tangents", "segments": -1}, "many"], ids=repr)
+def test_options_with_values_that_pypsa_refuses(n: pypsa.Network, losses: Any) -> None:
+    p2p.PeerToPeerMarket().optimize(n)
+    before = p2p.results(n)
+    with pytest.raises(MarketError, match="transmission_losses"):
+        p2p.PeerToPeerMarket().optimize(n, transmission_losses=losses)
+    assert p2p.results(n).identical(before)
+
+
 @pytest.mark.parametrize("trades", [True, False], ids=["trades", "no trades"])
 def test_one_model_holds_one_market(trades: bool) -> None:
     n = build(scenarios=False, trades=trades)
