@@ -37,6 +37,8 @@ from pypsa_p2p.solvers.quadratic import solve_quadratic
 
 #: Of the congestion cost 2 a q_mn q_nm of an edge, each end bears half (7).
 _OWN_SHARE = 0.5
+#: Residual at which an answer still tells what can be gained, to a tenth of what certifies.
+_NEARLY = 1e-7
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -262,7 +264,7 @@ def solve_or_raise(qp: QuadraticProgram, what: str) -> Vector:
     ------
     ConvergenceError
     """
-    found = solve_quadratic(qp)
+    found = solve_quadratic(qp, acceptable=_NEARLY)
     if found.status != "optimal":
         raise ConvergenceError(
             f"{what} could not be computed ({found.solver}: {found.status}), so the solution is "

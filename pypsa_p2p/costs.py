@@ -12,7 +12,7 @@ import xarray as xr
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario, static_values
 from pypsa_p2p.names import GRID_BUS, NAME, PROSUMER, RISK_ATTITUDE, SNAPSHOT, TRADE_CARRIER
-from pypsa_p2p.ownership import asset_owners, bus_owners
+from pypsa_p2p.ownership import asset_owners, bus_columns, bus_owners
 
 #: PyPSA's operating costs: class, its result, and the prices of the result and its square.
 _PRICES: tuple[tuple[str, str, str, str | None], ...] = (
@@ -50,9 +50,9 @@ _LIMITS = {
 }
 #: What bounds flows on the grid, and says where they go.
 _BRANCHES = {
-    "Line": ("s_nom", "s_max_pu", "x"),
-    "Transformer": ("s_nom", "s_max_pu", "x", "tap_ratio", "phase_shift"),
-    "Link": ("p_nom", "p_min_pu", "p_max_pu"),
+    "Line": ("s_nom", "s_max_pu", "r", "x", "num_parallel"),
+    "Transformer": ("s_nom", "s_max_pu", "r", "x", "tap_ratio", "phase_shift"),
+    "Link": ("p_nom", "p_min_pu", "p_max_pu", "efficiency"),
 }
 
 
@@ -206,14 +206,22 @@ def _inputs(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, xr.D
 
 
 def _grid(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
-    """Where prosumers sit on the grid, and its branches."""
+    """Where prosumers sit on the grid, and its branches and voltages."""
     places = first_scenario(n, "Bus")[GRID_BUS].reindex(data.prosumers).to_numpy()
     inputs = {"grid_bus": _whose(data.risk_attitude.copy(data=places))}
     for component, attributes in _BRANCHES.items():
         names = own_names(n, component)
-        for attribute in attributes if len(names) else ():
+        if names.empty:
+            continue
+        for attribute in attributes:
             series = dynamic_values(n, component, attribute, names, data.snapshots)
             inputs[f"{attribute} of {component}"] = series
+        ends = first_scenario(n, component).loc[names]
+        for end in bus_columns(ends):
+            buses = ends[end].fillna("").to_numpy(object)
+            inputs[f"{end} of {component}"] = _whose(xr.DataArray(buses, coords={NAME: names}))
+    buses = pd.Index(first_scenario(n, "Bus").index, name=NAME, dtype=object)
+    inputs["v_nom of Bus"] = static_values(n, "Bus", "v_nom", buses)
     return inputs
 
 

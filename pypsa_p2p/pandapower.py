@@ -27,7 +27,7 @@ from pypsa_p2p.pandapower_tables import PANDAPOWER_TABLE as PANDAPOWER_TABLE
 from pypsa_p2p.pandapower_tables import UNLIMITED as UNLIMITED
 from pypsa_p2p.pandapower_tables import Losses, flag_column, names_of, number_column, tables_of
 
-_NEEDED: Final = {  # without a default in pandapower either
+_NEEDED: Final = {  # its own power flow has no answer without
     "load": ("p_mw", "q_mvar"),
     "sgen": ("p_mw",),
     "storage": ("p_mw",),
@@ -130,6 +130,8 @@ def _check_is_pandapower(net: object) -> None:
     _check_buses(net)
     for table, columns in _NEEDED.items():
         rows = net[table][flag_column(net[table], "in_service", True)]
+        if "bus" in rows:
+            rows = rows[rows["bus"].isin(net.bus.index[net.bus["in_service"].astype(bool)])]
         for column in columns:
             number = pd.to_numeric(rows[column], errors="coerce").astype(float)
             bad = rows.index[~np.isfinite(number) | ((column == "length_km") & (number <= 0))]

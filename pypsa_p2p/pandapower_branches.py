@@ -23,6 +23,7 @@ from pypsa_p2p.pandapower_tables import (
     names_of,
     number_column,
     tables_of,
+    unused_name,
     unused_names,
 )
 
@@ -90,7 +91,7 @@ def _branch_labels(net: Any, case: dict[str, Any]) -> pd.DataFrame:
         else:
             index, active = case["switches"].to_numpy(), np.ones(count, dtype=bool)
             used = set(pd.concat(names.values()))
-            label = [name + "'" * (name in used) for name in names_of(net, [table])[table][index]]
+            label = [unused_name(name, used) for name in names_of(net, [table])[table][index]]
         parts.append(
             pd.DataFrame(
                 {

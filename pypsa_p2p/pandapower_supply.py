@@ -198,7 +198,10 @@ def _add_storage(n: pypsa.Network, rows: pd.DataFrame, lost: Losses) -> None:
     limits["p_max_pu"] = limits["p_max_pu"].where(free, 1.0)
     energy = number_column(rows, "max_e_mwh", UNLIMITED)
     charge = number_column(rows, "soc_percent", np.nan)
-    lost.add("storage without state of charge, now half full", rows["name"][charge.isna()])
+    lost.add(
+        "storage without state of charge, now half full",
+        rows["name"][charge.isna() & rows["active"]],
+    )
     add_rows(
         n,
         "StorageUnit",

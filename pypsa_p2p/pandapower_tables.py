@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from itertools import count
 from typing import Any, Final
 
@@ -84,7 +84,12 @@ def unused_names(net: Any, wanted: Iterable[str]) -> list[str]:
             plain = [f"{table} {index}" for index in rows.index]
             both = [f"{name} ({own})" for name, own in zip(given, plain, strict=True)]
             taken.update(given, plain, both)
-    return [next(n for n in (name + "'" * k for k in count()) if n not in taken) for name in wanted]
+    return [unused_name(name, taken) for name in wanted]
+
+
+def unused_name(name: str, taken: Container[str]) -> str:
+    """The name, with as many strokes behind it as make it new."""
+    return next(new for new in (name + "'" * strokes for strokes in count()) if new not in taken)
 
 
 def number_column(table: pd.DataFrame, name: str, default: float) -> pd.Series:

@@ -2,11 +2,13 @@
 
 Nothing may come in there. Where nothing need leave either, the price of that limit is any from
 some least one up: all trades may be dearer by as much as the use of the grid is cheaper, and
-nobody's energy costs her another price. The least one is what a little more energy would be
-worth there, and 0 wherever the grid can do with that: it is the price to report.
+nobody's energy costs her another price. The least one is the price to report: given what energy
+is worth to everybody, it is what a little more would be worth there, 0 wherever that will do.
 """
 
 from __future__ import annotations
+
+import warnings
 
 import numpy as np
 import scipy.sparse as sp
@@ -77,7 +79,7 @@ def _changes(value: Vector, lower: Vector, upper: Vector, multiplier: Vector) ->
 def _least(
     A: Sparse, exports: Labels, columns: Labels, of_row: Range, of_column: Range, size: float
 ) -> Vector:
-    """Change of the rows' multipliers that makes those of `exports` least; none if not found."""
+    """Change of the rows' multipliers that makes those of `exports` least."""
     reduced = -A[:, columns].T.tocsr()  # change of the columns' multipliers
     low, high = (end / size for end in of_column)
     fixed, above, below = low == high, np.isfinite(low) & (low < high), np.isfinite(high)
@@ -91,4 +93,11 @@ def _least(
         bounds=np.column_stack(of_row) / size,
         options={"primal_feasibility_tolerance": _EXACT, "dual_feasibility_tolerance": _EXACT},
     )
-    return found.x * size if found.status == 0 else np.zeros(A.shape[0])
+    if found.status != 0:
+        warnings.warn(
+            "Prices of the grid may be higher than they need be, and those of trades lower: the "
+            "linear program that finds the least price at the connection was not solved.",
+            stacklevel=2,
+        )
+        return np.zeros(A.shape[0])
+    return np.asarray(found.x * size)

@@ -10,6 +10,7 @@ it finds, is its own affair: the model keeps the market's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import linopy
@@ -25,6 +26,7 @@ ROOM = 1e-8
 MAGNIFICATION = 1e5
 #: Largest cost coefficient the solver sees.
 LARGEST_COST = 1e4
+_ROUNDING = 1e-12
 #: Among a model's parameters: the market's multipliers and solution, by linopy's labels.
 POSED, SOLUTION = "market_dual", "market_solution"
 
@@ -35,20 +37,28 @@ class PosedModel(linopy.Model):
     __slots__ = ()  # so that a `linopy.Model` can become one, which PyPSA holds by then
 
     def assign_result(self, *args: Any, **kwargs: Any) -> tuple[str, str]:
-        """Write the market's solution and multipliers where the solver found it to hold."""
+        """Write the market's solution and multipliers, where it is the one the solver found."""
         status, condition = super().assign_result(*args, **kwargs)
-        if status == "ok":
-            for variable in self.variables.data.values():
-                if self._knows(SOLUTION, variable.labels):
-                    variable.solution = self._found(SOLUTION, variable.labels)
-            for constraint in self.constraints.data.values():
-                if self._knows(POSED, constraint.labels):
-                    constraint.dual = self._found(POSED, constraint.labels)
+        if status == "ok" and self._holds_market():
+            for variable in self._known(SOLUTION, self.variables.data):
+                variable.solution = self._found(SOLUTION, variable.labels)
+            for constraint in self._known(POSED, self.constraints.data):
+                constraint.dual = self._found(POSED, constraint.labels)
         return str(status), str(condition)
 
-    def _knows(self, kind: str, labels: xr.DataArray) -> bool:
-        """Whether these stood in the model when the market was solved."""
-        return bool(labels.to_numpy().max(initial=-1) < self.parameters[kind].size - 1)
+    def _holds_market(self) -> bool:
+        """Whether nobody has changed the model so that something else solves it."""
+        for variable in self._known(SOLUTION, self.variables.data):
+            ours = self._found(SOLUTION, variable.labels)
+            room = 2 * ROOM + _ROUNDING * abs(ours)
+            if (abs(variable.solution - ours) > room).any():
+                return False
+        return True
+
+    def _known(self, kind: str, parts: Mapping[str, Any]) -> Iterator[Any]:
+        """Variables, or constraints, that stood in the model when the market was solved."""
+        count = self.parameters[kind].size - 1
+        return (part for part in parts.values() if part.labels.to_numpy().max(initial=-1) < count)
 
     def _found(self, kind: str, labels: xr.DataArray) -> xr.DataArray:
         return labels.copy(data=self.parameters[kind].to_numpy()[labels.to_numpy()])

@@ -71,6 +71,8 @@ class MarketSolution:
         sorting told.
     hedges : Hedges or None
         The contracts held, where they are traded.
+    price_error : float
+        Largest error of stationarity, relative to the largest price.
     """
 
     status: str
@@ -83,6 +85,7 @@ class MarketSolution:
     reciprocity1: Vector | None = None
     tail: Tail | None = None
     hedges: Hedges | None = None
+    price_error: float = 0.0
 
 
 def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
@@ -100,6 +103,7 @@ def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolut
     found, bought = _solved(compiled, problem, by_scenario)
     if found.status != "optimal":
         return found
+    _warn_of_prices(found, problem)
     dual = found.row_dual
     if problem.exports.size:
         dual = least_worth(compiled, problem, found.x, dual)
@@ -216,16 +220,18 @@ def _settle(weigh: _Weigh, problem: MarketProblem) -> MarketSolution:
 
 def _near(problem: MarketProblem, x: Vector) -> MarketSolution:
     """A best answer to trades x that does not move them without need."""
-    found = solve_risk(problem.kept_near(problem.given(x, problem.spent(x)), x))
+    program = problem.kept_near(problem.given(x, problem.spent(x)), x)
+    found = solve_risk(program)
     if found.status != "optimal":
         return _no_solution(found)
     rows, columns = problem.program.A.shape
-    return _solution(problem, found, found.x[:columns], found.row_dual[:rows])
+    return _solution(problem, program, found, found.x[:columns], found.row_dual[:rows])
 
 
 def _solution(
-    problem: MarketProblem, found: Solution, x: Vector, row_dual: Vector
+    problem: MarketProblem, program: RiskProgram, found: Solution, x: Vector, row_dual: Vector
 ) -> MarketSolution:
+    """What `found` says, of the `program` that was solved, with x to report."""
     tau, _ = risk_of(found)
     true, tail = problem.true(x), None
     if problem.terms is not None:
@@ -238,6 +244,9 @@ def _solution(
         risk_adjusted_probability=tau.reshape(problem.program.attitude.size, -1)[:-1],
         objective=true.objective(x),
         tail=tail,
+        price_error=_price_error(
+            program.weighted(tau), found, program.per_column(program.probability)
+        ),
     )
 
 
@@ -269,7 +278,6 @@ class _ByScenario:
         found = solve_quadratic(qp)
         if found.status != "optimal":
             return _no_solution(found)
-        _warn_of_prices(qp, found, np.ones(found.x.size))
         tidy = np.append(problem.trades.ravel(), self.compiled.capacities)
         x = _least_norm(qp, found, tidy, np.ones(found.x.size))
         true = problem.true(x)
@@ -281,6 +289,7 @@ class _ByScenario:
             row_dual=found.row_dual * tau[0][self._scenario_of_rows(program)],
             risk_adjusted_probability=tau,
             objective=float(objective),
+            price_error=_price_error(qp, found, np.ones(found.x.size)),
         )
 
     def _scenario_of_rows(self, program: RiskProgram) -> Columns:
@@ -314,25 +323,30 @@ class _RiskAverse:
         found = solve_risk(program)
         if found.status != "optimal":
             return _no_solution(found)
-        tau, _ = risk_of(found)
-        _warn_of_prices(program.weighted(tau), found, program.per_column(program.probability))
         x = _reported(program, found, np.append(problem.trades.ravel(), self.capacities))
-        return _solution(problem, found, x, found.row_dual)
+        return _solution(problem, program, found, x, found.row_dual)
 
 
 _Weigh = _ByScenario | _RiskAverse
 
 
-def _warn_of_prices(qp: QuadraticProgram, found: Solution, unit: Vector) -> None:
-    error, price = price_error(qp, found, unit)
-    if error > PRICE_ERROR * max(1.0, price):
-        warnings.warn(
-            f"Prices are exact to {error:.1g} EUR/MWh only, and costs may be off by more than "
-            "usual: some bounds leave no room at all, so that their multipliers have no limit. "
-            "delivery='grid' with surplus=False is so where the grid has losses or idle assets of "
-            "its own; surplus=True gives it room. certify measures the error.",
-            stacklevel=2,
-        )
+def _price_error(qp: QuadraticProgram, found: Solution, unit: Vector) -> float:
+    error, largest = price_error(qp, found, unit)
+    return error / max(1.0, largest)
+
+
+def _warn_of_prices(found: MarketSolution, problem: MarketProblem) -> None:
+    if found.price_error <= PRICE_ERROR:
+        return
+    why = (
+        " Where nothing may come in at a connection and nothing can leave, some multipliers have "
+        "no limit: surplus=True helps, or a grid without losses and idle assets of its own."
+    )
+    warnings.warn(
+        f"Prices are off by up to {found.price_error:.1g} of the largest, and costs by more than "
+        f"usual.{why if problem.exports.size else ''}",
+        stacklevel=2,
+    )
 
 
 def _reported(program: RiskProgram, found: Solution, tidy: Columns) -> Vector:

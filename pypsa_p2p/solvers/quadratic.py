@@ -22,26 +22,28 @@ _CLARABEL_REGULARISATIONS = REGULARISATION, 1e-10
 _GAP = 1e-14  # relative to the objective; near what rounding allows, so that the absolute holds
 _GOOD = 1e-9
 _PRICES = 1e-2  # weight of the relative error of prices beside the residuals
-_ACCEPTABLE = 1e-8  # residual above which there is no answer
+_ACCEPTABLE = 1e-8
 
 _Point = tuple[Vector, Vector, Vector, int]  # x, y, z, iterations
 
 
-def solve_quadratic(program: QuadraticProgram, good: float = _GOOD) -> Solution:
+def solve_quadratic(
+    program: QuadraticProgram, good: float = _GOOD, acceptable: float = _ACCEPTABLE
+) -> Solution:
     """Solve a convex quadratic program.
 
     Parameters
     ----------
     good : float, default 1e-9
-        Residual at which the first solver's answer is taken without asking another.
+        Residual, and hundredth of the relative error of prices, at which no other solver is asked.
+    acceptable : float, default 1e-8
+        Residual, recomputed from the original program, above which there is no answer.
 
     Returns
     -------
     Solution
-        "optimal" only if the residuals recomputed from the original program are at most 1e-8,
-        or `good` where that is more;
-        "infeasible" with the weights of the culprit rows in `certificate`; "unbounded"; or
-        "failed".
+        "optimal" only if its residuals are acceptable; "infeasible" with the weights of the
+        culprit rows in `certificate`; "unbounded"; or "failed".
     """
     reduction = presolve(program)
     if reduction.certificate is not None:
@@ -54,23 +56,23 @@ def solve_quadratic(program: QuadraticProgram, good: float = _GOOD) -> Solution:
     best = _restore(reduction, _rescale(_piqp(scaled), size), "piqp")
     iterations = best.iterations
     for regularisation in _CLARABEL_REGULARISATIONS:
-        if max(_worst(program, best), _PRICES * _price_error(program, best)) <= good:
+        worst = _worst(program, best)
+        if max(worst, _PRICES * _price_error(program, best)) <= good:
             return best
         other = _clarabel(reduction, scaled, size, regularisation)
         iterations += other.iterations
-        if other.status in ("infeasible", "unbounded"):
+        if other.status in ("infeasible", "unbounded") and worst > acceptable:
             return other
-        best = min(best, other, key=lambda answer: _rank(program, answer, good))
-    if _worst(program, best) <= max(good, _ACCEPTABLE):
+        best = min(best, other, key=lambda answer: _rank(program, answer, acceptable))
+    if _worst(program, best) <= acceptable:
         return best
     return no_solution(program, "failed", "piqp, clarabel", iterations)
 
 
-def _rank(program: QuadraticProgram, solution: Solution, good: float) -> tuple[float, float]:
+def _rank(program: QuadraticProgram, solution: Solution, acceptable: float) -> tuple[float, float]:
     """Smaller is better: prices decide between answers that are acceptable."""
     worst = _worst(program, solution)
-    acceptable = worst <= max(good, _ACCEPTABLE)
-    return (0.0, _price_error(program, solution)) if acceptable else (worst, 0.0)
+    return (0.0, _price_error(program, solution)) if worst <= acceptable else (worst, 0.0)
 
 
 def _worst(program: QuadraticProgram, solution: Solution) -> float:

@@ -89,7 +89,7 @@ def risk_residuals(program: RiskProgram, solution: Solution) -> Residuals:
 
 
 def price_error(program: QuadraticProgram, solution: Solution, unit: Vector) -> tuple[float, float]:
-    """How far prices are off, and the largest of them, EUR/MWh.
+    """How far multipliers of columns are off, and the largest of them, per `unit`.
 
     Stationarity without regard to the size of multipliers: those that have no limit, because
     nothing can leave its bounds, would hide it.

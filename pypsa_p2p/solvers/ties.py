@@ -25,7 +25,7 @@ PRECISION = 1e-9
 #: A Newton step of `least_expected_cost` this small, relatively, leaves an error of its square.
 SETTLED = 1e-6
 MAX_STEPS = 40
-#: Residual of a step, which a face without an interior may leave: all points on it are optimal.
+#: Residual of a step that will do: all points on the face are optimal.
 GOOD = 1e-7
 #: Curvature around the iterate that trades lack of their own, EUR/MW2h; it moves no fixed point.
 PROXIMAL = 1e-6
@@ -147,7 +147,7 @@ def least_expected_cost(
     x, multiplier = solution.x, np.zeros(known.size)
     for _ in range(MAX_STEPS):
         rows = np.flatnonzero(known)
-        found = solve_quadratic(_step(program, face, tail, x, multiplier, rows), GOOD)
+        found = solve_quadratic(_step(program, face, tail, x, multiplier, rows), GOOD, GOOD)
         if found.status != "optimal":
             return None
         move = np.abs(found.x[: x.size] - x)[curved].max(initial=0.0)
