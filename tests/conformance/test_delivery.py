@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 import pypsa
 import pytest
 import xarray as xr
+from scipy.optimize import OptimizeResult
 
 import pypsa_p2p as p2p
 from pypsa_p2p.errors import DataError, MarketError
+from pypsa_p2p.solvers import exports
+from pypsa_p2p.solvers import market as solving
 from tests.by_hand.markets import add_seller_and_buyer
 
 UNLIMITED = 1e4
@@ -218,6 +222,42 @@ def test_what_stands_idle_has_no_part_in_prices(idle: Any, surplus: bool, route:
     np.testing.assert_allclose(r["grid_price"].values.ravel(), 0, atol=1e-6)
     np.testing.assert_allclose(r["trade_price"].values.ravel(), 6.5, atol=1e-6)
     assert p2p.certify(n).is_equilibrium()
+
+
+def test_a_price_that_is_not_the_least_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = two_buses(limit=9.0)
+    idle_link(n)
+    monkeypatch.setattr(exports, "linprog", lambda *_, **__: OptimizeResult(status=4, x=None))
+    with pytest.warns(UserWarning, match="higher than they need be"):
+        p2p.CentralizedMarket(delivery="grid", surplus=False).optimize(n)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_inexact_prices_are_said_to_be(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, however many programs were solved on the way."""
+    n = meshed(1, 1.5)
+    if not exact:
+        monkeypatch.setattr(solving, "price_error", lambda *_: (0.5, 10.0))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        p2p.PeerToPeerMarket(delivery="grid", risk=p2p.CVaR()).optimize(n)
+    assert [str(w.message)[:40] for w in said if "off by" in str(w.message)] == (
+        [] if exact else ["Prices are off by up to 0.05 of the larg"]
+    )
+
+
+def test_a_model_that_was_changed_has_the_solution_it_was_solved_for() -> None:
+    """The market's solution is written where the solver found it, and nowhere else."""
+    n = two_buses(limit=9.0)
+    n.optimize(extra_functionality=p2p.CentralizedMarket(), include_objective_constant=False)
+    m = n.model
+    for variable in m.variables.data.values():
+        variable.update(lower=-100.0, upper=100.0)
+    hers = m.variables["Generator-p"].sel(name="A generation")
+    m.objective = -1.0 * hers.sum()
+    m.solve("highs", output_flag=False)
+    found = m.variables["Generator-p"].solution.sel(name="A generation")
+    assert float(found.sum()) == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize("surplus", [True, False])

@@ -24,8 +24,14 @@ TERMS: dict[str, dict[str, Any]] = {
 }
 
 
-def solved(terms: str, design: Any = p2p.PeerToPeerMarket) -> Any:
+def solved(terms: str, design: Any = p2p.PeerToPeerMarket, currency: float = 1.0) -> Any:
+    """A market, with its costs in EUR or in a currency of which a EUR is worth so many."""
     n = network(random_instance(1, 4, 3, 1))
+    n.c["Generator"].static[["marginal_cost", "marginal_cost_quadratic"]] *= currency
+    n.c["Generator"].dynamic["marginal_cost"] *= currency
+    n.c["Link"].static[["price0", "price1"]] *= currency
+    n.c["Bus"].static[["fixed_cost", "usage_benefit"]] *= currency
+    n.c["Bus"].dynamic["import_price"] *= currency
     terms_of = TERMS[terms]
     if "payoff" in terms_of:
         terms_of = {"payoff": PAYOFF.assign_coords(scenario=list(n.scenarios))}
@@ -39,6 +45,13 @@ def test_contracts_are_certified(terms: str, design: Any) -> None:
     found = p2p.certify(solved(terms, design))
     assert found.is_equilibrium(1e-7), found
     assert float(found.exploitability.max()) <= 1e-7
+
+
+@pytest.mark.parametrize("terms", ["payoff", "both"])
+def test_contracts_are_as_exact_where_prices_are_large(terms: str) -> None:
+    """A contract pays a unit of money, which is small beside what a MWh costs then."""
+    found = p2p.certify(solved(terms, currency=1e4))
+    assert found.is_equilibrium(1e-8), found
 
 
 @pytest.mark.parametrize("terms", TERMS)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pypsa_p2p.solvers import quadratic
-from pypsa_p2p.solvers.program import QuadraticProgram
+from pypsa_p2p.solvers.program import QuadraticProgram, Solution, no_solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import quadratic_residuals
 from pypsa_p2p.solvers.risk import solve_risk
@@ -179,6 +180,22 @@ def test_multipliers_without_limit_hide_no_price(monkeypatch: pytest.MonkeyPatch
     solution = solve_quadratic(program)
     assert solution.solver == "clarabel"
     assert solution.x == pytest.approx([2.5, -1.5], abs=1e-8)
+
+
+def test_an_acceptable_answer_outweighs_a_claim_of_infeasibility(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second solver is asked for more exactness, not whether there is an answer."""
+    program = neutral(random_market(4, 3, 1, seed=0))
+    first = solve_quadratic(program)
+
+    def denies(reduction: Any, *_: Any) -> Solution:
+        return no_solution(reduction.original, "infeasible", "clarabel")
+
+    monkeypatch.setattr(quadratic, "_clarabel", denies)
+    assert solve_quadratic(program, good=0.0).x == pytest.approx(first.x)
+    monkeypatch.setattr(quadratic, "_piqp", gives_up)
+    assert solve_quadratic(program, good=0.0).status == "infeasible"
 
 
 def farkas(program: QuadraticProgram, weights: Array) -> float:

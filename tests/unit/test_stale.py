@@ -59,7 +59,10 @@ def delivered(delivery: str) -> pypsa.Network:
 
 @pytest.mark.parametrize(
     "what",
-    ["s_nom of Line", "s_max_pu of Line", "x of Line", "p_nom of Link", "grid_bus", "a new line"],
+    [
+        *("s_nom of Line", "s_max_pu of Line", "r of Line", "x of Line", "bus0 of Line"),
+        *("p_nom of Link", "efficiency of Link", "grid_bus", "v_nom of Bus", "a new line"),
+    ],
 )
 def test_a_changed_grid_is_noticed_where_it_delivers(what: str) -> None:
     def changed(delivery: str) -> pypsa.Network:
@@ -69,6 +72,14 @@ def test_a_changed_grid_is_noticed_where_it_delivers(what: str) -> None:
             n.buses.loc["B", "grid_bus"] = "west"
         elif what == "p_nom of Link":
             n.links.loc["cable", "p_nom"] = 3.0
+        elif what == "efficiency of Link":
+            n.links.loc["cable", "efficiency"] = 0.9
+        elif what == "bus0 of Line":
+            n.lines.loc["line", ["bus0", "bus1"]] = ["east", "west"]
+        elif what == "v_nom of Bus":
+            n.buses["v_nom"] = 20.0
+        elif what == "r of Line":
+            n.lines["r"] = 0.01
         elif what == "a new line":
             n.add("Line", "second", bus0="west", bus1="east", x=0.1, s_nom=2.0)
         else:
