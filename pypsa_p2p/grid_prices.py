@@ -20,8 +20,8 @@ def grid_results(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
         \mathrm{rent} = -\sum_t w_t \sum_{\ell, i} \frac{\mu_{b(\ell, i)}}{p\, w_t} f_{\ell i}
 
     with b(n) the prosumer's bus of the grid and f what a branch of the grid takes at its end i,
-    losses included. At the connection, where the surplus leaves, the price is what more energy
-    would be worth there (`solvers.exports`): 0, unless losses and the grid's own loads take it all.
+    losses included. At the connection, where the surplus leaves, the price is 0 wherever nodal
+    prices allow it (`solvers.exports`), and else what more energy would be worth there.
 
     Returns
     -------

@@ -13,7 +13,7 @@ from pypsa_p2p.errors import ConvergenceError, MarketError, P2PError, listed, sh
 from pypsa_p2p.formulation.trading import NODAL_BALANCE
 from pypsa_p2p.names import NAME
 from pypsa_p2p.solvers.compiled import CompiledModel
-from pypsa_p2p.solvers.market import MarketSolution
+from pypsa_p2p.solvers.weighing import MarketSolution
 
 _SHOWN = 5
 #: PyPSA's constraints that fix a dispatch to its `p_set`, by the table that holds it.

@@ -34,9 +34,10 @@ from pypsa_p2p.risk import NEUTRAL, CVaR
 from pypsa_p2p.sites import read_sites
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.linearised import pose_linear
-from pypsa_p2p.solvers.market import MarketSolution, solve_market
+from pypsa_p2p.solvers.market import solve_market
 from pypsa_p2p.solvers.problem import MarketProblem, risk_program
 from pypsa_p2p.solvers.program import RiskProgram, Vector
+from pypsa_p2p.solvers.weighing import MarketSolution
 from pypsa_p2p.values import as_array, refuse
 from pypsa_p2p.weights import plain, stored_weights
 from pypsa_p2p.writing import forget_solution, write_own_multipliers, write_solution

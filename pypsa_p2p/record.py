@@ -16,8 +16,8 @@ from pypsa_p2p.files import in_order
 from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import PROSUMER, SCENARIO
 from pypsa_p2p.risk import NEUTRAL
-from pypsa_p2p.solvers.market import MarketSolution
 from pypsa_p2p.solvers.volumes import Hedges
+from pypsa_p2p.solvers.weighing import MarketSolution
 
 if TYPE_CHECKING:
     from pypsa_p2p.markets import Market

@@ -3,89 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from pypsa_p2p.contracts import Terms
 from pypsa_p2p.errors import ConvergenceError, MarketError, listed
 from pypsa_p2p.solvers.compiled import CompiledModel
-from pypsa_p2p.solvers.contracts import (
-    WithContracts,
-    hedges,
-    with_contracts,
-    worth_least,
-    worth_most,
-)
+from pypsa_p2p.solvers.contracts import WithContracts, hedges, with_contracts
 from pypsa_p2p.solvers.exports import least_worth
 from pypsa_p2p.solvers.fixed_point import fixed_point
 from pypsa_p2p.solvers.problem import MarketProblem, separates
-from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution, Vector
-from pypsa_p2p.solvers.quadratic import solve_quadratic
-from pypsa_p2p.solvers.residuals import price_error
-from pypsa_p2p.solvers.risk import solve_risk
-from pypsa_p2p.solvers.tail import capped
-from pypsa_p2p.solvers.ties import (
-    PRECISION,
-    Tail,
-    classify,
-    least_expected_cost,
-    least_norm,
-    optimal_face,
-    risk_of,
-)
+from pypsa_p2p.solvers.program import Labels, RiskProgram, Vector
 from pypsa_p2p.solvers.volumes import Hedges
+from pypsa_p2p.solvers.weighing import ByScenario, MarketSolution, RiskAverse, answer_near
 
-Matrix = npt.NDArray[np.float64]
-Columns = npt.NDArray[np.int64]
-
-#: Costs closer than this, relative to the largest, count as tied at the value at risk.
-TIE = 1e-9
 #: Error of prices, relative to the largest, that is worth a warning.
 PRICE_ERROR = 1e-5
 #: Relative change of trades at which answers near them have settled: they move slowly.
 NEAR = 1e-6
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MarketSolution:
-    """A market's solution in the columns and rows of the compiled model.
-
-    Attributes
-    ----------
-    status : {"optimal", "infeasible", "unbounded", "failed"}
-    x, row_dual : (columns,), (rows,)
-        Multipliers are those of the risk-weighted problem: they carry tau and the hours, and
-        are in each prosumer's own units whatever her weight in the equilibrium.
-    risk_adjusted_probability : (G, S)
-        tau of each group, G = 1 for the community as a whole.
-    objective : float
-        Sum of the groups' risk-adjusted costs, weights left out, EUR.
-    certificate : (rows,) or None
-        Weights of rows that cannot hold together, of an infeasible market.
-    reciprocity1 : (E S T,) or None
-        zeta of (1) of the prosumers at bus1 where it may differ from that of those at bus0.
-    tail : Tail or None
-        Which costs lie below and above their values at risk, where contracts are traded and no
-        sorting told.
-    hedges : Hedges or None
-        The contracts held, where they are traded.
-    price_error : float
-        Largest error of stationarity, relative to the largest price.
-    """
-
-    status: str
-    solver: str
-    x: Vector
-    row_dual: Vector
-    risk_adjusted_probability: Matrix
-    objective: float
-    certificate: Vector | None = None
-    reciprocity1: Vector | None = None
-    tail: Tail | None = None
-    hedges: Hedges | None = None
-    price_error: float = 0.0
 
 
 def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
@@ -141,7 +76,7 @@ def _without_contracts(solution: MarketSolution, inside: WithContracts) -> Marke
 def _weighed(compiled: CompiledModel, problem: MarketProblem, by_scenario: bool) -> MarketSolution:
     """The solution in the columns and rows of the problem's own, scaled, program."""
     program, congested = problem.program, problem.partner.nnz > 0
-    weigh = _ByScenario(compiled) if by_scenario else _RiskAverse(compiled.capacities)
+    weigh = ByScenario(compiled) if by_scenario else RiskAverse(compiled.capacities)
     neutral = by_scenario or not program.at_risk.any()
     together = program.attitude.size == 2
     if not problem.even and not neutral and (together or problem.terms is not None):
@@ -175,7 +110,7 @@ def _refuse_objective(compiled: CompiledModel, problem: MarketProblem) -> None:
         )
 
 
-def _named(compiled: CompiledModel, columns: Columns) -> str:
+def _named(compiled: CompiledModel, columns: Labels) -> str:
     """Variables of the model that have some of these columns."""
     labels = compiled.column_labels[columns]
     names = [
@@ -186,7 +121,7 @@ def _named(compiled: CompiledModel, columns: Columns) -> str:
     return listed(names)
 
 
-def _settle(weigh: _Weigh, problem: MarketProblem) -> MarketSolution:
+def _settle(weigh: ByScenario | RiskAverse, problem: MarketProblem) -> MarketSolution:
     """Trades that are everybody's best answer to themselves (MODEL.md §4).
 
     Each answer is a convex problem, the partners' trades given. Where a scenario is about to
@@ -203,7 +138,7 @@ def _settle(weigh: _Weigh, problem: MarketProblem) -> MarketSolution:
 
     def near(quantities: Vector) -> Vector | None:
         x[problem.coupled] = quantities
-        answers.append(_near(problem, x))
+        answers.append(answer_near(problem, x))
         return answers[-1].x[problem.coupled] if answers[-1].status == "optimal" else None
 
     try:
@@ -216,38 +151,6 @@ def _settle(weigh: _Weigh, problem: MarketProblem) -> MarketSolution:
             stacklevel=2,
         )
     return answers[-1]
-
-
-def _near(problem: MarketProblem, x: Vector) -> MarketSolution:
-    """A best answer to trades x that does not move them without need."""
-    program = problem.kept_near(problem.given(x, problem.spent(x)), x)
-    found = solve_risk(program)
-    if found.status != "optimal":
-        return _no_solution(found)
-    rows, columns = problem.program.A.shape
-    return _solution(problem, program, found, found.x[:columns], found.row_dual[:rows])
-
-
-def _solution(
-    problem: MarketProblem, program: RiskProgram, found: Solution, x: Vector, row_dual: Vector
-) -> MarketSolution:
-    """What `found` says, of the `program` that was solved, with x to report."""
-    tau, _ = risk_of(found)
-    true, tail = problem.true(x), None
-    if problem.terms is not None:
-        tail = classify(true, replace(found, x=found.x[: x.size]))
-    return MarketSolution(
-        status="optimal",
-        solver=found.solver,
-        x=x,
-        row_dual=row_dual,
-        risk_adjusted_probability=tau.reshape(problem.program.attitude.size, -1)[:-1],
-        objective=true.objective(x),
-        tail=tail,
-        price_error=_price_error(
-            program.weighted(tau), found, program.per_column(program.probability)
-        ),
-    )
 
 
 def _decomposes(compiled: CompiledModel, program: RiskProgram) -> bool:
@@ -263,78 +166,6 @@ def _unowned_costs(program: RiskProgram) -> bool:
     return bool(program.c[unowned].any() or program.P.diagonal()[unowned].any())
 
 
-@dataclass(frozen=True)
-class _ByScenario:
-    """Nothing physical is decided before the scenario is known: dispatch each at least cost.
-
-    MODEL.md §5: the optimum of min CVaR of the community's cost is the optimum of every
-    scenario; tau follows by sorting s(omega), and multiplies the scenario's prices.
-    """
-
-    compiled: CompiledModel
-
-    def __call__(self, program: RiskProgram, problem: MarketProblem) -> MarketSolution:
-        qp = program.weighted(np.ones(program.group.size))
-        found = solve_quadratic(qp)
-        if found.status != "optimal":
-            return _no_solution(found)
-        tidy = np.append(problem.trades.ravel(), self.compiled.capacities)
-        x = _least_norm(qp, found, tidy, np.ones(found.x.size))
-        true = problem.true(x)
-        tau, objective = _tau_of_all(true, true.costs(x), problem.terms)
-        return MarketSolution(
-            status="optimal",
-            solver=found.solver,
-            x=x,
-            row_dual=found.row_dual * tau[0][self._scenario_of_rows(program)],
-            risk_adjusted_probability=tau,
-            objective=float(objective),
-            price_error=_price_error(qp, found, np.ones(found.x.size)),
-        )
-
-    def _scenario_of_rows(self, program: RiskProgram) -> Columns:
-        A = program.A.tocsr()
-        filled = np.diff(A.indptr) > 0
-        scenario = np.zeros(A.shape[0], dtype=np.int64)
-        scenario[filled] = self.compiled.scenario[A.indices[A.indptr[:-1][filled]]]
-        return scenario
-
-
-def _tau_of_all(program: RiskProgram, costs: Vector, terms: Terms | None) -> tuple[Matrix, float]:
-    """The community's tau, (1, S), and its risk, EUR; insurance keeps tau below its price."""
-    if terms is None or terms.insurance_price is None:
-        tail = program.tail(costs)
-        return program.tail(_rounded(costs)).probability.reshape(2, -1)[:1], tail.value.sum()
-    scenarios = terms.insurance_price.size
-    least = np.minimum(worth_least(program)[:scenarios], terms.insurance_price)  # to rounding
-    most = np.minimum(worth_most(program)[:scenarios], terms.insurance_price)
-    exact, rounded = (capped(c[:scenarios], least, most) for c in (costs, _rounded(costs)))
-    unowned = float(program.probability[scenarios:] @ costs[scenarios:])
-    return rounded[None], float(exact @ costs[:scenarios]) + unowned
-
-
-@dataclass(frozen=True)
-class _RiskAverse:
-    """Every group at its own risk: the general case."""
-
-    capacities: Columns
-
-    def __call__(self, program: RiskProgram, problem: MarketProblem) -> MarketSolution:
-        found = solve_risk(program)
-        if found.status != "optimal":
-            return _no_solution(found)
-        x = _reported(program, found, np.append(problem.trades.ravel(), self.capacities))
-        return _solution(problem, program, found, x, found.row_dual)
-
-
-_Weigh = _ByScenario | _RiskAverse
-
-
-def _price_error(qp: QuadraticProgram, found: Solution, unit: Vector) -> float:
-    error, largest = price_error(qp, found, unit)
-    return error / max(1.0, largest)
-
-
 def _warn_of_prices(found: MarketSolution, problem: MarketProblem) -> None:
     if found.price_error <= PRICE_ERROR:
         return
@@ -346,51 +177,4 @@ def _warn_of_prices(found: MarketSolution, problem: MarketProblem) -> None:
         f"Prices are off by up to {found.price_error:.1g} of the largest, and costs by more than "
         f"usual.{why if problem.exports.size else ''}",
         stacklevel=2,
-    )
-
-
-def _reported(program: RiskProgram, found: Solution, tidy: Columns) -> Vector:
-    """The optimum to report, of least norm in `tidy`: trades and capacities.
-
-    The solver's own where breaking ties would cost anything.
-    """
-    chosen = least_expected_cost(program, found)
-    if chosen is None:
-        warnings.warn(
-            "Of several equally good solutions the solver's own is reported: the one of least "
-            "expected cost was not found to the accuracy asked for.",
-            stacklevel=2,
-        )
-        return found.x
-    qp, solution = chosen
-    unit = program.per_column(program.probability)
-    groups = program.attitude.size
-    weight = np.append(unit, np.ones(groups))
-    x = _least_norm(qp, solution, tidy, weight)[: found.x.size]
-    best = program.objective(found.x)
-    worse = program.objective(x) - best > PRECISION * max(1.0, abs(best))
-    return found.x if worse else x
-
-
-def _least_norm(qp: QuadraticProgram, found: Solution, tidy: Columns, weight: Vector) -> Vector:
-    if not tidy.size:
-        return found.x
-    nearest = least_norm(optimal_face(qp, found, weight), tidy)
-    return nearest.x if nearest.status == "optimal" else found.x
-
-
-def _rounded(costs: Vector) -> Vector:
-    scale = TIE * max(1.0, np.abs(costs).max())
-    return np.asarray(np.round(costs / scale) * scale)
-
-
-def _no_solution(found: Solution) -> MarketSolution:
-    return MarketSolution(
-        status=found.status,
-        solver=found.solver,
-        x=found.x,
-        row_dual=found.row_dual,
-        risk_adjusted_probability=np.empty((0, 0)),
-        objective=np.nan,
-        certificate=found.certificate,
     )

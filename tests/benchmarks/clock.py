@@ -14,7 +14,7 @@ from unittest import mock
 import pypsa
 
 from pypsa_p2p import markets
-from pypsa_p2p.solvers import market as market_solver
+from pypsa_p2p.solvers import weighing
 from pypsa_p2p.solvers.program import RiskProgram
 
 
@@ -88,8 +88,8 @@ def direct_route(market: markets.Market, n: pypsa.Network) -> tuple[Parts, RiskP
     gc.collect()
     watched = {
         "solve_market": markets,
-        "solve_quadratic": market_solver,
-        "solve_risk": market_solver,
+        "solve_quadratic": weighing,
+        "solve_risk": weighing,
     }
     with spans.watching(watched):
         start = Duration.now()

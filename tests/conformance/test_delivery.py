@@ -14,8 +14,7 @@ from scipy.optimize import OptimizeResult
 
 import pypsa_p2p as p2p
 from pypsa_p2p.errors import DataError, MarketError
-from pypsa_p2p.solvers import exports
-from pypsa_p2p.solvers import market as solving
+from pypsa_p2p.solvers import exports, weighing
 from tests.by_hand.markets import add_seller_and_buyer
 
 UNLIMITED = 1e4
@@ -237,7 +236,7 @@ def test_inexact_prices_are_said_to_be(exact: bool, monkeypatch: pytest.MonkeyPa
     """Once, however many programs were solved on the way."""
     n = meshed(1, 1.5)
     if not exact:
-        monkeypatch.setattr(solving, "price_error", lambda *_: (0.5, 10.0))
+        monkeypatch.setattr(weighing, "price_error", lambda *_: (0.5, 10.0))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         p2p.PeerToPeerMarket(delivery="grid", risk=p2p.CVaR()).optimize(n)

@@ -239,7 +239,8 @@ def collide(pp: Any, net: Any, kind: str) -> None:
         pp.create_load(net, far, 5.0)
         pp.create_switch(net, far, opened, "l", closed=False)
     else:
-        net.line["name"] = "switch 7"
+        line_to(pp, net, 0, 1)
+        net.line["name"] = ["switch 7", "switch 7'"]
         pp.create_switch(net, 0, 1, "b", z_ohm=0.3, index=7)
 
 
@@ -253,7 +254,7 @@ def test_names_made_up_give_way_to_names_given(pp: Any, kind: str) -> None:
     n, _ = convert(net)
     assert compare_power_flows(net, n).worst < TOLERANCE
     if kind == "switch with impedance":
-        assert n.lines["pandapower_index"].tolist() == [0, 7]
+        assert n.lines["pandapower_index"].tolist() == [0, 1, 7]
 
 
 @pytest.mark.parametrize("transformer", [True, False])
@@ -315,6 +316,14 @@ def test_numbers_that_are_missing_are_refused(
     net[table][column] = value
     with pytest.raises(DataError, match=f"{table} .*: {column} is missing"):
         from_pandapower(net)
+
+
+def test_what_is_out_of_service_may_lack_numbers(pp: Any) -> None:
+    net = two_buses(pp)
+    pp.create_bus(net, 20.0, in_service=False)
+    pp.create_load(net, 2, np.nan)
+    pp.create_storage(net, 1, 1.0, 10.0, in_service=False)
+    assert "half full" not in convert(net)[1]
 
 
 @pytest.mark.parametrize(

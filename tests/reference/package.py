@@ -1,6 +1,6 @@
 """The package's answer to an instance, in the shapes of the reference's `Solution`.
 
-Only names of API.md are used: the builders, the two markets, `CVaR`, `Contracts`, `results`.
+Only public names are used: the builders, the two markets, `CVaR`, `Contracts`, `results`.
 """
 
 from __future__ import annotations

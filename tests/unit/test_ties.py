@@ -13,8 +13,8 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-import pypsa_p2p.solvers.market as market_module
 from pypsa_p2p.markets import Market
+from pypsa_p2p.solvers import weighing
 from pypsa_p2p.solvers.conic import solve_risk_conic
 from pypsa_p2p.solvers.program import RiskProgram
 from pypsa_p2p.solvers.ties import Tail
@@ -85,7 +85,7 @@ def test_trades_do_not_depend_on_the_solver_of_the_direct_route(
     """Cones instead of the structured interior point: another algorithm, the same trades."""
     _, wanted = solved(MARKETS["averse"])
     replacement: Callable[..., Any] = solve_risk_conic
-    monkeypatch.setattr(market_module, "solve_risk", replacement)
+    monkeypatch.setattr(weighing, "solve_risk", replacement)
     _, found = solved(MARKETS["averse"])
     np.testing.assert_allclose(found.quantity, wanted.quantity, atol=1e-4)
     np.testing.assert_allclose(found.cost, wanted.cost, atol=1e-4)
