@@ -20,7 +20,7 @@ from pypsa_p2p.solvers.volumes import Hedges
 from pypsa_p2p.solvers.weighing import MarketSolution
 
 if TYPE_CHECKING:
-    from pypsa_p2p.markets import Market
+    from pypsa_p2p.market import Market
 
 META = "p2p"  # n.meta["p2p"]: which market was solved
 RISK_ADJUSTED_PROBABILITY = "risk_adjusted_probability"  # column of n.buses

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution, Sparse, Vector
 from pypsa_p2p.solvers.quadratic import solve_quadratic
+from pypsa_p2p.solvers.residuals import quadratic_residuals
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]
@@ -25,8 +26,10 @@ PRECISION = 1e-9
 #: A Newton step of `least_expected_cost` this small, relatively, leaves an error of its square.
 SETTLED = 1e-6
 MAX_STEPS = 40
-#: Residual of a step that will do: all points on the face are optimal.
+#: Residual of the last step that will do: all points on the face are optimal.
 GOOD = 1e-7
+#: Residual of steps before it, which need not be more exact than the square of what they move.
+ROUGH = 1e-3
 #: Curvature around the iterate that trades lack of their own, EUR/MW2h; it moves no fixed point.
 PROXIMAL = 1e-6
 
@@ -144,17 +147,20 @@ def least_expected_cost(
     curved = program.P.diagonal() > 0  # costs are linear in the others: any step is exact there
     known = ~(tail.below | tail.above)
     known[tail.nearest(program, solution.x)] = True
-    x, multiplier = solution.x, np.zeros(known.size)
+    x, multiplier, precision = solution.x, np.zeros(known.size), ROUGH
     for _ in range(MAX_STEPS):
         rows = np.flatnonzero(known)
-        found = solve_quadratic(_step(program, face, tail, x, multiplier, rows), GOOD, GOOD)
+        step = _step(program, face, tail, x, multiplier, rows)
+        found = solve_quadratic(step, precision, precision)
         if found.status != "optimal":
             return None
-        move = np.abs(found.x[: x.size] - x)[curved].max(initial=0.0)
+        move = np.abs(found.x[: x.size] - x)[curved].max(initial=0.0) / max(1.0, np.abs(x).max())
+        exact = precision == GOOD or quadratic_residuals(step, found).worst <= GOOD
+        precision = float(np.clip(move**2, GOOD, ROUGH))
         x, level = found.x[: x.size], found.x[x.size :]
         multiplier[rows] = np.maximum(-found.row_dual[face.lower.size :], 0.0) * tail.below[rows]
         broken = tail.broken(program, x, level) & ~known
-        if move <= SETTLED * max(1.0, np.abs(x).max()) and not broken.any():
+        if exact and move <= SETTLED and not broken.any():
             return _with_all_rows(program, face, tail, found, multiplier, rows)
         known |= broken
     return None

@@ -13,7 +13,8 @@ from unittest import mock
 
 import pypsa
 
-from pypsa_p2p import markets
+from pypsa_p2p import market as market_module
+from pypsa_p2p.markets import Market
 from pypsa_p2p.solvers import weighing
 from pypsa_p2p.solvers.program import RiskProgram
 
@@ -78,7 +79,7 @@ class Spans:
             yield
 
 
-def direct_route(market: markets.Market, n: pypsa.Network) -> tuple[Parts, RiskProgram]:
+def direct_route(market: Market, n: pypsa.Network) -> tuple[Parts, RiskProgram]:
     """One `market.optimize(n)` in parts, and the program it solved.
 
     The parts add up to the whole: reading the network and building the model, the solver, what
@@ -87,7 +88,7 @@ def direct_route(market: markets.Market, n: pypsa.Network) -> tuple[Parts, RiskP
     spans = Spans()
     gc.collect()
     watched = {
-        "solve_market": markets,
+        "solve_market": market_module,
         "solve_quadratic": weighing,
         "solve_risk": weighing,
     }
@@ -106,7 +107,7 @@ def direct_route(market: markets.Market, n: pypsa.Network) -> tuple[Parts, RiskP
     return parts, spans.arguments["solve_market"][1].program
 
 
-def hook_route(market: markets.Market, n: pypsa.Network) -> Parts:
+def hook_route(market: Market, n: pypsa.Network) -> Parts:
     """One `n.optimize(extra_functionality=market)` in parts that add up to the whole."""
     spans = Spans()
     gc.collect()

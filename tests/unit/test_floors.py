@@ -55,6 +55,7 @@ FLOORS = {
     "formulation": 2,
     "solvers": 2,
     # 3: problems and their answers
+    "market": 3,
     "markets": 3,
     "assembly": 3,
     "checks": 3,
