@@ -56,12 +56,11 @@ def solve_quadratic(
     best = _restore(reduction, _rescale(_piqp(scaled), size), "piqp")
     iterations = best.iterations
     for regularisation in _CLARABEL_REGULARISATIONS:
-        worst = _worst(program, best)
-        if max(worst, _PRICES * _price_error(program, best)) <= good:
+        if _error(program, best) <= good:
             return best
         other = _clarabel(reduction, scaled, size, regularisation)
         iterations += other.iterations
-        if other.status in ("infeasible", "unbounded") and worst > acceptable:
+        if other.status in ("infeasible", "unbounded") and _worst(program, best) > acceptable:
             return other
         best = min(best, other, key=lambda answer: _rank(program, answer, acceptable))
     if _worst(program, best) <= acceptable:
@@ -70,9 +69,14 @@ def solve_quadratic(
 
 
 def _rank(program: QuadraticProgram, solution: Solution, acceptable: float) -> tuple[float, float]:
-    """Smaller is better: prices decide between answers that are acceptable."""
+    """Smaller is better: prices count between answers that are acceptable."""
     worst = _worst(program, solution)
-    return (0.0, _price_error(program, solution)) if worst <= acceptable else (worst, 0.0)
+    return (0.0, _error(program, solution)) if worst <= acceptable else (worst, 0.0)
+
+
+def _error(program: QuadraticProgram, solution: Solution) -> float:
+    """The largest residual, prices included."""
+    return max(_worst(program, solution), _PRICES * _price_error(program, solution))
 
 
 def _worst(program: QuadraticProgram, solution: Solution) -> float:
