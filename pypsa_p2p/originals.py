@@ -83,15 +83,23 @@ def restore(n: pypsa.Network) -> None:
         dtype, label = before["labels"][c.name]
         c.static.columns = c.static.columns.astype(dtype).rename(label)
     if n.has_scenarios:
-        for c in (n.components.buses, n.components.links):  # which grew in between
-            if len(c.static):
-                index = in_order(c.static.index)
-                labels: Any = index.levels[0].astype(n.scenarios.dtype)
-                c.static.index = index.set_levels(labels, level=0)
+        _restore_labels(n)
     _forget_model(n, before)
     n.meta = {key: value for key, value in n.meta.items() if key not in (ORIGINAL, MARKET)}
     if before["market"] is not None:
         n.meta[MARKET] = before["market"]
+
+
+def _restore_labels(n: pypsa.Network) -> None:
+    """Labels of scenarios in the tables that grew in between, as they are in all others."""
+    grew = ("Bus", "Carrier", "Link")
+    others = [c.static.index for c in _classes(n) if len(c.static) and c.name not in grew]
+    like = others[0].levels[0] if others else n.scenarios
+    for c in map(n.components.__getitem__, grew):
+        if len(c.static):
+            index = in_order(c.static.index)
+            labels: Any = index.levels[0].astype(like.dtype)
+            c.static.index = index.set_levels(labels, level=0)
 
 
 def _state(n: pypsa.Network) -> dict[str, Any]:
