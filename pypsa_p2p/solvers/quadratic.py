@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +16,9 @@ from pypsa_p2p.solvers.residuals import price_error, quadratic_residuals
 
 _TOLERANCE = 1e-11  # asked of the solvers: prices need more than the objective does
 _NO_RAY = 1e-12  # error of a proof of infeasibility that PIQP may stop at
-#: Least regularisation, and where PIQP stalls. With its own 1e-10 and 1e-13 it diverges on faces.
-_REGULARISATION = 1e-9, 1e-11
+#: Regularisation of PIQP at least, and where it stalls; tried in turn. With its own, 1e-10 and
+#: 1e-13, or the first, it diverges on some faces of optima; the second costs prices exactness.
+_PIQP_REGULARISATIONS = (1e-9, 1e-11), (1e-8, 1e-10)
 #: Much for faces without interior; little for multipliers without limit, which much lets drift.
 _CLARABEL_REGULARISATIONS = REGULARISATION, 1e-10
 _GAP = 1e-14  # relative to the objective; near what rounding allows, so that the absolute holds
@@ -53,19 +55,27 @@ def solve_quadratic(
         return _restore(reduction, (empty, np.zeros(reduction.rows.size), empty, 0), "presolve")
     size = _cost_size(reduction.program)
     scaled = _scale_cost(reduction.program, 1.0 / size)
-    best = _restore(reduction, _rescale(_piqp(scaled), size), "piqp")
-    iterations = best.iterations
-    for regularisation in _CLARABEL_REGULARISATIONS:
+    best, iterations = no_solution(program, "failed", "none"), 0
+    for attempt in _attempts(reduction, scaled, size):
+        iterations += attempt.iterations
+        if attempt.status in ("infeasible", "unbounded") and _worst(program, best) > acceptable:
+            return attempt
+        best = min(best, attempt, key=lambda answer: _rank(program, answer, acceptable))
         if _error(program, best) <= good:
             return best
-        other = _clarabel(reduction, scaled, size, regularisation)
-        iterations += other.iterations
-        if other.status in ("infeasible", "unbounded") and _worst(program, best) > acceptable:
-            return other
-        best = min(best, other, key=lambda answer: _rank(program, answer, acceptable))
     if _worst(program, best) <= acceptable:
         return best
     return no_solution(program, "failed", "piqp, clarabel", iterations)
+
+
+def _attempts(
+    reduction: Presolved[QuadraticProgram], scaled: QuadraticProgram, size: float
+) -> Iterator[Solution]:
+    """Answers, the fastest first; each is computed when it is asked for."""
+    for least, stalled in _PIQP_REGULARISATIONS:
+        yield _restore(reduction, _rescale(_piqp(scaled, least, stalled), size), "piqp")
+    for regularisation in _CLARABEL_REGULARISATIONS:
+        yield _clarabel(reduction, scaled, size, regularisation)
 
 
 def _rank(program: QuadraticProgram, solution: Solution, acceptable: float) -> tuple[float, float]:
@@ -115,7 +125,7 @@ def _restore(reduction: Presolved[QuadraticProgram], point: _Point, solver: str)
     return reduction.solution(x, y, z, solver=solver, iterations=iterations)
 
 
-def _piqp(program: QuadraticProgram) -> _Point:
+def _piqp(program: QuadraticProgram, least: float, stalled: float) -> _Point:
     """PIQP's last point, whatever it says of it: the caller checks."""
     equal = program.lower == program.upper
     limited = ~equal & (np.isfinite(program.lower) | np.isfinite(program.upper))
@@ -126,7 +136,7 @@ def _piqp(program: QuadraticProgram) -> _Point:
     # A gap is the sum of all products multiplier x slack: one of them alone must be small.
     settings.eps_duality_gap_abs, settings.eps_duality_gap_rel = _TOLERANCE, _GAP
     settings.max_iter = 50  # at a stall the residuals are good by then, or Clarabel's are better
-    settings.reg_lower_limit, settings.reg_finetune_lower_limit = _REGULARISATION
+    settings.reg_lower_limit, settings.reg_finetune_lower_limit = least, stalled
     # Feasible programs on a thin face look infeasible at the solver's own 1e-4. Clarabel tells.
     settings.eps_primal_inf = settings.eps_dual_inf = _NO_RAY
     solver.setup(

@@ -142,7 +142,7 @@ def test_three_nodes_neutral(surplus: bool) -> None:
     assert prices == pytest.approx(at_zero[:, None] + np.array([0.0, 2.0, 1.0]), abs=1e-5)
 
 
-def gives_up(program: QuadraticProgram) -> tuple[Array, Array, Array, int]:
+def gives_up(program: QuadraticProgram, *_: float) -> tuple[Array, Array, Array, int]:
     """A first solver that returns nothing usable."""
     m, n = program.A.shape
     return np.full(n, np.nan), np.zeros(m), np.zeros(n), 7
@@ -172,7 +172,7 @@ def test_multipliers_without_limit_hide_no_price(monkeypatch: pytest.MonkeyPatch
         [2.0, 0.0], [-4.0, 1.0], [[1.0, 1.0], [1.0, 1.0]], [1.0, -np.inf], [np.inf, 1.0]
     )
 
-    def drifted(reduced: QuadraticProgram) -> tuple[Array, Array, Array, int]:
+    def drifted(reduced: QuadraticProgram, *_: float) -> tuple[Array, Array, Array, int]:
         return np.array([2.4, -1.4]), np.array([1e9, -1e9]) + 0.5, np.zeros(2), 7
 
     monkeypatch.setattr(quadratic, "_cost_size", lambda program: 1.0)
