@@ -63,6 +63,9 @@ class Accuracy:
     contradiction: float = 1e-9
     #: Weights of rows in a proof, relative to the largest, that are none.
     no_weight: float = 1e-7
+    #: Weights that name no culprit; and what a balance may miss without being one.
+    minor_weight: float = 1e-3
+    missing: float = 1e-6
     #: Eigenvalues of a block of P, relative to its largest, that are none.
     no_curvature: float = 1e-14
 

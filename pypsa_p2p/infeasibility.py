@@ -9,6 +9,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import ConvergenceError, MarketError, P2PError, listed, shown
 from pypsa_p2p.formulation.trading import NODAL_BALANCE
 from pypsa_p2p.names import NAME
@@ -32,7 +33,7 @@ def explain(compiled: CompiledModel, solution: MarketSolution) -> P2PError:
     if solution.status == "infeasible":
         return MarketError(
             "The market is infeasible: not all of its constraints can hold together"
-            + _culprits(compiled, solution.certificate)
+            + _culprits(compiled, solution.certificate, solution.units.power)
             + _fixed_dispatch(compiled)
             + " Widen demand or generation limits, raise trade capacities or allow surplus."
         )
@@ -47,9 +48,9 @@ def explain(compiled: CompiledModel, solution: MarketSolution) -> P2PError:
     )
 
 
-def _culprits(compiled: CompiledModel, certificate: np.ndarray | None) -> str:
+def _culprits(compiled: CompiledModel, certificate: np.ndarray | None, power: float) -> str:
     """The rows that weigh most in the proof of infeasibility, as linopy names them."""
-    unmet = _unmet_balances(compiled)
+    unmet = _unmet_balances(compiled, power)
     if unmet.size:
         named = [_named(name, coords) for name, coords in _positions(compiled, unmet)]
         return f": {'; '.join(named)} cannot be met."
@@ -57,7 +58,7 @@ def _culprits(compiled: CompiledModel, certificate: np.ndarray | None) -> str:
         return "."
     weight = np.abs(certificate)
     rows = np.argsort(-weight)[: 2 * _SHOWN]
-    rows = rows[weight[rows] > 1e-3 * weight.max()]
+    rows = rows[weight[rows] > ACCURACY.minor_weight * weight.max()]
     named = [_named(name, coords) for name, coords in _positions(compiled, rows)]
     named.sort(key=lambda text: not text.startswith("balance"))
     return ": " + "; ".join(named[:_SHOWN]) + "."
@@ -79,10 +80,11 @@ def _fixed_dispatch(compiled: CompiledModel) -> str:
     )
 
 
-def _unmet_balances(compiled: CompiledModel) -> Rows:
+def _unmet_balances(compiled: CompiledModel, power: float) -> Rows:
     """Balances that must give way, by as little as possible, for all else to hold.
 
-    Minimises the sum of the amounts missing; none if that does not help either.
+    Minimises the sum of the amounts missing, in units of `power`, MW; none if that does not help
+    either.
     """
     qp = compiled.program
     of_balance = [
@@ -96,17 +98,17 @@ def _unmet_balances(compiled: CompiledModel) -> Rows:
     rows = sp.hstack([qp.A, slack, -slack], format="csr")
     found = milp(  # a linear program: no variable is integer
         np.append(np.zeros(n), np.ones(2 * count)),
-        constraints=LinearConstraint(rows, qp.lower, qp.upper),
+        constraints=LinearConstraint(rows, qp.lower / power, qp.upper / power),
         bounds=Bounds(
-            np.append(qp.x_lower, np.zeros(2 * count)),
-            np.append(qp.x_upper, np.full(2 * count, np.inf)),
+            np.append(qp.x_lower / power, np.zeros(2 * count)),
+            np.append(qp.x_upper / power, np.full(2 * count, np.inf)),
         ),
     )
     if found.status != 0:
         return np.empty(0, dtype=np.int64)
     missing = found.x[n : n + count] + found.x[n + count :]
     worst = np.argsort(-missing)[:_SHOWN]
-    return np.asarray(balances[worst[missing[worst] > 1e-6]])
+    return np.asarray(balances[worst[missing[worst] > ACCURACY.missing]])
 
 
 def _positions(compiled: CompiledModel, rows: Rows) -> Any:

@@ -75,7 +75,7 @@ class Market(ABC):
         record_market(n, self, data, solution)
         write_own_multipliers(n, data, solution.reciprocity1)
         forget_solution(n, data)
-        pose_linear(compiled, solution.x, solution.row_dual, solution.objective)
+        pose_linear(compiled, solution)
 
     def optimize(
         self,

@@ -31,6 +31,10 @@ class Units:
         return self.money / self.power
 
 
+#: The user's own: MW and EUR.
+UNITS_OF_USER = Units()
+
+
 def typical(values: Numbers) -> float | None:
     """The median size of what is neither 0 nor infinite; None where there is nothing.
 

@@ -9,11 +9,9 @@ import clarabel
 import numpy as np
 from scipy import sparse
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import sum_by
 from pypsa_p2p.solvers.program import Constraints, Labels, Sparse, Status, Vector
-
-TOLERANCE = 1e-11
-REGULARISATION = 1e-7  # with Clarabel's own 1e-8 it gives up on faces without interior
 
 # Clarabel's own word for it; "AlmostSolved" is worth a look, the caller checks residuals.
 _STATUS: dict[str, Status] = {
@@ -93,13 +91,13 @@ def solve_cones(
     A: Sparse,
     b: Vector,
     cones: list[Any],
-    regularisation: float = REGULARISATION,
+    regularisation: float = ACCURACY.clarabel[0],
 ) -> ConicAnswer:
     """min 1/2 x'Px + q'x subject to A x + s = b, s in the cones."""
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.max_threads = 1
-    settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = TOLERANCE
+    settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = ACCURACY.solver
     settings.static_regularization_constant = regularisation
     upper = sparse.csc_matrix(sparse.triu(P))
     solver = clarabel.DefaultSolver(upper, q, sparse.csc_matrix(A), b, cones, settings)

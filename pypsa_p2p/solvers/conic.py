@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.cones import LinearCones, solve_cones
 from pypsa_p2p.solvers.presolve import presolve
 from pypsa_p2p.solvers.program import (
@@ -29,7 +30,7 @@ from pypsa_p2p.solvers.program import (
 # Measured: one cone per cell is fastest up to a few quadratic terms, beyond it one cone per
 # term under a linear epigraph.
 _TERMS_IN_ONE_CONE = 4
-_CONE_SCALE = 10.0  # s above, EUR: measured between 1 and 1000, most accurate on small markets
+_CONE_SCALE = 10.0  # s above: measured between 1 and 1000, most accurate on small markets
 
 
 def solve_risk_conic(program: RiskProgram) -> Solution:
@@ -188,7 +189,9 @@ def _factor(P: Sparse, columns: Labels) -> tuple[Sparse, Labels]:
         left, right = np.repeat(members, width, axis=1), np.tile(members, width)
         dense = np.asarray(block_P[left.ravel(), right.ravel()]).reshape(-1, width, width)
         eigenvalue, vector = np.linalg.eigh(dense)
-        eigenvalue = np.where(eigenvalue > 1e-14 * eigenvalue[:, -1:], eigenvalue, 0.0)
+        eigenvalue = np.where(
+            eigenvalue > ACCURACY.no_curvature * eigenvalue[:, -1:], eigenvalue, 0.0
+        )
         block, kept = np.nonzero(eigenvalue > 0.0)
         values.append((vector[block, :, kept] * np.sqrt(eigenvalue[block, kept])[:, None]).ravel())
         rows.append(np.repeat(done + np.arange(block.size), width))

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.linalg import null_space
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.contracts import Terms
 from pypsa_p2p.errors import ConvergenceError
 from pypsa_p2p.solvers.problem import MarketProblem
@@ -27,10 +28,6 @@ from pypsa_p2p.solvers.ties import Tail
 from pypsa_p2p.solvers.volumes import Hedges, Position, least_volumes
 
 Matrix = npt.NDArray[np.float64]
-
-#: A probability this close, relatively, to an end of its envelope or to a price is at it ...
-_EXACT = 1e-9
-_FOUND = 1e-7  # ... by sorting, and by an interior point
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -232,7 +229,7 @@ def hedges(
         raise TypeError("a problem with contracts is needed")
     scenarios = terms.payoff.shape[1]
     least, most = (end.reshape(-1, scenarios)[:-1].T for end in (worth_least(own), worth_most(own)))
-    near = _EXACT if tail is None else _FOUND
+    near = ACCURACY.at_end if tail is None else ACCURACY.at_end_found
     tau = np.broadcast_to(_at_ends(problem.program, tau, tail).T, least.shape)
     worth = terms.payoff @ tau
     if terms.idle:
@@ -242,8 +239,8 @@ def hedges(
     volume_limits = _limits(terms, worth - price[:, None])
     position = Position(
         cost=problem.costs_by_prosumer(x),
-        may_exceed=tau >= most - _EXACT * most,
-        may_fall_short=tau <= least + _EXACT * most,
+        may_exceed=tau >= most - ACCURACY.at_end * most,
+        may_fall_short=tau <= least + ACCURACY.at_end * most,
         least=volume_limits[0],
         most=volume_limits[1],
         most_insurance=_most_insurance(terms, tau, near),
@@ -287,7 +284,7 @@ def _limits(terms: Terms, gain: Matrix) -> tuple[Matrix, Matrix]:
     """Least and most W, (K, N), where a unit gains its buyer so much: as much as she may."""
     if terms.limit is None:
         return np.full(gain.shape, -np.inf), np.full(gain.shape, np.inf)
-    size = _FOUND * np.maximum(1.0, np.abs(terms.payoff).sum(axis=1, keepdims=True))
+    size = ACCURACY.at_end_found * np.maximum(1.0, np.abs(terms.payoff).sum(axis=1, keepdims=True))
     least = np.where(gain > size, terms.limit, -terms.limit)
     return least, np.where(gain < -size, -terms.limit, terms.limit)
 

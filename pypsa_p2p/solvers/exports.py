@@ -14,18 +14,12 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import linprog
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.problem import MarketProblem
 from pypsa_p2p.solvers.program import UNOWNED, Labels, Sparse, Vector
 
 Range = tuple[Vector, Vector]
-
-#: What is this near to its limit is at it: MW, or relative to it.
-_AT_LIMIT = 1e-7
-#: Prices this small are none, relative to the largest.
-_NOTHING = 1e-9
-#: Accuracy of prices, relative to the largest.
-_EXACT = 1e-10
 
 
 def least_worth(compiled: CompiledModel, problem: MarketProblem, x: Vector, dual: Vector) -> Vector:
@@ -43,7 +37,7 @@ def least_worth(compiled: CompiledModel, problem: MarketProblem, x: Vector, dual
     program = compiled.program
     z = program.gradient(x) - program.A.T @ dual
     size = max(1.0, float(np.abs(program.gradient(x)).max(initial=0.0)))
-    if not (z[problem.exports] > _NOTHING * size).any():
+    if not (z[problem.exports] > ACCURACY.no_grid_price * size).any():
         return dual
     rows = _common_rows(compiled, problem)
     A = program.A.tocsr()[rows].tocsc()
@@ -69,7 +63,7 @@ def _common_rows(compiled: CompiledModel, problem: MarketProblem) -> Labels:
 
 def _changes(value: Vector, lower: Vector, upper: Vector, multiplier: Vector) -> Range:
     """Least and largest change of the multipliers of limits that leaves their signs right."""
-    near = _AT_LIMIT * np.maximum(1.0, np.abs(value))
+    near = ACCURACY.at_limit * np.maximum(1.0, np.abs(value))
     at_lower, at_upper = value - lower <= near, upper - value <= near
     least = np.where(at_upper, -np.inf, np.where(at_lower, np.minimum(-multiplier, 0.0), 0.0))
     most = np.where(at_lower, np.inf, np.where(at_upper, np.maximum(-multiplier, 0.0), 0.0))
@@ -91,7 +85,10 @@ def _least(
         A_eq=reduced[fixed],
         b_eq=low[fixed],
         bounds=np.column_stack(of_row) / size,
-        options={"primal_feasibility_tolerance": _EXACT, "dual_feasibility_tolerance": _EXACT},
+        options={
+            "primal_feasibility_tolerance": ACCURACY.grid_price,
+            "dual_feasibility_tolerance": ACCURACY.grid_price,
+        },
     )
     if found.status != 0:
         warnings.warn(

@@ -7,20 +7,17 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import ConvergenceError
 
 Vector = npt.NDArray[np.float64]
 
-#: What counts as fixed if nothing else is said.
-SETTLED = 1e-9
-#: What rounding in the answers may leave once the changes no longer shrink.
-ACCEPTABLE = 1e-7
 MOST = 60
 MEMORY = 6
 
 
 def fixed_point(
-    answer: Callable[[Vector], Vector | None], start: Vector, settled: float = SETTLED
+    answer: Callable[[Vector], Vector | None], start: Vector, settled: float = ACCURACY.fixed_point
 ) -> list[float]:
     """Anderson's acceleration of z = answer(z).
 
@@ -70,7 +67,11 @@ def fixed_point(
 
 def _exhausted(history: list[float]) -> bool:
     """Whether changes are as small as rounding, and three rounds have not made them smaller."""
-    return len(history) > 3 and history[-1] <= ACCEPTABLE and history[-1] > 0.5 * history[-4]
+    return (
+        len(history) > 3
+        and history[-1] <= ACCURACY.fixed_point_nearly
+        and history[-1] > 0.5 * history[-4]
+    )
 
 
 def _stalled(history: list[float]) -> bool:
@@ -84,5 +85,5 @@ def _mixed(points: list[Vector], changes: list[Vector]) -> Vector:
     if len(points) == 1:
         return points[0]
     differences = np.diff(np.stack(changes, axis=1), axis=1)
-    weights, *_ = np.linalg.lstsq(differences, changes[-1], rcond=1e-10)
+    weights, *_ = np.linalg.lstsq(differences, changes[-1], rcond=ACCURACY.mixing)
     return np.asarray(points[-1] - np.diff(np.stack(points, axis=1), axis=1) @ weights)

@@ -22,19 +22,16 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from scipy import sparse
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import sum_by
 from pypsa_p2p.solvers.limits import Limits, probability_of
 from pypsa_p2p.solvers.newton import NewtonSystem
 from pypsa_p2p.solvers.presolve import presolve
 from pypsa_p2p.solvers.program import RiskProgram, Solution, Vector, no_solution
 
-_TOLERANCE = 1e-10  # of residuals and gap, relative
-_NEARLY = 1e-7  # error at which degenerate programs may go no further; the caller checks
 _PATIENCE = 8  # iterations without much progress that say so
 _MAX_ITERATIONS = 100
 _TO_BOUNDARY = 0.995  # share taken of the step that reaches the boundary
-_DRIFT = 1e-13  # relative difference of slack and value - limit that is rounding
-_DIVERGED = 1e12  # multipliers of feasible programs, in units of price, stay far below
 
 _SOLVER = "interior point"
 
@@ -226,7 +223,7 @@ class InteriorPoint:
         values = self._values(now.x)
         drift = limits.slack(values) - s
         # Rounding in A x, multiplied by multiplier / slack, would move the multipliers.
-        drift[abs(drift) <= _DRIFT * (1.0 + abs(limits.limit))] = 0.0
+        drift[abs(drift) <= ACCURACY.differences * (1.0 + abs(limits.limit))] = 0.0
         return _Errors(
             x=self.A_transposed @ y + z - weights * gradient,
             eta=self._by_group(sigma) - self.program.weight,
@@ -241,7 +238,9 @@ class InteriorPoint:
         y, sigma, rest = np.split(self.iterate.multiplier, self.parts)
         on_columns, on_rows = self.limits.gather(y / s)
         # A row without limits has no stiffness; the floor leaves it out of the system.
-        self.compliance = np.where(self.limits.equal, 0.0, 1.0 / np.maximum(on_rows, 1e-20))
+        self.compliance = np.where(
+            self.limits.equal, 0.0, 1.0 / np.maximum(on_rows, ACCURACY.no_stiffness)
+        )
         self.newton.refresh(weights, on_columns, gradient, self.compliance, t / sigma + u / rest)
 
     def _direction(self, errors: _Errors, products: Vector) -> _Iterate:
@@ -309,18 +308,18 @@ class InteriorPoint:
             tau = self._tau()
             weights = np.append(tau, 1.0)[self.program.cell]
             errors = self._errors(gradient, weights)
-            gap = _TOLERANCE * self._objective_size(gradient, tau, weights)
+            gap = ACCURACY.interior * self._objective_size(gradient, tau, weights)
             error = self._error(errors, gap)
-            stuck = stuck + 1 if best <= _NEARLY and error > 0.5 * best else 0
+            stuck = stuck + 1 if best <= ACCURACY.interior_nearly and error > 0.5 * best else 0
             best = min(best, error)
-            if error <= _TOLERANCE or stuck == _PATIENCE:
+            if error <= ACCURACY.interior or stuck == _PATIENCE:
                 return True, iteration
-            if not np.max(self.iterate.multiplier) < _DIVERGED:
+            if not np.max(self.iterate.multiplier) < ACCURACY.diverged:
                 break
             self._factor(gradient, weights)
             step, length = self._step(errors, 0.1 * gap)
             self.iterate = self.iterate.moved(step, length)
-        return best <= _NEARLY, iteration
+        return best <= ACCURACY.interior_nearly, iteration
 
     def _objective_size(self, gradient: Vector, tau: Vector, weights: Vector) -> float:
         """max(1 EUR, |objective|) in the solver's units."""
@@ -337,7 +336,7 @@ class InteriorPoint:
         feasibility = np.concatenate([errors.equality, errors.limits]) / size
         relative = [errors.x / self.column_probability, errors.eta, errors.cells / (1.0 + cost)]
         worst = max(np.max(abs(error), initial=0.0) for error in [feasibility, *relative])
-        return float(max(worst, _TOLERANCE * (now.slack @ now.multiplier) / gap))
+        return float(max(worst, ACCURACY.interior * (now.slack @ now.multiplier) / gap))
 
     def answer(self) -> tuple[Vector, Vector, Vector, Vector]:
         """(x, y, z, tau) in the units of the program."""

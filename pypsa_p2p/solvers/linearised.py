@@ -17,18 +17,14 @@ import linopy
 import numpy as np
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.compiled import CONSTANT, CompiledModel
 from pypsa_p2p.solvers.program import Labels, Vector
+from pypsa_p2p.solvers.weighing import MarketSolution
 
-#: How far variables may move from the market's solution, MW.
-ROOM = 1e-8
-#: Factor between the user's units and the solver's, so that ROOM is far above its tolerances.
-MAGNIFICATION = 1e5
-#: Largest cost coefficient the solver sees.
-LARGEST_COST = 1e4
-_ROUNDING = 1e-12
-#: Among a model's parameters: the market's multipliers and solution, by linopy's labels.
-POSED, SOLUTION = "market_dual", "market_solution"
+#: Among a model's parameters: the market's multipliers and solution, by linopy's labels, and how
+#: far variables may move from it, MW.
+POSED, SOLUTION, ROOM = "market_dual", "market_solution", "market_room"
 
 
 class PosedModel(linopy.Model):
@@ -50,7 +46,7 @@ class PosedModel(linopy.Model):
         """Whether nobody has changed the model so that something else solves it."""
         for variable in self._known(SOLUTION, self.variables.data):
             ours = self._found(SOLUTION, variable.labels)
-            room = 2 * ROOM + _ROUNDING * abs(ours)
+            room = 2 * float(self.parameters[ROOM]) + ACCURACY.rounding * abs(ours)
             if (abs(variable.solution - ours) > room).any():
                 return False
         return True
@@ -64,30 +60,32 @@ class PosedModel(linopy.Model):
         return labels.copy(data=self.parameters[kind].to_numpy()[labels.to_numpy()])
 
 
-def pose_linear(compiled: CompiledModel, x: Vector, row_dual: Vector, objective: float) -> None:
+def pose_linear(compiled: CompiledModel, solution: MarketSolution) -> None:
     """Replace the model's objective by a linear one that the market's solution minimises.
 
     With cost A'y every feasible point that keeps active what has a multiplier is optimal, and
-    y are multipliers: linear programming duality, no tolerance involved. `objective`, EUR, is
-    the value the solved model will report.
+    y are multipliers: linear programming duality, no tolerance involved. The solved model will
+    report the solution's objective, EUR.
     """
-    m, A = compiled.model, compiled.program.A
-    cost = np.asarray(A.T @ row_dual)
+    m, x, power = compiled.model, solution.x, solution.units.power
+    room = ACCURACY.room * power
+    cost = np.asarray(compiled.program.A.T @ solution.row_dual)
     at = _by_label(compiled.column_labels, x)
     price = _by_label(compiled.column_labels, cost)
     terms = []
     for variable in m.variables.data.values():
         terms.append((variable * _shaped(price, variable, 0.0)).sum())
-        _confine(variable, _shaped(at, variable, np.nan))
-    fixed = objective - float(cost @ x)
+        _confine(variable, _shaped(at, variable, np.nan), room)
+    fixed = solution.objective - float(cost @ x)
     m.objective = linopy.merge(terms, cls=linopy.LinearExpression) + _constant(m, fixed)
     found = {
-        POSED: ("constraint_label", _by_label(compiled.row_labels, row_dual)),
+        POSED: ("constraint_label", _by_label(compiled.row_labels, solution.row_dual)),
         SOLUTION: ("variable_label", at),
+        ROOM: room,
     }
     m.parameters = m.parameters.assign(found)
     m.__class__ = PosedModel
-    _magnify(m, float(np.abs(cost).max(initial=0.0)))
+    _magnify(m, power, float(np.abs(cost).max(initial=0.0)))
 
 
 def _constant(m: linopy.Model, value: float) -> linopy.LinearExpression:
@@ -97,22 +95,26 @@ def _constant(m: linopy.Model, value: float) -> linopy.LinearExpression:
     return 1 * constant
 
 
-def _confine(variable: linopy.Variable, at: xr.DataArray) -> None:
+def _confine(variable: linopy.Variable, at: xr.DataArray, room: float) -> None:
     """Bounds a hair's breadth around `at`, never outside the variable's own."""
     near = at.notnull()
-    lower = (at - ROOM).clip(variable.lower, variable.upper).where(near, variable.lower)
-    upper = (at + ROOM).clip(variable.lower, variable.upper).where(near, variable.upper)
+    lower = (at - room).clip(variable.lower, variable.upper).where(near, variable.lower)
+    upper = (at + room).clip(variable.lower, variable.upper).where(near, variable.upper)
     variable.update(lower=lower, upper=upper)
 
 
-def _magnify(m: linopy.Model, largest: float) -> None:
-    """Let the solver see small units: its absolute tolerances become negligible ones."""
+def _magnify(m: linopy.Model, power: float, largest: float) -> None:
+    """Let the solver see small units: its absolute tolerances become negligible ones.
+
+    `power`, MW, is what is typical; `largest`, EUR/MW, the largest cost.
+    """
+    magnification = ACCURACY.magnification / power
     for variable in m.variables.data.values():
-        variable.scaling = MAGNIFICATION
+        variable.scaling = magnification
     for constraint in m.constraints.data.values():
         if isinstance(constraint, linopy.constraints.Constraint):
-            constraint.scaling = MAGNIFICATION
-    m.objective.scaling = MAGNIFICATION * LARGEST_COST / max(largest, 1e-12)
+            constraint.scaling = magnification
+    m.objective.scaling = magnification * ACCURACY.largest_cost / (largest or 1.0)
 
 
 def _by_label(labels: Labels, values: Vector) -> Vector:

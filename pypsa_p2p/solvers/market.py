@@ -7,24 +7,23 @@ from dataclasses import replace
 
 import numpy as np
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import ConvergenceError, MarketError, listed
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.contracts import WithContracts, hedges, with_contracts
 from pypsa_p2p.solvers.exports import least_worth
 from pypsa_p2p.solvers.fixed_point import fixed_point
+from pypsa_p2p.solvers.own_units import OwnUnits
 from pypsa_p2p.solvers.problem import MarketProblem, separates
 from pypsa_p2p.solvers.program import Labels, RiskProgram, Vector
 from pypsa_p2p.solvers.volumes import Hedges
 from pypsa_p2p.solvers.weighing import ByScenario, MarketSolution, RiskAverse, answer_near
 
-#: Error of prices, relative to the largest, that is worth a warning.
-PRICE_ERROR = 1e-5
-#: Relative change of trades at which answers near them have settled: they move slowly.
-NEAR = 1e-6
-
 
 def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
     """The market's solution, ties broken as in MODEL.md §8.8-8.9.
+
+    It is found in the market's own units, and returned in those of `compiled`.
 
     Raises
     ------
@@ -34,6 +33,12 @@ def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolut
         Prosumers' answers to each other's trades did not settle, or no contract volumes fit.
     """
     _refuse_objective(compiled, problem)
+    own = OwnUnits.of(problem)
+    found = _solved_in_own_units(own.compiled(compiled), own.problem(problem))
+    return own.solution(found, problem)
+
+
+def _solved_in_own_units(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
     by_scenario = _decomposes(compiled, problem.program)
     found, bought = _solved(compiled, problem, by_scenario)
     if found.status != "optimal":
@@ -144,7 +149,7 @@ def _settle(weigh: ByScenario | RiskAverse, problem: MarketProblem) -> MarketSol
     try:
         fixed_point(best, x[problem.coupled])
     except ConvergenceError:
-        fixed_point(near, x[problem.coupled], settled=NEAR)
+        fixed_point(near, x[problem.coupled], settled=ACCURACY.fixed_point_near)
         warnings.warn(
             "Of several equilibria the one reported need not have the least expected cost: "
             "prosumers' answers of least expected cost do not settle.",
@@ -167,7 +172,7 @@ def _unowned_costs(program: RiskProgram) -> bool:
 
 
 def _warn_of_prices(found: MarketSolution, problem: MarketProblem) -> None:
-    if found.price_error <= PRICE_ERROR:
+    if found.price_error <= ACCURACY.price_warning:
         return
     why = (
         " Where nothing may come in at a connection and nothing can leave, some multipliers have "

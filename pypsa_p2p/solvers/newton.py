@@ -16,12 +16,10 @@ import numpy as np
 import qdldl
 from scipy import sparse
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.program import Labels, Sparse, Vector
 
-_PROXIMAL = 1e-6  # on x and eta: quantities have no curvature of their own
-_DUAL_PROXIMAL = 1e-9  # on rows and cells: the system stays solvable with dependent rows
 _REFINEMENTS = 2
-_REFINED = 1e-13  # relative residual at which refinement stops
 
 
 class NewtonSystem:
@@ -60,8 +58,8 @@ class NewtonSystem:
             [column_scale**-0.5, np.ones(groups), row_scale**0.5 / largest, cell_scale**0.5]
         )
         self._squared_scale = self.scale**2
-        self._regularisation = np.full(self.scale.size, _PROXIMAL)
-        self._regularisation[n + groups :] = -_DUAL_PROXIMAL
+        self._regularisation = np.full(self.scale.size, ACCURACY.proximal)
+        self._regularisation[n + groups :] = -ACCURACY.dual_proximal
         self._curvature = P.diagonal()
         self._owned = np.flatnonzero(member >= 0)
         self._fill(sparse.triu(P, k=1, format="coo"), A.tocoo(), member[self._owned], group)
@@ -122,7 +120,7 @@ class NewtonSystem:
         step = self._factor.solve(target)
         for _ in range(_REFINEMENTS):
             error = target - self._multiply(step)
-            if np.max(abs(error), initial=0.0) <= _REFINED * size:
+            if np.max(abs(error), initial=0.0) <= ACCURACY.differences * size:
                 break
             step = step + self._factor.solve(error)
         return np.split(step * self.scale, self.sizes)

@@ -11,6 +11,7 @@ from typing import Any, Generic
 
 import numpy as np
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.program import (
     Constraints,
     Flags,
@@ -21,9 +22,6 @@ from pypsa_p2p.solvers.program import (
     Sparse,
     Vector,
 )
-
-_FIXED = 1e-11  # bounds closer than this (relative) fix the column: no interior to speak of
-_INFEASIBLE = 1e-9  # bounds or rows contradicting each other by more than this (relative)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,7 +140,7 @@ def presolve(program: Program) -> Presolved[Program]:
     bounds, single = _tightest_bounds(program, A)
     width = bounds.upper - bounds.lower
     size = np.maximum(1.0, np.minimum(abs(bounds.lower), abs(bounds.upper)))
-    fixed = (width <= _FIXED * size) & np.isfinite(width)  # free columns have infinite size
+    fixed = (width <= ACCURACY.fixed * size) & np.isfinite(width)  # free columns have infinite size
     with np.errstate(invalid="ignore"):
         middle = 0.5 * (bounds.lower + bounds.upper)
     x_fixed = np.where(fixed & np.isfinite(middle), middle, 0.0)
@@ -151,7 +149,7 @@ def presolve(program: Program) -> Presolved[Program]:
     free_entries = np.asarray(abs(A).sign() @ (~fixed).astype(float))
     rows = np.flatnonzero((free_entries > 0.5) & ~single)
     empty = (free_entries < 0.5) & ~single
-    crossed = np.flatnonzero(width < -_INFEASIBLE * size)
+    crossed = np.flatnonzero(width < -ACCURACY.contradiction * size)
     return Presolved(
         original=program,
         program=_reduced(program, A, bounds, rows, columns, x_fixed),
@@ -232,7 +230,7 @@ def _contradiction(
 ) -> Vector | None:
     """Row weights of a proof of infeasibility that needs no solver, or None."""
     y = np.zeros(A.shape[0])
-    inverted = np.flatnonzero(program.lower > program.upper + _INFEASIBLE)
+    inverted = np.flatnonzero(program.lower > program.upper + ACCURACY.contradiction)
     if inverted.size:
         y[inverted[0]] = 1.0
         return y
@@ -245,7 +243,7 @@ def _contradiction(
             y[source[source >= 0]] = sign / entry[source >= 0]
         return y
     activity = A @ x_fixed
-    tolerance = _INFEASIBLE * np.maximum(1.0, abs(A) @ abs(x_fixed))
+    tolerance = ACCURACY.contradiction * np.maximum(1.0, abs(A) @ abs(x_fixed))
     below = empty & (activity < program.lower - tolerance)
     above = empty & (activity > program.upper + tolerance)
     broken = np.flatnonzero(below | above)
@@ -258,5 +256,5 @@ def _contradiction(
 def _certificate(A: Sparse, bounds: _Bounds, y: Vector) -> Vector:
     """Complete y by the singleton rows: A'y + z = 0, and z is handed to the rows."""
     z = -(A.T @ y)
-    z[abs(z) <= 1e-7 * np.max(abs(y), initial=0.0)] = 0.0
+    z[abs(z) <= ACCURACY.no_weight * np.max(abs(y), initial=0.0)] = 0.0
     return bounds.move_to_rows(y, z)[0]

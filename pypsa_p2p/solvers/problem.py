@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.contracts import Terms
 from pypsa_p2p.solvers.arrays import sum_by
 from pypsa_p2p.solvers.compiled import CompiledModel
@@ -19,8 +20,6 @@ from pypsa_p2p.solvers.program import UNOWNED, Flags, Labels, RiskProgram, Spars
 
 Matrix = npt.NDArray[np.float64]
 
-#: A surplus this small, in MW or relative to what is traded, is none.
-_NOTHING = 1e-4
 #: Stiffness of the springs of `kept_near`, relative to the congestion coefficient.
 _SPRING = 0.1
 
@@ -150,7 +149,7 @@ class MarketProblem:
         """Columns of trades of which nothing is left over to be sold at the import price."""
         p0, p1 = x[self.trades]
         spent = np.zeros(x.size, dtype=bool)
-        spent[self.trades] = p0 + p1 <= _NOTHING * np.maximum(1.0, np.abs(p0))
+        spent[self.trades] = p0 + p1 <= ACCURACY.no_surplus * np.maximum(1.0, np.abs(p0))
         return spent
 
     def _weighted(self, P: Sparse, c: Vector, more: Vector | None = None) -> RiskProgram:

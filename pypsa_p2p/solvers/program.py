@@ -59,6 +59,10 @@ class Constraints:
                 shape = getattr(self, name).shape
                 raise ValueError(f"{name} has shape {shape}, expected ({length},)")
 
+    def cost_by_column(self, x: Vector) -> Vector:
+        """(n,) each column's share x_i (c_i + (P x)_i / 2) of the cost."""
+        return np.asarray(x * (self.c + 0.5 * (self.P @ x)))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class QuadraticProgram(Constraints):
@@ -68,7 +72,7 @@ class QuadraticProgram(Constraints):
 
     def objective(self, x: Vector) -> float:
         """1/2 x'Px + c'x + constant."""
-        return float(x @ (0.5 * (self.P @ x) + self.c) + self.constant)
+        return float(self.cost_by_column(x).sum() + self.constant)
 
     def gradient(self, x: Vector) -> Vector:
         """P x + c, of shape (n,)."""
@@ -142,10 +146,6 @@ class RiskProgram(Constraints):
     def per_column(self, values: Vector, unowned: float = 1.0) -> Vector:
         """(n,) the value of each column's cell, `unowned` for columns without one."""
         return np.append(values, unowned)[self.cell]
-
-    def cost_by_column(self, x: Vector) -> Vector:
-        """(n,) each column's share x_i (c_i + (P x)_i / 2) of the cost, EUR."""
-        return np.asarray(x * (self.c + 0.5 * (self.P @ x)))
 
     def costs(self, x: Vector) -> Vector:
         """(K,) Pi_k(x), EUR, not weighted by probability."""

@@ -9,28 +9,17 @@ import numpy as np
 import piqp
 from scipy import sparse
 
-from pypsa_p2p.solvers.cones import REGULARISATION, LinearCones, solve_cones
+from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.solvers.cones import LinearCones, solve_cones
 from pypsa_p2p.solvers.presolve import Presolved, presolve
 from pypsa_p2p.solvers.program import QuadraticProgram, Solution, Vector, no_solution
 from pypsa_p2p.solvers.residuals import price_error, quadratic_residuals
-
-_TOLERANCE = 1e-11  # asked of the solvers: prices need more than the objective does
-_NO_RAY = 1e-12  # error of a proof of infeasibility that PIQP may stop at
-#: Regularisation of PIQP at least, and where it stalls; tried in turn. With its own, 1e-10 and
-#: 1e-13, or the first, it diverges on some faces of optima; the second costs prices exactness.
-_PIQP_REGULARISATIONS = (1e-9, 1e-11), (1e-8, 1e-10)
-#: Much for faces without interior; little for multipliers without limit, which much lets drift.
-_CLARABEL_REGULARISATIONS = REGULARISATION, 1e-10
-_GAP = 1e-14  # relative to the objective; near what rounding allows, so that the absolute holds
-_GOOD = 1e-9
-_PRICES = 1e-2  # weight of the relative error of prices beside the residuals
-_ACCEPTABLE = 1e-8
 
 _Point = tuple[Vector, Vector, Vector, int]  # x, y, z, iterations
 
 
 def solve_quadratic(
-    program: QuadraticProgram, good: float = _GOOD, acceptable: float = _ACCEPTABLE
+    program: QuadraticProgram, good: float = ACCURACY.good, acceptable: float = ACCURACY.acceptable
 ) -> Solution:
     """Solve a convex quadratic program.
 
@@ -72,9 +61,9 @@ def _attempts(
     reduction: Presolved[QuadraticProgram], scaled: QuadraticProgram, size: float
 ) -> Iterator[Solution]:
     """Answers, the fastest first; each is computed when it is asked for."""
-    for least, stalled in _PIQP_REGULARISATIONS:
+    for least, stalled in ACCURACY.piqp:
         yield _restore(reduction, _rescale(_piqp(scaled, least, stalled), size), "piqp")
-    for regularisation in _CLARABEL_REGULARISATIONS:
+    for regularisation in ACCURACY.clarabel:
         yield _clarabel(reduction, scaled, size, regularisation)
 
 
@@ -86,7 +75,7 @@ def _rank(program: QuadraticProgram, solution: Solution, acceptable: float) -> t
 
 def _error(program: QuadraticProgram, solution: Solution) -> float:
     """The largest residual, prices included."""
-    return max(_worst(program, solution), _PRICES * _price_error(program, solution))
+    return max(_worst(program, solution), ACCURACY.of_prices * _price_error(program, solution))
 
 
 def _worst(program: QuadraticProgram, solution: Solution) -> float:
@@ -132,13 +121,16 @@ def _piqp(program: QuadraticProgram, least: float, stalled: float) -> _Point:
     A = sparse.csr_matrix(program.A)
     solver = piqp.SparseSolver()
     settings = solver.settings
-    settings.eps_abs = settings.eps_rel = _TOLERANCE
+    settings.eps_abs = settings.eps_rel = ACCURACY.solver
     # A gap is the sum of all products multiplier x slack: one of them alone must be small.
-    settings.eps_duality_gap_abs, settings.eps_duality_gap_rel = _TOLERANCE, _GAP
+    settings.eps_duality_gap_abs, settings.eps_duality_gap_rel = (
+        ACCURACY.solver,
+        ACCURACY.solver_gap,
+    )
     settings.max_iter = 50  # at a stall the residuals are good by then, or Clarabel's are better
     settings.reg_lower_limit, settings.reg_finetune_lower_limit = least, stalled
     # Feasible programs on a thin face look infeasible at the solver's own 1e-4. Clarabel tells.
-    settings.eps_primal_inf = settings.eps_dual_inf = _NO_RAY
+    settings.eps_primal_inf = settings.eps_dual_inf = ACCURACY.no_ray
     solver.setup(
         sparse.csc_matrix(program.P),
         program.c,

@@ -1,4 +1,7 @@
-"""How far a solution is from optimal, recomputed from the program alone."""
+"""How far a solution is from optimal, recomputed from the program alone.
+
+Programs are in the market's own units: a typical quantity, price and cost is 1.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,10 @@ class Residuals:
         relative to the largest multiplier.
     gap
         sum |multiplier x slack|, plus in risk programs exact sum_g R_g(x) - sum_k tau_k Pi_k(x);
-        relative to max(1, |objective|). With the others at 0 this is primal minus dual value.
+        relative to the size of the cost. With the others at 0 this is primal minus dual value.
     complementarity
         Risk programs: largest |multiplier x slack| divided by the probability of its scenario,
-        relative to max(1, |objective|): prices of unlikely scenarios hide in the gap.
+        relative to the size of the cost: prices of unlikely scenarios hide in the gap.
     envelope
         Risk programs: how far tau leaves its envelope, relative to p, or sums to other than 1.
     """
@@ -57,7 +60,7 @@ class Residuals:
 
 def quadratic_residuals(program: QuadraticProgram, solution: Solution) -> Residuals:
     """Residuals of a solution of a quadratic program."""
-    scale = max(1.0, abs(program.objective(solution.x)))
+    scale = _size_of_cost(program, solution.x)
     return Residuals(
         primal=_primal(program, solution.x),
         stationarity=_stationarity(program, solution, np.ones(program.c.size)),
@@ -75,7 +78,7 @@ def risk_residuals(program: RiskProgram, solution: Solution) -> Residuals:
     risk = program.tail(costs).value.sum()
     weighted = program.weighted(tau)
     unit = program.per_column(program.probability)
-    scale = max(1.0, abs(program.objective(solution.x)))
+    scale = _size_of_cost(weighted, solution.x)
     products = _products(program, solution)
     of_column, of_row = probability_of(program)
     return Residuals(
@@ -102,6 +105,11 @@ def price_error(program: QuadraticProgram, solution: Solution, unit: Vector) -> 
 def _largest(values: Vector) -> float:
     """The largest of nonnegative values, 0 if there are none."""
     return float(np.max(values, initial=0.0))
+
+
+def _size_of_cost(program: QuadraticProgram, x: Vector) -> float:
+    """The sum of the cost's absolute terms, constants left out; at least 1, a typical cost."""
+    return max(1.0, float(np.abs(program.cost_by_column(x)).sum()))
 
 
 def _primal(program: Constraints, x: Vector) -> float:
@@ -135,15 +143,18 @@ def _dual_sign(program: Constraints, solution: Solution) -> float:
 
 
 def _products(program: Constraints, solution: Solution) -> Vector:
-    """|multiplier x slack| of every row, then column, in objective units; 0 without a side."""
+    """|multiplier x slack| of every row, then column, in objective units; 0 without a side.
+
+    A limit may be as far away as it likes: slack beyond the largest quantity counts as that.
+    """
     x, y, z = solution.x, solution.row_dual, solution.bound_dual
     values = np.concatenate([program.A @ x, x])
     multipliers = np.concatenate([y, z])
     lower = np.concatenate([program.lower, program.x_lower])
     upper = np.concatenate([program.upper, program.x_upper])
     side = np.where(multipliers > 0.0, lower, upper)
-    slack = np.where(np.isfinite(side), values - side, 0.0)
-    return np.asarray(abs(multipliers * slack))
+    slack = np.where(np.isfinite(side), abs(values - side), 0.0)
+    return np.asarray(abs(multipliers) * np.minimum(slack, max(1.0, _largest(abs(values)))))
 
 
 def _envelope(program: RiskProgram, tau: Vector) -> float:

@@ -6,14 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.conic import solve_risk_conic
 from pypsa_p2p.solvers.interior_point import solve_risk_interior_point
 from pypsa_p2p.solvers.program import RiskProgram, Solution, no_solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import risk_residuals
-
-_GOOD = 1e-9  # residual at which the first answer is taken without a second opinion
-_ACCEPTABLE = 1e-7  # residual above which there is no answer
 
 
 def solve_risk(program: RiskProgram) -> Solution:
@@ -30,7 +28,7 @@ def solve_risk(program: RiskProgram) -> Solution:
     if not program.at_risk.any():
         return _neutral(program)
     answer = solve_risk_interior_point(program)
-    if _worst(program, answer) <= _GOOD:
+    if _worst(program, answer) <= ACCURACY.good:
         return answer
     # Rows and bounds do not depend on the weights, so any weights tell whether they can hold.
     feasibility = solve_quadratic(program.weighted(program.probability))
@@ -40,7 +38,7 @@ def solve_risk(program: RiskProgram) -> Solution:
     if second.status == "unbounded":
         return second
     best = min(answer, second, key=lambda solution: _worst(program, solution))
-    if _worst(program, best) <= _ACCEPTABLE:
+    if _worst(program, best) <= ACCURACY.acceptable_risk:
         return best
     iterations = answer.iterations + second.iterations
     return no_solution(program, "failed", f"{answer.solver}, {second.solver}", iterations)
@@ -63,7 +61,7 @@ def _neutral(program: RiskProgram) -> Solution:
         risk_adjusted_probability=program.probability,
         value_at_risk=program.tail(program.costs(answer.x)).value_at_risk,
     )
-    if _worst(program, first) <= _GOOD:
+    if _worst(program, first) <= ACCURACY.good:
         return first
     # The general solver stops at a sum that unlikely scenarios hardly enter.
     second = solve_risk_interior_point(program)

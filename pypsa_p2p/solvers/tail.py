@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Labels, Vector, sum_by
-
-_ROUNDING = 1e-13  # of the tail's mass: smaller remainders are sums of rounding errors
 
 
 class Tail(NamedTuple):
@@ -66,7 +65,7 @@ def cvar(
     before = total - probability[order]  # mass of the costlier atoms
     before = before - before[first][sorted_group]
 
-    in_tail = before < mass[sorted_group] * (1.0 - _ROUNDING)
+    in_tail = before < mass[sorted_group] * (1.0 - ACCURACY.differences)
     size = sum_by(sorted_group, in_tail.astype(np.float64), chi.size).astype(np.int64)
     value_at_risk = values[order][first + np.maximum(size, 1) - 1]
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution, Sparse, Vector
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import quadratic_residuals
@@ -19,19 +20,7 @@ from pypsa_p2p.solvers.residuals import quadratic_residuals
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]
 
-#: A multiplier (per unit of probability, EUR/MWh) below this holds nothing in place.
-NEGLIGIBLE_PRICE = 1e-6
-#: Differences of costs, relative to the largest, that are rounding.
-PRECISION = 1e-9
-#: A Newton step of `least_expected_cost` this small, relatively, leaves an error of its square.
-SETTLED = 1e-6
 MAX_STEPS = 40
-#: Residual of the last step that will do: all points on the face are optimal.
-GOOD = 1e-7
-#: Residual of steps before it, which need not be more exact than the square of what they move.
-ROUGH = 1e-3
-#: Curvature around the iterate that trades lack of their own, EUR/MW2h; it moves no fixed point.
-PROXIMAL = 1e-6
 
 
 def optimal_face(qp: QuadraticProgram, solution: Solution, weight: Vector) -> QuadraticProgram:
@@ -85,7 +74,7 @@ class Tail:
         """Cells whose cost at x is on the wrong side of these values at risk."""
         costs = program.costs(x)
         gap = costs - level[program.group]
-        rounding = PRECISION * max(1.0, np.abs(costs).max())
+        rounding = ACCURACY.tied * max(1.0, np.abs(costs).max())
         return np.asarray((gap < self.least - rounding) | (gap > self.most + rounding))
 
     def nearest(self, program: RiskProgram, x: Vector) -> Labels:
@@ -110,8 +99,8 @@ def classify(program: RiskProgram, solution: Solution) -> Tail:
     gap = costs - level[program.group]
     distance = gap / max(1.0, np.abs(costs).max())
     open_cells = (room > 0) & (program.attitude[program.group] > 0)
-    below = open_cells & (share < np.maximum(-distance, NEGLIGIBLE_PRICE))
-    above = ~below & ((1 - share < np.maximum(distance, NEGLIGIBLE_PRICE)) | ~open_cells)
+    below = open_cells & (share < np.maximum(-distance, ACCURACY.no_price))
+    above = ~below & ((1 - share < np.maximum(distance, ACCURACY.no_price)) | ~open_cells)
     return Tail(
         below=below,
         above=above,
@@ -147,7 +136,7 @@ def least_expected_cost(
     curved = program.P.diagonal() > 0  # costs are linear in the others: any step is exact there
     known = ~(tail.below | tail.above)
     known[tail.nearest(program, solution.x)] = True
-    x, multiplier, precision = solution.x, np.zeros(known.size), ROUGH
+    x, multiplier, precision = solution.x, np.zeros(known.size), ACCURACY.tie_rough
     for _ in range(MAX_STEPS):
         rows = np.flatnonzero(known)
         step = _step(program, face, tail, x, multiplier, rows)
@@ -155,12 +144,15 @@ def least_expected_cost(
         if found.status != "optimal":
             return None
         move = np.abs(found.x[: x.size] - x)[curved].max(initial=0.0) / max(1.0, np.abs(x).max())
-        exact = precision == GOOD or quadratic_residuals(step, found).worst <= GOOD
-        precision = float(np.clip(move**2, GOOD, ROUGH))
+        exact = (
+            precision == ACCURACY.tie_good
+            or quadratic_residuals(step, found).worst <= ACCURACY.tie_good
+        )
+        precision = float(np.clip(move**2, ACCURACY.tie_good, ACCURACY.tie_rough))
         x, level = found.x[: x.size], found.x[x.size :]
         multiplier[rows] = np.maximum(-found.row_dual[face.lower.size :], 0.0) * tail.below[rows]
         broken = tail.broken(program, x, level) & ~known
-        if exact and move <= SETTLED and not broken.any():
+        if exact and move <= ACCURACY.settled and not broken.any():
             return _with_all_rows(program, face, tail, found, multiplier, rows)
         known |= broken
     return None
@@ -189,7 +181,7 @@ def _step(
     x: Vector,
     multiplier: Vector,
     rows: Labels,
-    proximal: float = PROXIMAL,
+    proximal: float = ACCURACY.tie_proximal,
 ) -> QuadraticProgram:
     """The Newton subproblem at x, in the columns (x, eta), with the given cells' rows."""
     groups = program.attitude.size
@@ -237,8 +229,8 @@ def _tightened(price: Vector, value: Vector, lower: Vector, upper: Vector) -> tu
     make its own face empty.
     """
     with np.errstate(invalid="ignore"):
-        at_lower = (price > NEGLIGIBLE_PRICE) & (price > value - lower)
-        at_upper = (-price > NEGLIGIBLE_PRICE) & (-price > upper - value)
+        at_lower = (price > ACCURACY.no_price) & (price > value - lower)
+        at_upper = (-price > ACCURACY.no_price) & (-price > upper - value)
     held = at_lower | at_upper | (lower == upper)
     return (
         np.where(held, value, np.minimum(lower, value)),
@@ -250,9 +242,9 @@ def _uniquely_determined(P: Sparse, weight: Vector) -> Mask:
     """Columns whose value P x = P x* fixes: own curvature, and any 2 x 2 block regular."""
     diagonal = P.diagonal()
     off, i, j = _off_diagonal(P)
-    regular = diagonal > 1e-9 * weight
+    regular = diagonal > ACCURACY.flat * weight
     determinant = diagonal[i] * diagonal[j] - off**2
-    regular[i] &= determinant > 1e-9 * diagonal[i] * diagonal[j]
+    regular[i] &= determinant > ACCURACY.flat * diagonal[i] * diagonal[j]
     return regular
 
 

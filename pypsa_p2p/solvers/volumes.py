@@ -8,16 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.program import QuadraticProgram, Vector
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 
 Matrix = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-
-#: Costs this close, relative to the largest, are equal: PyPSA's solver may move dispatch a bit.
-_EQUAL = (0.0, 1e-9, 3e-9, 1e-8, 1e-7)  # tried in turn
-#: What a constant payoff may vary by, relative to its size.
-_CONSTANT = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,9 +79,13 @@ def least_volumes(position: Position) -> tuple[Matrix, Matrix] | None:
     if there are no such volumes: the position is of no optimum.
     """
     free_premium = _pays_constant(position.payoff)
-    attempts = [(free_premium, tolerance) for tolerance in _EQUAL]
+    attempts = [(free_premium, tolerance) for tolerance in ACCURACY.equal_costs]
     if free_premium and position.limited:
-        attempts = [(True, 0.0), (True, 1e-8), *((False, tolerance) for tolerance in _EQUAL)]
+        attempts = [
+            (True, 0.0),
+            (True, ACCURACY.acceptable),
+            *((False, tolerance) for tolerance in ACCURACY.equal_costs),
+        ]
     contracts, scenarios = position.payoff.shape
     shape, prosumers = (contracts, position.cost.shape[1]), position.cost.shape[1]
     for no_premium, tolerance in attempts:
@@ -105,7 +105,7 @@ def _pays_constant(payoff: Matrix) -> bool:
     """Whether some combination of contracts pays 1 EUR in every scenario."""
     one = np.ones(payoff.shape[1])
     weight, *_ = np.linalg.lstsq(payoff.T, one, rcond=None)
-    return bool(np.abs(payoff.T @ weight - one).max(initial=0.0) <= _CONSTANT)
+    return bool(np.abs(payoff.T @ weight - one).max(initial=0.0) <= ACCURACY.constant_payoff)
 
 
 def _least_insurance(position: Position, volume: Matrix, tolerance: float) -> Matrix | None:
@@ -115,7 +115,7 @@ def _least_insurance(position: Position, volume: Matrix, tolerance: float) -> Ma
     eye = sp.identity(left.size)
     level = sp.kron(np.ones((scenarios, 1)), sp.identity(prosumers))
     free = np.full(prosumers, np.inf)
-    for equal in [allowed for allowed in _EQUAL if allowed >= tolerance]:
+    for equal in [allowed for allowed in ACCURACY.equal_costs if allowed >= tolerance]:
         lower, upper = _sides(position, left, equal)
         program = QuadraticProgram(
             P=sp.diags(np.append(np.ones(left.size), np.zeros(prosumers)), format="csc"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.contracts import Terms
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.contracts import worth_least, worth_most
@@ -18,7 +19,6 @@ from pypsa_p2p.solvers.residuals import price_error
 from pypsa_p2p.solvers.risk import solve_risk
 from pypsa_p2p.solvers.tail import capped
 from pypsa_p2p.solvers.ties import (
-    PRECISION,
     Tail,
     classify,
     least_expected_cost,
@@ -27,11 +27,9 @@ from pypsa_p2p.solvers.ties import (
     risk_of,
 )
 from pypsa_p2p.solvers.volumes import Hedges
+from pypsa_p2p.units import UNITS_OF_USER, Units
 
 Matrix = npt.NDArray[np.float64]
-
-#: Costs closer than this, relative to the largest, count as tied at the value at risk.
-TIE = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +57,8 @@ class MarketSolution:
         The contracts held, where they are traded.
     price_error : float
         Largest error of stationarity, relative to the largest price.
+    units : Units
+        What the market was solved in.
     """
 
     status: str
@@ -72,6 +72,7 @@ class MarketSolution:
     tail: Tail | None = None
     hedges: Hedges | None = None
     price_error: float = 0.0
+    units: Units = UNITS_OF_USER
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class ByScenario:
             return _no_solution(found)
         tidy = np.append(problem.trades.ravel(), self.compiled.capacities)
         x = _least_norm(qp, found, tidy, np.ones(found.x.size))
+        x = found.x if _dearer(qp, x, found.x) else x
         true = problem.true(x)
         tau, objective = _tau_of_all(true, true.costs(x), problem.terms)
         return MarketSolution(
@@ -195,9 +197,13 @@ def _reported(program: RiskProgram, found: Solution, tidy: Labels) -> Vector:
     groups = program.attitude.size
     weight = np.append(unit, np.ones(groups))
     x = _least_norm(qp, solution, tidy, weight)[: found.x.size]
-    best = program.objective(found.x)
-    worse = program.objective(x) - best > PRECISION * max(1.0, abs(best))
-    return found.x if worse else x
+    return found.x if _dearer(program, x, found.x) else x
+
+
+def _dearer(program: QuadraticProgram | RiskProgram, x: Vector, best: Vector) -> bool:
+    """Whether x costs more than the optimum, by more than rounding."""
+    lost = program.objective(x) - program.objective(best)
+    return lost > ACCURACY.tied * max(1.0, np.abs(program.cost_by_column(best)).sum())
 
 
 def _least_norm(qp: QuadraticProgram, found: Solution, tidy: Labels, weight: Vector) -> Vector:
@@ -208,7 +214,7 @@ def _least_norm(qp: QuadraticProgram, found: Solution, tidy: Labels, weight: Vec
 
 
 def _rounded(costs: Vector) -> Vector:
-    scale = TIE * max(1.0, np.abs(costs).max())
+    scale = ACCURACY.tied * max(1.0, np.abs(costs).max())
     return np.asarray(np.round(costs / scale) * scale)
 
 
