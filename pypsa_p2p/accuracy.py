@@ -159,9 +159,9 @@ class Accuracy:
     reply_curvature: float = 1e-10
 
     # ------------------------------------------------------------------ data and reports
-    #: Of the sum of probabilities, and of numbers given twice.
+    #: Of the sum of probabilities, and of sums of data that a file keeps as text.
     probability: float = 1e-9
-    given_twice: float = 1e-9
+    stored: float = 1e-9
     #: Of symmetry, diagonal and least eigenvalue of a correlation.
     correlation: float = 1e-8
     #: A quantity closer to a limit than this share of the range counts as at it.

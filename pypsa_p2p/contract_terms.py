@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import MarketError, listed
 
 Numbers = npt.NDArray[np.float64]
 
 CLEARING, PAPER = "clearing", "paper"
-#: What the caps of risk-adjusted probabilities may lack of 1: rounding.
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,13 +88,13 @@ def require_no_arbitrage(
         return
     least = (1 - weight) * probability
     cap = np.minimum(least + weight * probability / (1 - attitude), price)
-    if float(price.sum()) < 1 - _ROUNDING:
+    if float(price.sum()) < 1 - ACCURACY.rounding:
         raise MarketError(
             f"Contracts: insurance_price {_numbers(price)} sums to {price.sum():.6g} over the "
             "scenarios: insurance of 1 EUR in every scenario costs less than the 1 EUR it pays, a "
             "sure profit. Raise the prices to a sum of 1 or more."
         )
-    if (price < least * (1 - _ROUNDING)).any() or float(cap.sum()) < 1 - _ROUNDING:
+    if (price < least * (1 - ACCURACY.rounding)).any() or float(cap.sum()) < 1 - ACCURACY.rounding:
         raise MarketError(
             f"Contracts: insurance_price {_numbers(price)} is so low that the least averse "
             f"prosumer (attitude {attitude:.6g}) would insure without end: risk-adjusted "

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy import stats
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import DataError, listed, shown
 from pypsa_p2p.names import PROSUMER, SCENARIO
 
 Array = np.ndarray[Any, Any]
 #: What a marginal is for: (variable, prosumer), or a variable that all prosumers share.
 Key = tuple[str, str] | str
-
-_TOLERANCE: Final = 1e-8  # of symmetry, of the diagonal and of the least eigenvalue of C
 
 
 def sample_copula(
@@ -114,7 +113,7 @@ def _factor(matrix: Array) -> Array:
         return np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError as error:
         values, vectors = np.linalg.eigh(matrix)
-        if values[0] < -_TOLERANCE:
+        if values[0] < -ACCURACY.correlation:
             raise DataError(
                 "The correlations contradict each other (their matrix is not positive "
                 "semidefinite). Bring them closer to 0."
@@ -212,8 +211,10 @@ def _matrix(correlation: object, keys: Sequence[Key]) -> Array:
         raise DataError("correlation must have the same keys, once each, as rows and as columns.")
     order = [rows.index(label) for label in columns]
     given = correlation.to_numpy(float)[order]
-    within = np.isfinite(given).all() and np.abs(given - given.T).max(initial=0) <= _TOLERANCE
-    if not within or np.abs(np.diag(given) - 1).max(initial=0) > _TOLERANCE:
+    within = (
+        np.isfinite(given).all() and np.abs(given - given.T).max(initial=0) <= ACCURACY.correlation
+    )
+    if not within or np.abs(np.diag(given) - 1).max(initial=0) > ACCURACY.correlation:
         raise DataError(
             "correlation is no correlation matrix: it must be symmetric with ones on its diagonal."
         )

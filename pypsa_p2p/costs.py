@@ -9,6 +9,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario, static_values
 from pypsa_p2p.names import GRID_BUS, NAME, PROSUMER, RISK_ATTITUDE, SNAPSHOT, TRADE_CARRIER
@@ -36,9 +37,6 @@ CAPACITIES: Mapping[str, str] = {
 }
 #: What limits a capacity to build, behind its column's name.
 CAPACITY_LIMITS = ("_min", "_max", "_set")
-
-#: Difference of checksums, relative to the values, that a file may leave: text rounds.
-_SAME = 1e-9
 
 
 #: What bounds operation: a solution is that of these numbers too.
@@ -157,7 +155,7 @@ def require_unchanged(
         return
     now = _inputs(n, data, delivery)
     same = {
-        name: abs(_checksum(array) - kept[name]) <= _SAME * float(abs(array).sum())
+        name: abs(_checksum(array) - kept[name]) <= ACCURACY.stored * float(abs(array).sum())
         for name, array in now.items()
         if name in kept
     }

@@ -7,6 +7,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.costs import by_owner, own_names
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.market_data import MarketData, dynamic_values, read_market
@@ -14,8 +15,6 @@ from pypsa_p2p.names import PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.ownership import asset_owners, bus_owners
 from pypsa_p2p.results import results
 from pypsa_p2p.study import gini
-
-_SAME = 1e-6  # prices this close, relatively, are equal: results are exact to no more
 
 
 def fairness(n: pypsa.Network) -> pd.Series:
@@ -64,7 +63,7 @@ def fairness(n: pypsa.Network) -> pd.Series:
     data = read_market(n, pd.Index(r["snapshot"].to_numpy()))
     low, high = float(r["nodal_price"].min()), float(r["nodal_price"].max())
     seen = _perceived_price(r, data).clip(low, high).to_numpy()
-    rounding = _SAME * max(1.0, abs(low), abs(high))
+    rounding = ACCURACY.promised * max(abs(low), abs(high))
     seen = np.where(abs(seen) <= rounding, 0.0, seen)
     if high - low <= rounding:
         seen, low, high = np.full_like(seen, seen[0]), float(seen[0]), float(seen[0])

@@ -11,18 +11,12 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.errors import ConvergenceError
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.market_data import MarketData, static_values
 from pypsa_p2p.names import CONTRACT_NAME, NAME, PROSUMER, SCENARIO
 from pypsa_p2p.record import CONTRACT_PAYOUT, INSURANCE, TERMS
-from pypsa_p2p.solvers.volumes import Position, least_volumes
 
 INSURED, TRADED, WORTHLESS = "insured", "traded", "worthless"
-
-#: A price this close, relatively, to an end of what a prosumer would pay counts as at it.
-_AT_END = 1e-9
-#: Probabilities this close, relatively, are the same in a report.
-_SAME = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,13 +151,13 @@ def regimes(
         - else "traded", :math:`\alpha < \gamma`.
     """
     most = tau.max(PROSUMER)
-    worthless = most <= _SAME * probability
+    worthless = most <= ACCURACY.promised * probability
     insured = xr.zeros_like(worthless)
     if hedges.insurance_price is not None:
-        insured = most >= hedges.insurance_price * (1 - _SAME)
+        insured = most >= hedges.insurance_price * (1 - ACCURACY.promised)
     cap = probability * (1 - weight + weight / (1 - hedges.least_attitude))
     kind = np.where(insured, INSURED, np.where(worthless, WORTHLESS, TRADED))
-    at_cap = (abs(tau - cap) <= _SAME * cap).all(PROSUMER)
+    at_cap = (abs(tau - cap) <= ACCURACY.promised * cap).all(PROSUMER)
     return at_cap.assign_coords(regime=(SCENARIO, kind.astype(object)))
 
 
@@ -174,60 +168,3 @@ def worth_gap(hedges: RecordedHedges, tau: xr.DataArray) -> float:
     contracts that is Corollary 16, :math:`\tau_n = \alpha` for every n.
     """
     return float(abs(hedges.worth(tau) - hedges.clearing_price).max())
-
-
-def contract_volumes(
-    cost: xr.DataArray,
-    price: xr.DataArray,
-    probability: xr.DataArray,
-    attitude: xr.DataArray,
-    weight: float,
-) -> xr.DataArray:
-    r"""Least-norm volumes W of complete contracts, without insurance.
-
-    Those at which every prosumer's risk-adjusted probability is the price; see
-    `solvers.volumes.least_volumes`.
-
-    Parameters
-    ----------
-    cost : DataArray (scenario, prosumer)
-        EUR.
-    price, probability : DataArray (scenario)
-    attitude : DataArray (prosumer)
-    weight : float
-
-    Returns
-    -------
-    DataArray (scenario, prosumer)
-        W, EUR paid to the prosumer in the scenario (negative: by her).
-
-    Raises
-    ------
-    ConvergenceError
-        There are none.
-    """
-    cost = cost.transpose(SCENARIO, PROSUMER)
-    low = (1 - weight) * probability
-    high = low + weight * probability / (1 - attitude)
-    at_low = (price <= low + _AT_END * probability).broadcast_like(cost)
-    at_high = (price >= high - _AT_END * probability).transpose(*cost.dims)
-    free = np.full(cost.shape, np.inf)
-    found = least_volumes(
-        Position(
-            cost=cost.to_numpy(),
-            may_exceed=at_high.to_numpy(),
-            may_fall_short=at_low.transpose(*cost.dims).to_numpy(),
-            least=-free,
-            most=free,
-            most_insurance=np.zeros(cost.shape),
-            payoff=np.eye(len(price)),
-            price=price.to_numpy(),
-            limited=False,
-        )
-    )
-    if found is None:
-        raise ConvergenceError(
-            "No contract volumes reproduce the contract prices; the solution's prices and costs "
-            "do not fit each other. Solve the market again."
-        )
-    return cost.copy(data=found[0])

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.copula import require_count, require_seed
 from pypsa_p2p.errors import DataError, P2PError, listed
 from pypsa_p2p.names import PROSUMER, SCENARIO, SNAPSHOT
@@ -17,7 +18,6 @@ DAY: Final = "day"
 Array = np.ndarray[Any, Any]
 
 _STARTS: Final = 10  # of k-means, of which the best is kept
-_ROUNDING: Final = 1e-12  # deviations that are none, as a share of the values
 _DECIMALS: Final = 9  # to which days are told apart, every variable's variance being 1
 
 
@@ -259,7 +259,7 @@ def _scaled(days: xr.Dataset) -> Array:
         values = array.transpose(DAY, ...).to_numpy().astype(float).reshape(days.sizes[DAY], -1)
         centred = values - values.mean(axis=0)
         variance = centred.var(axis=0).sum()
-        varies = variance > _ROUNDING**2 * (values**2).mean(axis=0).sum()
+        varies = variance > ACCURACY.rounding**2 * (values**2).mean(axis=0).sum()
         columns.append(centred / np.sqrt(variance) if varies else 0.0 * centred)
     return np.concatenate(columns, axis=1)
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import DataError, listed, shown
 from pypsa_p2p.names import (
     CONGESTION,
@@ -197,7 +198,7 @@ def _check(n: pypsa.Network, data: MarketData) -> None:
         )
     _require_finite(data)
     require(data.probability > 0, "probability", "be positive")
-    if abs(float(data.probability.sum()) - 1) > 1e-9:
+    if abs(float(data.probability.sum()) - 1) > ACCURACY.probability:
         raise DataError(f"Probabilities sum to {float(data.probability.sum()):.12g}, not 1.")
     require(data.weighting > 0, "snapshot_weightings.objective", "be positive")
     chi = data.risk_attitude

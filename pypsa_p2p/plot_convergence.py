@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.drawing import ACCENT, INK, SECOND, TEXT, axes_or_new, draw_legend
 from pypsa_p2p.equilibrium.algorithms import Equilibrium
 from pypsa_p2p.errors import MarketError
@@ -14,7 +15,6 @@ from pypsa_p2p.errors import MarketError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LEAST: Final = 1e-16  # what is exactly 0 is drawn here: a logarithm shows no zero
 _FEW: Final = 12  # iterations up to which each has a mark of its own
 #: What is drawn on the logarithmic axis, where recorded: name, label, and how.
 _CURVES: Final[tuple[tuple[str, str, dict[str, Any]], ...]] = (
@@ -60,7 +60,7 @@ def convergence(eq: Equilibrium, ax: Axes | None = None) -> Axes:
     )
     for name, label, style in _CURVES:
         if name in history:
-            values = np.maximum(history[name].to_numpy(), _LEAST)
+            values = np.maximum(history[name].to_numpy(), ACCURACY.drawn)
             ax.plot(history["iteration"], values, label=label, linewidth=1.2, **style, **mark)
     ax.axhline(eq.method.tolerance, color=INK, linewidth=0.7, linestyle=":", label="tolerance")
     ax.set_yscale("log")

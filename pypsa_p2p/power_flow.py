@@ -10,6 +10,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import DataError, shown
 from pypsa_p2p.flows import BRANCH, BUS, Array, Flows, Grid, read_grid, read_injections, solve_flows
 from pypsa_p2p.market_data import MarketData, dynamic_values, read_market, static_values
@@ -17,7 +18,6 @@ from pypsa_p2p.names import SCENARIO, SNAPSHOT
 from pypsa_p2p.results import results
 from pypsa_p2p.values import labelled
 
-_TOLERANCE: Final = 1e-6  # of limits; powers are solved to 1e-6 MW
 _DESCRIBED: Final = {
     "voltage": ("per unit", "voltage magnitude"),
     "voltage_min": ("per unit", "least voltage allowed, v_mag_pu_min"),
@@ -207,14 +207,14 @@ def _dataset(n: pypsa.Network, data: MarketData, grid: Grid, flows: Flows) -> xr
 
 def _beyond(excess: xr.DataArray) -> xr.DataArray:
     """The part of an excess over a limit that is more than rounding; NaN stays."""
-    return excess.where(~(excess <= _TOLERANCE), 0.0)
+    return excess.where(~(excess <= ACCURACY.power_flow), 0.0)
 
 
 def _share(apparent: Array, rating: Array) -> Array:
     """Apparent power as a share of the rating: infinite where there is none, but power."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = apparent / rating[:, None, :]
-    idle = (rating[:, None, :] == 0) & (apparent <= _TOLERANCE)
+    idle = (rating[:, None, :] == 0) & (apparent <= ACCURACY.power_flow)
     return np.where(idle, 0.0, share)
 
 

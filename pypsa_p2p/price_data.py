@@ -10,6 +10,7 @@ import numpy as np
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.costs import by_owner
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.market_data import (
@@ -26,7 +27,6 @@ from pypsa_p2p.results import results
 #: How often the partner's quantity counts in the price of a congested trade, by design.
 PARTNERS_SHARE: Final = {"CentralizedMarket": 2.0, "PeerToPeerMarket": 1.0}
 _TRADE_DIMS = (SCENARIO, SNAPSHOT, TRADE)
-_INSIDE = 1e-4  # of the range between limits: a quantity closer to one counts as at it
 
 
 def trade_marginal_cost(
@@ -152,7 +152,7 @@ class SolvedMarket:
         free = summed(point.isnull().astype(float)) > 0  # PyPSA keeps others at their set points
         power, size = value("p"), value("p_nom_opt")
         low, high = size * value("p_min_pu"), size * value("p_max_pu")
-        near = _INSIDE * (high - low)
+        near = ACCURACY.inside * (high - low)
         return Asset(
             power=power,
             linear=value("marginal_cost"),

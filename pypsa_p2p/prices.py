@@ -27,6 +27,7 @@ from __future__ import annotations
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.names import ELASTIC_DEMAND_CARRIER, GENERATION_CARRIER
 from pypsa_p2p.price_data import SolvedMarket
 from pypsa_p2p.results import results
@@ -267,7 +268,7 @@ def surplus(n: pypsa.Network) -> xr.DataArray:
     return -(quantity + solved.reverse(quantity))
 
 
-def surplus_can_be_sold(n: pypsa.Network, tolerance: float = 1e-6) -> xr.DataArray:
+def surplus_can_be_sold(n: pypsa.Network, tolerance: float = ACCURACY.promised) -> xr.DataArray:
     r"""Whether prices let an edge have a surplus (Proposition 3).
 
     :math:`\zeta \ge 0` means :math:`\lambda_n \ge \rho_n c_{mn} + \xi_{nm} + \pi_n`, and a
@@ -280,7 +281,7 @@ def surplus_can_be_sold(n: pypsa.Network, tolerance: float = 1e-6) -> xr.DataArr
     n : pypsa.Network
         Solved with a market.
     tolerance : float
-        Below which a price of an edge counts as 0, EUR/MWh.
+        Below which a price of an edge counts as 0, relative to the largest nodal price.
 
     Returns
     -------
@@ -288,5 +289,6 @@ def surplus_can_be_sold(n: pypsa.Network, tolerance: float = 1e-6) -> xr.DataArr
         bool; the same in both directions of an edge. All False with ``surplus=False``.
     """
     solved = SolvedMarket.of(n)
-    no_price = abs(implied_trade_price(n)) <= tolerance
+    scale = float(abs(solved.r["nodal_price"]).max())
+    no_price = abs(implied_trade_price(n)) <= tolerance * scale
     return no_price & solved.reverse(no_price) & bool(solved.allows_surplus)

@@ -10,6 +10,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.costs import checksums
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.files import in_order
@@ -40,7 +41,6 @@ OWN_MULTIPLIERS = "own_multipliers"
 
 #: Status of models whose solve failed; a copied network's model counts as not yet solved.
 _FAILED = ("warning", "error", "aborted", "unknown")
-_SAME = 1e-6  # relative difference of objectives that PyPSA's solver may leave
 
 
 def forget_market(n: pypsa.Network) -> None:
@@ -64,6 +64,7 @@ def record_market(
         **market.settings(),
         "solver": solution.solver,
         "objective": solution.objective,
+        "objective_scale": solution.scale,
         "attitudes": (market.risk or NEUTRAL).attitudes(data.risk_attitude).to_numpy().tolist(),
         "inputs": checksums(n, data, market.delivery),
         OWN_MULTIPLIERS: solution.reciprocity1 is not None,
@@ -123,7 +124,8 @@ def recorded(n: pypsa.Network) -> dict[str, Any]:
             f"The last solve ended with {ended!r}, so there is nothing to "
             "report. If constraints were added after the market, let the market come last."
         )
-    if abs(n.objective - settings["objective"]) > _SAME * max(1.0, abs(settings["objective"])):
+    scale = settings.get("objective_scale", abs(settings["objective"]))
+    if abs(n.objective - settings["objective"]) > ACCURACY.promised * scale:
         raise MarketError(
             "The network was solved again without the market, whose results are gone. Solve it "
             "with the market: market.optimize(n) or n.optimize(extra_functionality=market)."

@@ -9,6 +9,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.costs import (
     by_owner,
     investment_cost,
@@ -46,7 +47,6 @@ from pypsa_p2p.record import (
 from pypsa_p2p.risk import CVaR
 from pypsa_p2p.solvers.tail import cvar
 
-_ROUNDING = 1e-9
 _MW, _PRICE, _EUR = "MW", "EUR/MWh", "EUR"
 _DESCRIBED = {
     "demand": (_MW, "consumption D"),
@@ -154,7 +154,7 @@ def _dispatch(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
     renewable = _must_take(n, generators.difference(elastic))
     shed = _injection(n, data, "Generator", "p", at_bus, elastic)
     must_take = _injection(n, data, "Generator", "p", at_bus, renewable)
-    must_take = must_take.where(abs(must_take) > ABOVE_ZERO / _ROUNDING, 0.0)
+    must_take = must_take.where(abs(must_take) > ABOVE_ZERO / ACCURACY.reported, 0.0)
     demand = -_injection(n, data, "Load", "p", at_bus, own_names(n, "Load")) - shed
     others = generators.difference([*elastic, *renewable])
     generation = _injection(n, data, "Generator", "p", at_bus, others)

@@ -8,6 +8,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import DataError, listed
 from pypsa_p2p.names import (
     DEMAND_SUFFIX,
@@ -28,8 +29,6 @@ from pypsa_p2p.prosumers import (
     write_data,
 )
 from pypsa_p2p.values import as_array, labelled, refuse, require_network
-
-TOLERANCE = 1e-9  # of the sum of probabilities
 
 # Numbers that share a table entry: where one changes, the others are kept from the network.
 TOGETHER = (("demand", "demand_max", "demand_min"), ("generation_max", "generation_min"))
@@ -129,7 +128,7 @@ def _probabilities(probability: object) -> pd.Series:
     array = as_array(probability, "probability", {SCENARIO: labels})
     refuse(array <= 0, "probability is not positive", "leave out scenarios that cannot happen")
     total = float(array.sum())
-    if abs(total - 1.0) > TOLERANCE:
+    if abs(total - 1.0) > ACCURACY.probability:
         raise DataError(f"probability sums to {total!r}, not to 1: divide by the sum")
     return pd.Series(array.to_numpy(), index=pd.Index(labels, name=SCENARIO))
 

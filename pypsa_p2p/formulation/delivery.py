@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 from linopy.constants import TERM_DIM
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.formulation.arrays import NO_VARIABLE, add_rows
 from pypsa_p2p.formulation.trading import NODAL_BALANCE, quantities
@@ -22,8 +23,6 @@ NET_IMPORT = "Bus-net_import"
 SURPLUS = "Bus-surplus"
 
 Labels = npt.NDArray[np.int64]
-
-_ROUNDING = 1e-9  # of efficiencies that make up for each other
 
 
 def define_delivery(m: linopy.Model, data: MarketData, sites: Sites) -> None:
@@ -80,7 +79,7 @@ def _passes_all_on(m: linopy.Model, sites: Sites) -> bool:
         labels.append(here["vars"].to_numpy()[used])
         coefficients.append(here["coeffs"].to_numpy()[used])
     total = np.bincount(np.concatenate(labels), np.concatenate(coefficients))
-    return bool(np.abs(total).max(initial=0.0) <= _ROUNDING)
+    return bool(np.abs(total).max(initial=0.0) <= ACCURACY.efficiency)
 
 
 def define_withdrawal(m: linopy.Model, sites: Sites) -> None:

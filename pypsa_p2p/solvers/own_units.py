@@ -8,6 +8,7 @@ its limits, which may be as large as "none" is written.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -80,6 +81,7 @@ class OwnUnits:
         return replace(
             found,
             units=self.units,
+            scale=self.units.money * max(1.0, abs(found.objective)),
             x=found.x * self.units.power,
             row_dual=found.row_dual * price,
             objective=found.objective * self.units.money + float(self.shift.sum()),
@@ -92,7 +94,7 @@ class OwnUnits:
         constant = (program.constant - shift[program.group]) / self.units.money
         return replace(program, constant=constant, **self._constraints(program))
 
-    def _constraints(self, program: Constraints) -> dict[str, object]:
+    def _constraints(self, program: Constraints) -> dict[str, Any]:
         power, of_row = self.units.power, self.units.power * self.row
         return {
             "P": program.P * (power / self.units.price),

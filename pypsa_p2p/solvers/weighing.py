@@ -59,6 +59,8 @@ class MarketSolution:
         Largest error of stationarity, relative to the largest price.
     units : Units
         What the market was solved in.
+    scale : float
+        What errors of the objective are relative to, EUR: its size, constants left out.
     """
 
     status: str
@@ -73,6 +75,7 @@ class MarketSolution:
     hedges: Hedges | None = None
     price_error: float = 0.0
     units: Units = UNITS_OF_USER
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import clarabel
 import numpy as np
 from scipy import sparse
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers import conic
-from pypsa_p2p.solvers.cones import TOLERANCE, ConicAnswer, LinearCones
+from pypsa_p2p.solvers.cones import ConicAnswer, LinearCones
 from pypsa_p2p.solvers.presolve import presolve
 from pypsa_p2p.solvers.program import RiskProgram
 from tests.benchmarks.clock import Duration
@@ -37,7 +38,7 @@ class RawProgram:
         settings = clarabel.DefaultSettings()
         settings.verbose = False
         settings.max_threads = 1
-        settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = TOLERANCE
+        settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = ACCURACY.solver
         gc.collect()
         start = Duration.now()
         solver = clarabel.DefaultSolver(self.P, self.q, self.A, self.b, self.cones, settings)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.solvers.fixed_point import SETTLED, fixed_point
+from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.solvers.fixed_point import fixed_point
 
 
 def test_linear_contraction_takes_one_round_per_dimension() -> None:
@@ -21,7 +22,7 @@ def test_linear_contraction_takes_one_round_per_dimension() -> None:
 
     history = fixed_point(answer, np.zeros(3))
     np.testing.assert_allclose(visited[-1], np.linalg.solve(np.eye(3) - M, b), rtol=0, atol=1e-8)
-    assert history[-1] <= SETTLED
+    assert history[-1] <= ACCURACY.fixed_point
     assert len(history) == len(visited) <= 6  # repetition alone takes more than 30
 
 
