@@ -57,6 +57,9 @@ class Accuracy:
     #: Regularisation of Clarabel, tried in turn: much for faces without interior, little for
     #: multipliers without limit, which much lets drift.
     clarabel: tuple[float, float] = (1e-7, 1e-10)
+    #: Limits farther away than this, in the market's own units, are tried without first: they
+    #: seldom bind, and hide all else from an interior point.
+    far: float = 1e4
     #: Bounds this close, relative to them, fix a column: it has no interior to speak of.
     fixed: float = 1e-11
     #: Bounds and rows that contradict each other by more than this have no solution.

@@ -102,13 +102,15 @@ class _Errors:
 class InteriorPoint:
     """One solve: `run`, then `answer`.
 
-    Works in units in which prices and quantities are near 1: quantities by the median
-    limit, prices by the largest linear cost.
+    The program is in units in which typical prices and quantities are near 1.
     """
 
     def __init__(self, program: RiskProgram) -> None:
         self.program = program
-        self._choose_units()
+        self.limits = Limits.of(program)
+        self.P, self.c = sparse.csr_matrix(program.P), program.c
+        self.A = sparse.csr_matrix(program.A)
+        self.A_transposed = sparse.csr_matrix(self.A.T)
         self._collect_cells()
         of_column, of_row = probability_of(program)
         probability = program.probability[self.cells]
@@ -128,21 +130,6 @@ class InteriorPoint:
 
     # ------------------------------------------------------------------ data
 
-    def _choose_units(self) -> None:
-        program, limits = self.program, Limits.of(self.program)
-        sizes = abs(np.concatenate([limits.limit, limits.right]))
-        sizes = sizes[sizes > 0.0]
-        self.quantity = float(np.median(sizes)) if sizes.size else 1.0
-        quadratic = np.max(abs(program.P.data), initial=0.0) * self.quantity
-        self.price = float(np.max(abs(program.c), initial=0.0) or quadratic or 1.0)
-        self.limits = replace(
-            limits, limit=limits.limit / self.quantity, right=limits.right / self.quantity
-        )
-        self.P = sparse.csr_matrix(program.P) * (self.quantity / self.price)
-        self.c = program.c / self.price
-        self.A = sparse.csr_matrix(program.A)
-        self.A_transposed = sparse.csr_matrix(self.A.T)
-
     def _collect_cells(self) -> None:
         """The cells at risk, numbered anew; the others keep tau = p."""
         program = self.program
@@ -155,7 +142,7 @@ class InteriorPoint:
         self.groups = names.size
         self.room = program.tail_room[self.cells]
         self.base = np.where(program.at_risk, program.least_probability, program.probability)
-        self.constant = program.constant[self.cells] / (self.price * self.quantity)
+        self.constant = program.constant[self.cells]
 
     def _weights(self, of_values: Vector, of_cells: Vector) -> Vector:
         """w above. At tau = p, room - sigma is p chi / (1 - chi), hence its weight.
@@ -172,7 +159,7 @@ class InteriorPoint:
     def _start(self) -> _Iterate:
         """Mid-range x, slacks at least a tenth of the typical limit, and tau = p."""
         program = self.program
-        low, high = program.x_lower / self.quantity, program.x_upper / self.quantity
+        low, high = program.x_lower, program.x_upper
         x = np.clip(0.0, low, high)
         both = np.isfinite(low) & np.isfinite(high)
         x[both] = 0.5 * (low[both] + high[both])
@@ -322,11 +309,10 @@ class InteriorPoint:
         return best <= ACCURACY.interior_nearly, iteration
 
     def _objective_size(self, gradient: Vector, tau: Vector, weights: Vector) -> float:
-        """max(1 EUR, |objective|) in the solver's units."""
-        x, unit = self.iterate.x, self.price * self.quantity
-        constant = float(tau @ self.program.constant) / unit
-        objective = constant + float((weights * x) @ (0.5 * (self.c + gradient)))
-        return max(1.0 / unit, abs(objective))
+        """|objective|, at least 1, a typical cost."""
+        x = self.iterate.x
+        objective = tau @ self.program.constant + (weights * x) @ (0.5 * (self.c + gradient))
+        return max(1.0, abs(float(objective)))
 
     def _error(self, errors: _Errors, gap: float) -> float:
         """The largest of the residuals, and of the gap relative to the one allowed."""
@@ -342,4 +328,4 @@ class InteriorPoint:
         """(x, y, z, tau) in the units of the program."""
         of_limits = np.split(self.iterate.multiplier, self.parts)[0]
         z, y = self.limits.multipliers(of_limits, self.iterate.equality)
-        return self.quantity * self.iterate.x, self.price * y, self.price * z, self._tau()
+        return self.iterate.x, y, z, self._tau()

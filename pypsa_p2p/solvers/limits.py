@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import sum_by
-from pypsa_p2p.solvers.program import Constraints, Flags, Labels, RiskProgram, Vector
+from pypsa_p2p.solvers.program import Constraints, Flags, Labels, Program, RiskProgram, Vector
 
 _PASSES = 10  # columns and rows further than this from any cell count as certain
 
@@ -68,6 +69,33 @@ class Limits:
         z, y = self.gather(self.sign * of_limits)
         y[self.equal] = of_equalities
         return z, y
+
+
+def within_reach(program: Program) -> Program:
+    """The program without limits so far away that they will hardly bind; itself if it has none.
+
+    Whoever writes 1e9 for "no limit" means none. An optimum of it that keeps the limits left out
+    is one of the program, and what is infeasible without them is so with them.
+    """
+    equal = program.lower == program.upper
+    found = replace(
+        program,
+        lower=np.where(equal, program.lower, _near(program.lower)),
+        upper=np.where(equal, program.upper, _near(program.upper)),
+        x_lower=np.where(
+            program.x_lower == program.x_upper, program.x_lower, _near(program.x_lower)
+        ),
+        x_upper=np.where(
+            program.x_lower == program.x_upper, program.x_upper, _near(program.x_upper)
+        ),
+    )
+    sides = ("lower", "upper", "x_lower", "x_upper")
+    same = all(np.array_equal(getattr(found, side), getattr(program, side)) for side in sides)
+    return program if same else found
+
+
+def _near(limit: Vector) -> Vector:
+    return np.where(np.abs(limit) > ACCURACY.far, np.copysign(np.inf, limit), limit)
 
 
 def probability_of(program: RiskProgram) -> tuple[Vector, Vector]:

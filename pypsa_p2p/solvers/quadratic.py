@@ -11,9 +11,11 @@ from scipy import sparse
 
 from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.cones import LinearCones, solve_cones
+from pypsa_p2p.solvers.limits import within_reach
 from pypsa_p2p.solvers.presolve import Presolved, presolve
 from pypsa_p2p.solvers.program import QuadraticProgram, Solution, Vector, no_solution
 from pypsa_p2p.solvers.residuals import price_error, quadratic_residuals
+from pypsa_p2p.units import typical
 
 _Point = tuple[Vector, Vector, Vector, int]  # x, y, z, iterations
 
@@ -36,6 +38,15 @@ def solve_quadratic(
         "optimal" only if its residuals are acceptable; "infeasible" with the weights of the
         culprit rows in `certificate`; "unbounded"; or "failed".
     """
+    near = within_reach(program)
+    if near is not program:
+        found = _solved(near, good, acceptable)
+        if found.status == "infeasible" or _worst(program, found) <= acceptable:
+            return found
+    return _solved(program, good, acceptable)
+
+
+def _solved(program: QuadraticProgram, good: float, acceptable: float) -> Solution:
     reduction = presolve(program)
     if reduction.certificate is not None:
         return no_solution(program, "infeasible", "presolve", 0, reduction.certificate)
@@ -95,9 +106,15 @@ def _price_error(program: QuadraticProgram, solution: Solution) -> float:
 
 
 def _cost_size(program: QuadraticProgram) -> float:
-    """The largest price, so that solvers see prices near 1; without any, the largest curvature."""
-    price = float(np.max(abs(program.c), initial=0.0))
-    return price or float(np.max(abs(program.P.data), initial=0.0)) or 1.0
+    """Between a typical and the largest price, so that solvers see prices near 1.
+
+    Without prices the same of curvatures. The largest alone may be that of what is never used.
+    """
+    for costs in (abs(program.c), abs(program.P.data)):
+        usual = typical(costs)
+        if usual is not None:
+            return float(np.sqrt(usual * costs.max()))
+    return 1.0
 
 
 def _scale_cost(program: QuadraticProgram, factor: float) -> QuadraticProgram:

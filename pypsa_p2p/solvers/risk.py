@@ -9,6 +9,7 @@ import numpy as np
 from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.conic import solve_risk_conic
 from pypsa_p2p.solvers.interior_point import solve_risk_interior_point
+from pypsa_p2p.solvers.limits import within_reach
 from pypsa_p2p.solvers.program import RiskProgram, Solution, no_solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import risk_residuals
@@ -27,6 +28,16 @@ def solve_risk(program: RiskProgram) -> Solution:
     """
     if not program.at_risk.any():
         return _neutral(program)
+    near = within_reach(program)
+    if near is not program:
+        found = _averse(near)
+        if found.status == "infeasible" or _worst(program, found) <= ACCURACY.acceptable_risk:
+            return found
+    return _averse(program)
+
+
+def _averse(program: RiskProgram) -> Solution:
+    """By the structured interior point; where it does not get there, by second-order cones."""
     answer = solve_risk_interior_point(program)
     if _worst(program, answer) <= ACCURACY.good:
         return answer
