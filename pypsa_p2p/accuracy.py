@@ -27,8 +27,6 @@ class Accuracy:
     sampled: float = 1e-5
     #: Error of prices, relative to the largest, that is worth a warning.
     price_warning: float = 1e-5
-    #: Smallest of something beside the largest of its kind that keeps what is promised.
-    mixed: float = 1e-7
 
     # ------------------------------------------------------------------ rounding
     #: Of sums and products of numbers of one size, relative to them.

@@ -28,6 +28,7 @@ from pypsa_p2p.formulation.delivery import define_delivery
 from pypsa_p2p.formulation.trading import define_trading, trade_cost
 from pypsa_p2p.infeasibility import explain
 from pypsa_p2p.market_data import MarketData, read_market
+from pypsa_p2p.mixed_sizes import warn_of_mixed_sizes
 from pypsa_p2p.record import forget_market, record_market
 from pypsa_p2p.risk import NEUTRAL, CVaR
 from pypsa_p2p.sites import read_sites
@@ -163,6 +164,7 @@ class Market(ABC):
         solution = solve_market(compiled, self._problem(compiled, data))
         if solution.status != "optimal":
             raise explain(compiled, solution)
+        warn_of_mixed_sizes(compiled, solution.x, data.prosumers)
         return compiled, solution
 
     def _problem(self, compiled: CompiledModel, data: MarketData) -> MarketProblem:

@@ -67,6 +67,7 @@ FLOORS = {
     "grid_prices": 3,
     "hedging": 3,
     "infeasibility": 3,
+    "mixed_sizes": 3,
     "certificate": 3,
     "certificate_game": 3,
     "certificate_grid": 3,
