@@ -1,0 +1,121 @@
+"""A market is the same market in any unit: MW or W, EUR or MEUR (MODEL.md §7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pypsa
+import pytest
+import xarray as xr
+
+import pypsa_p2p as p2p
+from tests.laws.unit_markets import (
+    DESIGNS,
+    NOT_CERTIFIED,
+    design_of,
+    drawn,
+    of_trades,
+    priced,
+    settled,
+)
+from tests.laws.units import UNITS, Unit, in_units, market_in_units, results_in_units
+
+#: What is promised, relative to the largest of its kind.
+PROMISED = 1e-6
+#: Of results, by kind: one scale each.
+COSTS = ("cost", "expected_cost", "value_at_risk", "risk_adjusted_cost", "social_cost")
+POWERS = ("demand", "generation", "renewable", "net_import", "quantity")
+PRICES = ("nodal_price", "trade_price", "capacity_price", "grid_price")
+PROBABILITIES = ("risk_adjusted_probability", "contract_price")
+VOLUMES = ("contract", "insurance")
+KINDS = (COSTS, POWERS, PRICES, PROBABILITIES, VOLUMES)
+
+MARKETS = 200
+OTHERS = [name for name in UNITS if name != "MW, EUR"]
+#: One market of each of these is in the ordinary run, in three units.
+QUICK = (
+    "equilibrium, congested",
+    "averse",
+    "averse, congested",
+    "community",
+    "contracts",
+    "payoff, limited, insured",
+    "generalized",
+    "storage, averse",
+    "grid, averse",
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A market in MW and EUR: not solved, its answer, and where prices can be no others."""
+
+    n: pypsa.Network
+    market: Any
+    answer: xr.Dataset
+    priced: xr.DataArray
+
+
+@lru_cache(maxsize=1)
+def reference(seed: int) -> Reference:
+    """Drawn and solved once for all units."""
+    n, market = drawn(seed)
+    solved = n.copy()
+    answer = settled(solved, market)
+    return Reference(n, market, answer, priced(solved, answer))
+
+
+def differences(found: xr.Dataset, wanted: xr.Dataset, where: xr.DataArray) -> dict[str, float]:
+    """By variable, how far it is off, relative to the largest of its kind; nan is equal to nan."""
+    off = {}
+    for kind in KINDS:
+        here = {name: wanted[name] for name in kind if name in wanted}
+        if kind == PRICES:
+            trades = of_trades(where, wanted)
+            here = {k: v.where(trades if "trade" in v.dims else where) for k, v in here.items()}
+        scale = max((float(abs(values).max()) for values in here.values()), default=0.0)
+        for name, values in here.items():
+            missing = values.isnull()
+            gap = (found[name] - values).where(~missing)
+            if kind != PRICES:
+                assert not (found[name].isnull() ^ missing).any(), f"{name} is missing somewhere"
+            assert not gap.isnull().where(~missing, False).any(), f"{name} is missing somewhere"
+            worst = float(abs(gap).max()) if gap.notnull().any() else 0.0
+            off[name] = worst / scale if scale else worst
+    return off
+
+
+def compared(seed: int, unit: Unit) -> tuple[dict[str, float], p2p.Certificate | None]:
+    """How far the answer in other units is off, and its certificate."""
+    wanted = reference(seed)
+    n = in_units(wanted.n, unit.power, unit.money)
+    found = settled(n, market_in_units(wanted.market, unit.power, unit.money))
+    expected = results_in_units(wanted.answer, unit.power, unit.money)
+    off = differences(found, expected, wanted.priced)
+    return off, None if design_of(seed) in NOT_CERTIFIED else p2p.certify(n)
+
+
+def cases() -> list[Any]:
+    """Markets in every unit; all but a few are slow."""
+    places = {list(DESIGNS).index(design): k for k, design in enumerate(QUICK)}
+    quick = {(seed, OTHERS[(k + 2 * j) % 7]) for seed, k in places.items() for j in range(3)}
+    return [
+        pytest.param(
+            seed,
+            name,
+            id=f"{design_of(seed)} {seed} in {name}",
+            marks=() if (seed, name) in quick else pytest.mark.slow,
+        )
+        for seed in range(MARKETS)
+        for name in UNITS
+    ]
+
+
+@pytest.mark.parametrize(("seed", "unit"), cases())
+def test_a_market_is_the_same_in_any_unit(seed: int, unit: str) -> None:
+    """Costs, dispatch, prices, tau and contracts to 1e-6 of the largest of their kind."""
+    off, certificate = compared(seed, UNITS[unit])
+    assert max(off.values()) <= PROMISED, {k: v for k, v in off.items() if v > PROMISED}
+    assert certificate is None or certificate.is_equilibrium(), certificate
