@@ -18,6 +18,7 @@ def route(request: pytest.FixtureRequest) -> str:
 THINNED = {
     "by_hand/test_three_node": 2,
     "by_hand/test_tiny_markets": 2,
+    "by_hand/test_units": 4,
     "conformance/test_assets": 4,
     "conformance/test_both_semantics": 4,
     "conformance/test_delivery": 4,
@@ -38,6 +39,7 @@ THINNED = {
     "laws/test_equilibrium": 4,
     "laws/test_generalized": 4,
     "laws/test_invariance": 4,
+    "laws/test_mixed_sizes": 2,
     "laws/test_risk": 4,
     "laws/test_ties": 4,
     "unit/test_objective": 2,
