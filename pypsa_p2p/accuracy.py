@@ -139,6 +139,10 @@ class Accuracy:
     #: Mismatch asked of pandapower's power flow, MVA: its own files are in MW.
     pandapower: float = 1e-9
 
+    # ------------------------------------------------------------------ certificates
+    #: How far a decision may move where it is worked out what moving it gains, in largest powers.
+    far: float = 1e3
+
     # ------------------------------------------------------------------ the model left to PyPSA
     #: How far variables may move from the market's solution.
     room: float = 1e-8

@@ -10,15 +10,13 @@ import numpy as np
 import pypsa
 import xarray as xr
 
+from pypsa_p2p import certificate_contracts as contracts
 from pypsa_p2p import certificate_grid as grid
 from pypsa_p2p import certificate_kkt as kkt
-from pypsa_p2p.certificate_game import (
-    Game,
-    costs_and_best_responses,
-    gain_at_prices,
-    primal_residual,
-    rebuild,
-)
+from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.certificate_gains import costs_and_best_responses, gain_at_prices
+from pypsa_p2p.certificate_game import Game, differing_constants, rebuild
+from pypsa_p2p.certificate_scale import Scale, find_scale, relative
 from pypsa_p2p.checks import require_given_capacities
 from pypsa_p2p.costs import own_names
 from pypsa_p2p.errors import MarketError, listed
@@ -42,6 +40,9 @@ Equilibrium = Literal["variational", "generalized"]
 class Certificate:
     """What `certify` found; every number is 0 at an exact solution and has no unit.
 
+    All are relative to `scale`, what the market itself is like at the answer, never to 1 MW or
+    1 EUR: the market in kW or MEUR has the same certificate.
+
     Attributes
     ----------
     design : str
@@ -51,17 +52,24 @@ class Certificate:
     kkt_residual : float
         The largest of `residuals`.
     residuals : mapping of str to float
-        By condition of MODEL.md §2-5, how much it is violated: powers relative to the largest
-        power, prices to the largest price, money to the objective, each of them at least 1.
+        By condition of MODEL.md §2-5, how much it is violated. Powers are relative to
+        ``scale.power``, rows in other units to what that makes of their largest coefficient or
+        to the size of their terms; prices to ``scale.price``; products of a price and the
+        distance from a limit, which counts up to ``scale.power``, to both; gains at prices to
+        ``scale.money``; risk and contracts to ``scale.risk``; probabilities to those of their
+        scenarios.
     exploitability : DataArray (prosumer)
-        How much a prosumer's own objective falls when she alone decides anew, relative to
-        max(1, abs(her objective)). Of the centralized design for information: a planner makes
-        prosumers do what they would not, where a > 0.
+        How much a prosumer's own objective falls when she alone decides anew, relative to the
+        whole market's money, ``scale.money`` (with contracts ``scale.risk``): not to her own
+        objective, which may be 0 and depends on constants. Of the centralized design for
+        information: a planner makes prosumers do what they would not, where a > 0.
     multiplier_misalignment : float
-        Largest difference of the two ends' prices of an edge, relative to the largest price.
+        Largest difference of the two ends' prices of an edge, relative to ``scale.price``.
     budget_imbalance : float
-        What payments for trades on an edge or for contracts in a scenario fail to cancel by, and
-        for the grid to cover its congestion rent, relative to max(1, abs(objective)).
+        What payments for trades on an edge fail to cancel by, and for the grid to cover its
+        congestion rent, relative to ``scale.money``; for contracts, to ``scale.risk``.
+    scale : Scale
+        The largest quantity and price and the sum of costs at the answer, in MW, EUR/MWh and EUR.
     unknown_constraints : tuple of str
         Constraints of the model that are not the market's (a user's own). The certificate is of
         the market without them: where one binds, its multiplier shows up as `kkt_residual`, and
@@ -75,17 +83,18 @@ class Certificate:
     exploitability: xr.DataArray
     multiplier_misalignment: float
     budget_imbalance: float
+    scale: Scale
     unknown_constraints: tuple[str, ...] = ()
 
     def is_equilibrium(
-        self, tolerance: float = 1e-6, *, equilibrium: Equilibrium | None = None
+        self, tolerance: float = ACCURACY.promised, *, equilibrium: Equilibrium | None = None
     ) -> bool:
         """Whether the solution is what its market promises, up to `tolerance`.
 
         Parameters
         ----------
-        tolerance : float
-            Relative.
+        tolerance : float, default 1e-6
+            Relative to the market's own scale.
         equilibrium : {"variational", "generalized"}, optional
             The kind asked for; default: the one the market promised.
 
@@ -105,7 +114,7 @@ class Certificate:
         kind = self._kind(equilibrium)
         required = [self.kkt_residual]
         if kind is not None:
-            required.append(float(self.exploitability.max()))
+            required.append(float(self.exploitability.max(skipna=False)))
         if kind != "generalized":
             required += [self.multiplier_misalignment, self.budget_imbalance]
         return all(value <= tolerance for value in required)  # nan is not
@@ -128,7 +137,7 @@ class Certificate:
         culprit = max(self.residuals, key=lambda name: self.residuals[name])
         gains = self.exploitability.to_series()
         lines = [
-            f"Certificate of {self.design}: {verdict}, to 1e-6",
+            f"Certificate of {self.design}: {verdict}, to {ACCURACY.promised:.0e}",
             f"  kkt_residual             {self.kkt_residual:.1e}  (largest: {culprit})",
             f"  exploitability           {gains.max():.1e}  (largest: {gains.idxmax()!r})",
             f"  multiplier_misalignment  {self.multiplier_misalignment:.1e}",
@@ -186,24 +195,24 @@ def certify(n: pypsa.Network) -> Certificate:
     True
     """
     solved = _Solved.of(n)
-    costs = costs_and_best_responses(grid.with_room_on_the_grid(solved.game))
+    scale = solved.scale
+    costs = costs_and_best_responses(grid.with_room_on_the_grid(solved.game), scale)
     held, least = map(solved.labelled, costs)
     hedged = held if solved.hedges is None else solved.hedges.after(held)
     risk = solved.risk_adjusted(hedged)
-    objective = float((solved.tau * held).sum()) if solved.together else float(risk.sum())
-    residuals = {**_energy_residuals(solved, objective), **_risk_residuals(solved, held, hedged)}
-    if solved.hedges is not None and not solved.together:
-        scale, p = max(1.0, abs(objective)), solved.data.probability
-        residuals.update(kkt.contracts(solved.hedges, solved.tau, p, scale))
-    trading = solved.trading
+    residuals = {**_energy_residuals(solved), **_risk_residuals(solved, hedged)}
+    if solved.hedges is not None:
+        p = solved.data.probability
+        residuals.update(contracts.contract_residuals(solved.hedges, solved.tau, p, scale))
     return Certificate(
         design=solved.settings["design"],
         equilibrium=solved.settings.get("equilibrium"),
         kkt_residual=max(residuals.values()),
         residuals=residuals,
         exploitability=_exploitability(solved, risk, held, least),
-        multiplier_misalignment=kkt.misalignment(trading),
-        budget_imbalance=_budget_imbalance(solved, objective),
+        multiplier_misalignment=kkt.misalignment(solved.trading, scale),
+        budget_imbalance=_budget_imbalance(solved),
+        scale=scale,
         unknown_constraints=_unknown_constraints(solved),
     )
 
@@ -221,6 +230,7 @@ class _Solved:
     hedges: RecordedHedges | None
     game: Game
     trading: kkt.Trading
+    scale: Scale
 
     @classmethod
     def of(cls, n: pypsa.Network) -> _Solved:
@@ -235,6 +245,9 @@ class _Solved:
         tau = tau.rename({NAME: PROSUMER})
         sites = read_sites(n, data) if settings["delivery"] == "grid" else None
         own, prices = bool(settings.get(OWN_MULTIPLIERS)), grid.prices_by_prosumer(n, data, sites)
+        game = rebuild(n, data, settings["surplus"], attitude.to_numpy(), risk.weight, sites)
+        trading = kkt.read_trading(n, data, tau, prices, own=own)
+        paid = trading.quantity, trading.trade_price
         return cls(
             n=n,
             data=data,
@@ -243,8 +256,9 @@ class _Solved:
             attitude=attitude,
             tau=tau,
             hedges=recorded_hedges(n, data, settings),
-            game=rebuild(n, data, settings["surplus"], attitude.to_numpy(), risk.weight, sites),
-            trading=kkt.read_trading(n, data, tau, prices, own=own),
+            game=game,
+            trading=trading,
+            scale=find_scale(game, data, *paid, differing_constants(data)),
         )
 
     @property
@@ -266,16 +280,17 @@ class _Solved:
         return risk if self.hedges is None else risk + self.hedges.premium_at_clearing
 
 
-def _energy_residuals(solved: _Solved, objective: float) -> dict[str, float]:
+def _energy_residuals(solved: _Solved) -> dict[str, float]:
     """(1)-(3), all limits, and stationarity of demand, generation, other assets and trades."""
     n, data, game, trading = solved.n, solved.data, solved.game, solved.trading
+    scale = solved.scale
     residuals = {
-        "balances and limits": primal_residual(game),
-        "demand as set": kkt.load_deviation(n, data),
-        "reciprocity (1)": kkt.reciprocity(trading, solved.settings["surplus"]),
-        "trade capacity (2)": kkt.capacity(trading),
+        "balances and limits": kkt.balances_and_limits(game, scale),
+        "demand as set": kkt.load_deviation(n, data, scale),
+        "reciprocity (1)": kkt.reciprocity(trading, solved.settings["surplus"], scale),
+        "trade capacity (2)": kkt.capacity(trading, scale),
         "trades (12), (22)": kkt.trade_stationarity(
-            trading, PARTNERS_SHARE[solved.settings["design"]]
+            trading, PARTNERS_SHARE[solved.settings["design"]], scale
         ),
     }
     priced = game.priced
@@ -283,29 +298,29 @@ def _energy_residuals(solved: _Solved, objective: float) -> dict[str, float]:
     if owner.sizes[NAME]:
         owner = owner[(owner != NOBODY).to_numpy()]
         residuals["demand and generation (17), (18)"] = kkt.generator_stationarity(
-            n, data, owner, game.by_generator(priced), solved.tau
+            n, data, owner, game.by_generator(priced), solved.tau, scale
         )
     if (game.assets & ~priced).any():
-        gain = gain_at_prices(game, solved.tau.transpose(PROSUMER, SCENARIO).to_numpy())
-        residuals["other assets at nodal prices"] = gain / max(1.0, abs(objective))
+        gain = gain_at_prices(game, solved.tau.transpose(PROSUMER, SCENARIO).to_numpy(), scale)
+        residuals["other assets at nodal prices"] = relative(gain, scale.money)
     if game.net_import.size:
-        residuals["grid at its prices"] = grid.grid_optimality(game, trading.price_scale)
+        residuals["grid at its prices"] = grid.grid_optimality(game, scale)
     return residuals
 
 
-def _risk_residuals(solved: _Solved, cost: xr.DataArray, hedged: xr.DataArray) -> dict[str, float]:
+def _risk_residuals(solved: _Solved, hedged: xr.DataArray) -> dict[str, float]:
     """Risk-adjusted probabilities: inside their envelope, attaining R, and common where due."""
     p, tau, weight = solved.data.probability, solved.tau, solved.risk.weight
     attitude = solved.attitude
     residuals = {"envelope of tau (37)": kkt.envelope(tau, p, attitude, weight)}
     if solved.together:
-        residuals["one tau for all"] = kkt.largest((tau - tau.isel({PROSUMER: 0})) / p)
-        whole, operator = cost.sum(PROSUMER), {PROSUMER: [0]}
-        cost_of_all = whole.expand_dims({PROSUMER: tau.indexes[PROSUMER][:1]})
-        found = kkt.attainment(tau.isel(operator), cost_of_all, p, attitude.isel(operator), weight)
-    else:
-        found = kkt.attainment(tau, hedged, p, attitude, weight)
-    residuals["risk attained (25), (36)"] = found
+        residuals["one tau for all"] = relative((tau - tau.isel({PROSUMER: 0})) / p, 1.0)
+        # Contracts inside the community cancel: what is left of them is its insurance.
+        whole = hedged.sum(PROSUMER).expand_dims({PROSUMER: tau.indexes[PROSUMER][:1]})
+        tau, attitude, hedged = tau[{PROSUMER: [0]}], attitude[{PROSUMER: [0]}], whole
+    residuals["risk attained (25), (36)"] = kkt.attainment(
+        tau, hedged, p, attitude, weight, solved.scale
+    )
     return residuals
 
 
@@ -313,7 +328,7 @@ def _exploitability(
     solved: _Solved, risk: xr.DataArray, held: xr.DataArray, least: xr.DataArray
 ) -> xr.DataArray:
     """How much each prosumer gains alone; with contracts she hedges at their prices."""
-    hedges = solved.hedges
+    hedges, scale = solved.hedges, solved.scale
     if hedges is None:
         now, best = solved.risk_of(held), solved.risk_of(least)
     elif solved.together:
@@ -323,20 +338,22 @@ def _exploitability(
         now, best = risk, (solved.tau * least).sum(SCENARIO)
         if hedges.limit is not None:
             excess = abs(hedges.worth(solved.tau) - hedges.clearing_price)
-            best = best - (hedges.limit * excess).sum(str(excess.dims[0]))
-    gain = (now - best) / abs(now).clip(min=1.0)
-    return gain.clip(min=0.0).rename("exploitability")
+            reach = contracts.within_reach(hedges, hedges.limit, solved.data.probability, scale)
+            best = best - (reach * excess).where(excess > 0, 0.0).sum(str(excess.dims[0]))
+    gain = (now - best).clip(min=0.0)
+    money = scale.money if hedges is None else scale.risk
+    return gain.copy(data=[relative(one, money) for one in gain]).rename("exploitability")
 
 
-def _budget_imbalance(solved: _Solved, objective: float) -> float:
+def _budget_imbalance(solved: _Solved) -> float:
     """What payments for trades and contracts do not cancel by."""
-    unpaid = [kkt.largest(kkt.trade_payments(solved.trading, solved.data))]
+    scale = solved.scale
+    unpaid = [relative(kkt.trade_payments(solved.trading, solved.data), scale.money)]
     if solved.game.net_import.size:
-        unpaid.append(grid.unpaid_rent(solved.game))
+        unpaid.append(relative(grid.unpaid_rent(solved.game), scale.money))
     if solved.hedges is not None:
-        unpaid.append(kkt.largest(solved.hedges.volume.sum(PROSUMER)))
-        unpaid.append(abs(float((solved.hedges.volume * solved.hedges.price).sum())))
-    return max(unpaid) / max(1.0, abs(objective))
+        unpaid.append(contracts.uncleared(solved.hedges, scale))
+    return max(unpaid)
 
 
 def _unknown_constraints(solved: _Solved) -> tuple[str, ...]:

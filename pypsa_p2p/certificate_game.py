@@ -1,4 +1,4 @@
-"""The market built anew from a solved network's tables, and everybody's best response in it.
+"""The market built anew from a solved network's tables.
 
 Nothing of the model that was solved, nor of its solver, is used: data and decisions are read
 from PyPSA's tables, the model from `formulation`.
@@ -7,7 +7,7 @@ from PyPSA's tables, the model from `formulation`.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import linopy
 import numpy as np
@@ -17,7 +17,6 @@ import scipy.sparse as sp
 import xarray as xr
 
 from pypsa_p2p.assembly import variable_owners
-from pypsa_p2p.errors import ConvergenceError
 from pypsa_p2p.formulation.building import build_model, build_plain_model, is_plain
 from pypsa_p2p.formulation.delivery import NET_IMPORT, SURPLUS, define_delivery
 from pypsa_p2p.formulation.trading import (
@@ -27,18 +26,17 @@ from pypsa_p2p.formulation.trading import (
     trade_cost,
 )
 from pypsa_p2p.market_data import MarketData, dynamic_values
-from pypsa_p2p.names import NAME, SNAPSHOT
+from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.sites import Sites
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.problem import risk_program
-from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram
-from pypsa_p2p.solvers.quadratic import solve_quadratic
+from pypsa_p2p.solvers.program import RiskProgram
 
 #: Of the congestion cost 2 a q_mn q_nm of an edge, each end bears half (7).
 _OWN_SHARE = 0.5
-#: Residual at which an answer still tells what can be gained, to a tenth of what certifies.
-_NEARLY = 1e-7
+#: Variables that count MWh, not MW.
+_ENERGIES = ("Store-e", "StorageUnit-state_of_charge")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,7 +48,7 @@ class Game:
     compiled : CompiledModel
     program : RiskProgram
         Costs by prosumer and scenario; its groups are the prosumers and, last, nobody. Its P
-        ties the two ends of congested edges together.
+        ties the two ends of congested edges together. Its constants are `differing_constants`.
     held : (columns,)
         Decisions in the tables, MW or MWh.
     trades : (2 E S T,)
@@ -85,6 +83,16 @@ class Game:
         """(columns,) whether a prosumer decides it and it is not a trade."""
         flags = np.asarray(self.compiled.owner >= 0)
         flags[np.append(self.trades, self.net_import)] = False
+        return flags
+
+    @property
+    def energies(self) -> Flags:
+        """(columns,) whether it is an energy stored, MWh, and no power."""
+        flags = np.zeros(self.held.size, dtype=bool)
+        for name in _ENERGIES:
+            if name in self.compiled.model.variables:
+                columns = self.compiled.columns(self.compiled.model[name].labels)
+                flags[columns[columns >= 0]] = True
         return flags
 
     @property
@@ -138,9 +146,8 @@ def rebuild(
         define_delivery(m, data, sites)
         owners[NET_IMPORT] = _positions(data)
     compiled = compile_model(m, data.scenarios.to_numpy(object), owners)
-    program = risk_program(
-        compiled, data.probability.to_numpy(), attitude, weight, data.fixed_part.to_numpy()
-    )
+    constants = differing_constants(data).transpose(SCENARIO, PROSUMER).to_numpy()
+    program = risk_program(compiled, data.probability.to_numpy(), attitude, weight, constants)
     is_balance, price = _balances(n, data, compiled)
     unit, hour = _hours(data, compiled)
     net_import, flows = _delivery(n, compiled)
@@ -158,119 +165,14 @@ def rebuild(
     )
 
 
-def primal_residual(game: Game) -> float:
-    """Largest violation of any row or bound, MW, relative to the size of the row's terms."""
-    program, x = game.program, game.held
-    rows, size = program.A @ x, abs(program.A) @ abs(x)
-    outside = np.maximum(program.lower - rows, rows - program.upper) / np.maximum(1.0, size)
-    beyond = np.maximum(program.x_lower - x, x - program.x_upper) / np.maximum(1.0, abs(x))
-    return float(max(np.max(outside, initial=0.0), np.max(beyond, initial=0.0)))
+def differing_constants(data: MarketData) -> xr.DataArray:
+    """Costs no decision changes, less those of the first scenario, EUR; (scenario, prosumer).
 
-
-def costs_and_best_responses(game: Game) -> tuple[Vector, Vector]:
-    """Costs Pi as they are, and the least that each prosumer reaches alone; both (N, S), EUR.
-
-    Given the others' decisions nothing ties prosumers or scenarios together, so one quadratic
-    program, the sum of all costs, holds all best responses; and since risk measures are
-    monotone, costs at their least in every scenario have the least risk.
-
-    Raises
-    ------
-    ConvergenceError
-        The best responses could not be computed.
+    A constant alike in all scenarios moves neither a decision nor a risk-adjusted probability,
+    and is exactly 0 here, however large.
     """
-    program = held_by_others(game.program, game.compiled.owner, game.held)
-    best = solve_or_raise(program.weighted(np.ones(program.group.size)), "Best responses")
-    held, least = (
-        program.costs(x).reshape(program.attitude.size, -1)[:-1] for x in (game.held, best)
-    )
-    return held, least
-
-
-def held_by_others(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgram:
-    """The program in which everybody decides against what the others are held at.
-
-    A row that several prosumers share, such as (1), becomes one row for each, with what the
-    others put into it moved to its limits; the cross term a q_mn q_nm of (7) becomes linear;
-    what belongs to nobody stays. Limits that the held point breaks, if only by rounding, give
-    way to it: `primal_residual` says by how much they are broken.
-    """
-    terms = sp.coo_matrix(program.P)
-    own = owner[terms.row] == owner[terms.col]
-    mine = sp.csc_matrix((terms.data[own], (terms.row[own], terms.col[own])), terms.shape)
-    fixed = owner < 0
-    return replace(
-        _one_row_each(program, owner, x),
-        P=mine,
-        c=program.c + (program.P - mine) @ x,
-        x_lower=np.where(fixed, x, np.minimum(program.x_lower, x)),
-        x_upper=np.where(fixed, x, np.maximum(program.x_upper, x)),
-    )
-
-
-def _one_row_each(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgram:
-    terms = sp.coo_matrix(program.A)
-    owners = int(np.max(owner, initial=-1)) + 2  # nobody counts as one
-    pair = terms.row.astype(np.int64) * owners + owner[terms.col] + 1
-    used, row = np.unique(pair, return_inverse=True)
-    source = used // owners
-    mine = sp.csr_matrix((terms.data, (row.ravel(), terms.col)), (used.size, x.size))
-    activity = mine @ x
-    others = (program.A @ x)[source] - activity
-    lower, upper = program.lower[source], program.upper[source]
-    return replace(
-        program,
-        A=mine,
-        lower=np.where(lower == upper, activity, np.minimum(lower - others, activity)),
-        upper=np.where(lower == upper, activity, np.maximum(upper - others, activity)),
-    )
-
-
-def gain_at_prices(game: Game, risk_adjusted: Vector) -> float:
-    r"""How much all assets together would gain at the nodal prices, trades held, EUR.
-
-    .. math:: \max_x \sum_{n, \omega} \Big[ \tau_n^\omega (\Pi_n(\hat x) - \Pi_n(x))
-        - p_\omega \sum_t w_t \lambda_n (g_n(\hat x) - g_n(x)) \Big]
-
-    over everything that prosumers decide beside their trades, g being what it feeds in. It is 0
-    exactly where all assets, storage included, are optimal at the prices: (17), (18) in general.
-
-    Parameters
-    ----------
-    risk_adjusted : (N, S)
-        tau.
-    """
-    program, x = game.program, game.held
-    rows, rest = sp.csr_matrix(program.A), ~game.is_balance
-    unbalanced = replace(
-        program, A=rows[rest], lower=program.lower[rest], upper=program.upper[rest]
-    )
-    tau = np.append(risk_adjusted.ravel(), program.probability[risk_adjusted.size :])
-    qp = held_by_others(unbalanced, game.compiled.owner, x).weighted(tau)
-    fixed = ~game.assets
-    qp = replace(
-        qp,
-        c=qp.c - rows.T @ game.balance_price,
-        x_lower=np.where(fixed, x, qp.x_lower),
-        x_upper=np.where(fixed, x, qp.x_upper),
-    )
-    return max(0.0, qp.objective(x) - qp.objective(solve_or_raise(qp, "Best uses of assets")))
-
-
-def solve_or_raise(qp: QuadraticProgram, what: str) -> Vector:
-    """The solution of a quadratic program that finds `what` a certificate needs.
-
-    Raises
-    ------
-    ConvergenceError
-    """
-    found = solve_quadratic(qp, acceptable=_NEARLY)
-    if found.status != "optimal":
-        raise ConvergenceError(
-            f"{what} could not be computed ({found.solver}: {found.status}), so the solution is "
-            "not certified. Check for costs and limits of very different size."
-        )
-    return found.x
+    fixed = data.fixed_part
+    return fixed - fixed.isel({SCENARIO: 0}, drop=True)
 
 
 def _model(n: pypsa.Network, data: MarketData, *, bare: bool) -> linopy.Model:

@@ -18,7 +18,10 @@ import pypsa
 import scipy.sparse as sp
 import xarray as xr
 
-from pypsa_p2p.certificate_game import Game, solve_or_raise
+from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.certificate_gains import solve_or_raise
+from pypsa_p2p.certificate_game import Game
+from pypsa_p2p.certificate_scale import Scale, relative
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.grid_prices import prices_at
 from pypsa_p2p.market_data import MarketData
@@ -28,9 +31,6 @@ from pypsa_p2p.sites import Sites
 from pypsa_p2p.solvers.program import Flags, Labels, QuadraticProgram, Sparse, Vector
 
 Matrix = npt.NDArray[np.float64]
-
-_NEAR = 1e-3  # of the largest power: limits farther away have no multiplier
-_NONE = 1e-9  # of a MW's effect on a flow: rounding
 
 
 def require_known_grid(settings: Mapping[str, Any]) -> None:
@@ -64,7 +64,7 @@ def prices_by_prosumer(n: pypsa.Network, data: MarketData, sites: Sites | None) 
     return prices_at(n, data, sites.bus, PROSUMER)
 
 
-def grid_optimality(game: Game, price_scale: float) -> float:
+def grid_optimality(game: Game, scale: Scale) -> float:
     r"""How far flows and assets of the grid are from optimal at its prices, relative.
 
     Whoever runs the grid chooses flows f, the surplus and the dispatch of what is nobody's, x
@@ -77,11 +77,6 @@ def grid_optimality(game: Game, price_scale: float) -> float:
     branches and of assets (nonnegative). Of a line within its limits: prices at its ends differ
     by what the cycles through it are worth. The tables keep no y: the y taken are those that
     violate all the equations the least, a linear program; what is returned is what they do.
-
-    Parameters
-    ----------
-    price_scale : float
-        The largest price, EUR/MWh: prices relative to it, powers to the largest of the grid.
 
     Raises
     ------
@@ -98,15 +93,17 @@ def grid_optimality(game: Game, price_scale: float) -> float:
     activity = np.append((rows @ x)[rest], x[mine])
     lower = np.append(program.lower[rest], program.x_lower[mine])
     upper = np.append(program.upper[rest], program.x_upper[mine])
+    price = scale.price or 1.0
     # Rows in MW, Kirchhoff's law too, which PyPSA states in large units.
-    power = _size(matrix) * max(1.0, float(np.max(abs(x[mine]), initial=0.0)))
-    return _least_violation(
+    power = _size(matrix) * (scale.power or 1.0)
+    violation = _least_violation(
         matrix @ sp.diags(1 / game.unit[mine]),
-        (gradient / game.unit)[mine] / price_scale,
+        (gradient / game.unit)[mine] / price,
         (activity - lower) / power,
         (upper - activity) / power,
         lower == upper,
     )
+    return relative(violation * price, scale.price)
 
 
 def _least_violation(
@@ -126,7 +123,9 @@ def _least_violation(
         Whether the limits are one and the same.
     """
     effect = sp.csr_matrix(sp.diags(1 / _size(effect)) @ effect)
-    lower, upper = (np.flatnonzero(~equal & (room <= _NEAR)) for room in (below, above))
+    lower, upper = (
+        np.flatnonzero(~equal & (room <= ACCURACY.near_limit)) for room in (below, above)
+    )
     by = sp.vstack([effect[equal], effect[lower], -effect[upper]], format="csr").T
     either = int(equal.sum())
     distance = np.concatenate([np.zeros(either), below[lower], above[upper]]).clip(min=0)
@@ -234,12 +233,12 @@ def _response(block: Matrix, prosumers: int) -> Matrix:
     laws, taken = scaled[:, :-prosumers], scaled[:, -prosumers:]
     response = -np.linalg.lstsq(laws, taken, rcond=None)[0]
     unmet = abs(laws @ response + taken).max(axis=0, initial=0.0)
-    return np.where(unmet > _NONE, np.nan, response)
+    return np.where(unmet > ACCURACY.no_effect, np.nan, response)
 
 
 def _room(slope: Matrix, below: Vector, above: Vector) -> Matrix:
     """Least and most of a quantity that moves others by `slope`, (2, quantities)."""
-    moved = abs(slope) > _NONE
+    moved = abs(slope) > ACCURACY.no_effect
     safe = np.where(moved, slope, 1.0)
     ends = np.stack([below.clip(max=0)[:, None] / safe, above.clip(min=0)[:, None] / safe])
     least = np.where(moved, ends.min(axis=0), -np.inf)

@@ -1,22 +1,24 @@
 r"""The optimality conditions of both designs, equation by equation (MODEL.md §2-5, §7).
 
-Each function returns the largest violation of one of them, without a unit: powers relative to
-the largest power, prices to the largest price, money to the objective (each at least 1), so
-that a market does not pass for being large. Prices are divided by
+Each function returns the largest violation of one of them, without a unit: relative to the
+market's own scale of powers, prices or money (`certificate_scale`). Where a price and the
+distance from a limit cannot both be there, their product counts, but no distance beyond the
+largest power: a limit far away must not make much of a price's rounding. Prices are divided by
 :math:`p_\omega w_t`, and :math:`\rho_n^\omega = \tau_n^\omega / p_\omega`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pypsa
+import scipy.sparse as sp
 import xarray as xr
 
-from pypsa_p2p.hedging import RecordedHedges
+from pypsa_p2p.certificate_game import Game
+from pypsa_p2p.certificate_scale import Scale, relative, relative_each
 from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO
 from pypsa_p2p.price_data import trade_marginal_cost
@@ -70,17 +72,6 @@ class Trading:
         """-(q_mn + q_nm), MW."""
         return -(self.quantity + self.reverse)
 
-    @property
-    def price_scale(self) -> float:
-        """The largest price, EUR/MWh, at least 1."""
-        found = (self.nodal_price, self.trade_price, self.capacity_price, self.preference)
-        return max(1.0, *map(largest, (*found, self.grid_price)))
-
-    @property
-    def power_scale(self) -> float:
-        """The largest quantity, MW, at least 1."""
-        return max(1.0, largest(self.quantity))
-
 
 def read_trading(
     n: pypsa.Network, data: MarketData, tau: xr.DataArray, grid_price: xr.DataArray, *, own: bool
@@ -116,7 +107,25 @@ def nodal_prices(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     return price.rename({NAME: PROSUMER}) / data.probability
 
 
-def trade_stationarity(trading: Trading, share: float) -> float:
+def balances_and_limits(game: Game, scale: Scale) -> float:
+    """No row or bound is violated: relative to the size of the row's terms.
+
+    Which is at least what the largest power makes of the row's largest coefficient: rows may be
+    in other units than MW, Kirchhoff's law or emissions, and terms that cancel or are all 0 are
+    known no better.
+    """
+    program, x = game.program, game.held
+    terms = abs(sp.csr_matrix(program.A))
+    rows, coefficient = program.A @ x, terms.max(axis=1).toarray().ravel()
+    outside = np.maximum(program.lower - rows, rows - program.upper).clip(min=0)
+    beyond = np.maximum(program.x_lower - x, x - program.x_upper).clip(min=0)
+    return max(
+        relative_each(outside, np.maximum(terms @ abs(x), scale.power * coefficient)),
+        relative_each(beyond, np.maximum(abs(x), scale.power)),
+    )
+
+
+def trade_stationarity(trading: Trading, share: float, scale: Scale) -> float:
     r"""The price at her bus is that of each of her trades and of the grid.
 
     .. math:: \rho_n (a (2 q_{mn} + k q_{nm}) + b + p^0) + \xi_{nm} + \zeta_{mn} + \pi_n
@@ -130,28 +139,29 @@ def trade_stationarity(trading: Trading, share: float) -> float:
     )
     found = trading.density * cost + trading.capacity_price + trading.trade_price
     found = found + trading.grid_price
-    return largest(found - trading.nodal_price) / trading.price_scale
+    return relative(found - trading.nodal_price, scale.price)
 
 
-def reciprocity(trading: Trading, surplus: bool) -> float:
+def reciprocity(trading: Trading, surplus: bool, scale: Scale) -> float:
     r"""(1): :math:`s = -(q_{mn} + q_{nm}) \ge 0`, :math:`\zeta \ge 0`, :math:`\zeta s = 0`.
 
     Without surplus, :math:`q_{mn} + q_{nm} = 0` and any :math:`\zeta`.
     """
     if not surplus:
-        return largest(trading.surplus) / trading.power_scale
-    return _complementarity(trading, trading.trade_price, trading.surplus)
+        return relative(trading.surplus, scale.power)
+    return _complementarity(trading.trade_price, trading.surplus, scale)
 
 
-def capacity(trading: Trading) -> float:
+def capacity(trading: Trading, scale: Scale) -> float:
     r"""(2): :math:`q \le \kappa`, :math:`\xi \ge 0`, :math:`\xi (\kappa - q) = 0`."""
-    return _complementarity(trading, trading.capacity_price, trading.capacity - trading.quantity)
+    slack = trading.capacity - trading.quantity
+    return _complementarity(trading.capacity_price, slack, scale)
 
 
-def misalignment(trading: Trading) -> float:
+def misalignment(trading: Trading, scale: Scale) -> float:
     r""":math:`\max |\zeta_{mn} - \zeta_{nm}|`: 0 at a variational equilibrium."""
     zeta = trading.trade_price
-    return largest(zeta - _other_end(zeta)) / trading.price_scale
+    return relative(zeta - _other_end(zeta), scale.price)
 
 
 def trade_payments(trading: Trading, data: MarketData) -> xr.DataArray:
@@ -163,7 +173,12 @@ def trade_payments(trading: Trading, data: MarketData) -> xr.DataArray:
 
 
 def generator_stationarity(
-    n: pypsa.Network, data: MarketData, owner: xr.DataArray, chosen: xr.DataArray, tau: xr.DataArray
+    n: pypsa.Network,
+    data: MarketData,
+    owner: xr.DataArray,
+    chosen: xr.DataArray,
+    tau: xr.DataArray,
+    scale: Scale,
 ) -> float:
     r"""(17), (18): :math:`\rho_n (2 c P + b) = \lambda_n` inside the limits of a generator.
 
@@ -197,18 +212,19 @@ def generator_stationarity(
     fixed = dynamic_values(n, "Generator", "p_set", names, data.snapshots, default=np.nan)
     above = power - fixed.fillna(size * value("p_min_pu"))
     below = fixed.fillna(size * value("p_max_pu")) - power
+    above, below = above.clip(max=scale.power), below.clip(max=scale.power)
     products = np.maximum(excess, 0) * above - np.minimum(excess, 0) * below
-    scale = max(1.0, largest(price), largest(cost)) * max(1.0, largest(power))
-    return largest(products.where(chosen.sel({NAME: names}), 0.0)) / scale
+    of_chosen = products.where(chosen.sel({NAME: names}), 0.0)
+    return relative(of_chosen, scale.price * scale.power)
 
 
-def load_deviation(n: pypsa.Network, data: MarketData) -> float:
+def load_deviation(n: pypsa.Network, data: MarketData, scale: Scale) -> float:
     """Loads consume what they are set to, D*."""
     names = first_scenario(n, "Load").index
     if names.empty:
         return 0.0
     found, wanted = (dynamic_values(n, "Load", a, names, data.snapshots) for a in ("p", "p_set"))
-    return largest(found - wanted) / max(1.0, largest(wanted))
+    return relative(found - wanted, scale.power)
 
 
 def envelope(
@@ -221,7 +237,7 @@ def envelope(
     low = (1 - weight) * probability
     high = low + weight * probability / (1 - attitude)
     outside = np.maximum(low - tau, tau - high) / probability
-    return max(largest(np.maximum(outside, 0)), largest(tau.sum(SCENARIO) - 1))
+    return max(relative(np.maximum(outside, 0), 1.0), relative(tau.sum(SCENARIO) - 1, 1.0))
 
 
 def attainment(
@@ -230,8 +246,9 @@ def attainment(
     probability: xr.DataArray,
     attitude: xr.DataArray,
     weight: float,
+    scale: Scale,
 ) -> float:
-    r""":math:`\sum_\omega \tau_n^\omega \Pi_n(\omega) = R_n`, by sorting; relative to R.
+    r""":math:`\sum_\omega \tau_n^\omega \Pi_n(\omega) = R_n`, by sorting.
 
     Parameters
     ----------
@@ -239,36 +256,7 @@ def attainment(
         Costs that risk is taken of, EUR: of every prosumer, or one of the community.
     """
     value = risk_adjusted(cost, probability, attitude, weight)
-    return largest(((tau * cost).sum(SCENARIO) - value) / np.maximum(1, abs(value)))
-
-
-def contracts(
-    hedges: RecordedHedges, tau: xr.DataArray, probability: xr.DataArray, scale: float
-) -> dict[str, float]:
-    """Contracts and insurance are worth their price to everybody who could take more, or less.
-
-    `scale` is what money is relative to, EUR.
-    """
-    excess = hedges.worth(tau) - hedges.clearing_price
-    if hedges.limit is None:
-        worth = hedges.worth(probability)
-        residuals = {"contract prices (Corollary 16)": largest(excess / worth)}
-    else:
-        more, less = hedges.limit - hedges.volume, hedges.limit + hedges.volume
-        missed = excess.clip(min=0) * more.clip(min=0) - excess.clip(max=0) * less.clip(min=0)
-        beyond = np.minimum(more, less).clip(max=0)
-        residuals = {
-            "contract prices and limits": largest(missed) / scale,
-            "contract limits": largest(beyond) / scale,
-        }
-    if hedges.payoff is not None:
-        paid = (hedges.payoff * hedges.volume).sum(str(hedges.payoff.dims[0]))
-        residuals["contracts pay as they say"] = largest(hedges.payout - paid) / scale
-    if hedges.insurance_price is not None:
-        cheap = (tau - hedges.insurance_price).clip(min=0) / probability
-        idle = (hedges.insurance_price - tau) * hedges.insurance
-        residuals["insurance (Theorem 15)"] = max(largest(cheap), largest(idle) / scale)
-    return residuals
+    return relative((tau * cost).sum(SCENARIO) - value, scale.risk)
 
 
 def risk_adjusted(
@@ -287,19 +275,12 @@ def risk_adjusted(
     return (1 - weight) * expected + weight * expected.copy(data=tail.value)
 
 
-def largest(values: Any) -> float:
-    """The largest absolute value, 0 if there is none; what is not a number counts as infinite."""
-    array = np.abs(np.nan_to_num(np.asarray(values), nan=np.inf))
-    return float(np.max(array, initial=0.0))
-
-
-def _complementarity(trading: Trading, price: xr.DataArray, slack: xr.DataArray) -> float:
+def _complementarity(price: xr.DataArray, slack: xr.DataArray, scale: Scale) -> float:
     """Both are nonnegative and one of them is 0."""
-    units = trading.price_scale * trading.power_scale
     return max(
-        largest(np.minimum(slack, 0)) / trading.power_scale,
-        largest(np.minimum(price, 0)) / trading.price_scale,
-        largest(price * slack) / units,
+        relative(slack.clip(max=0), scale.power),
+        relative(price.clip(max=0), scale.price),
+        relative(price * slack.clip(max=scale.power), scale.price * scale.power),
     )
 
 
