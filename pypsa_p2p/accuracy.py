@@ -157,6 +157,9 @@ class Accuracy:
     #: A trade this close to its capacity is at it; a start may break (1) by so much.
     full: float = 1e-9
     start_slack: float = 1e-7
+    #: Numbers this close, relative to them or to typical ones, are one to agents. Far above what
+    #: rounding leaves in data of other units, so that a run is the same in any.
+    told_apart: float = 1e-11
     #: How exactly risk-averse agents work out tau / p: a share of the last residual, and at best.
     care: float = 1e-3
     reply: float = 1e-9

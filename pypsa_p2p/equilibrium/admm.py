@@ -24,19 +24,17 @@ from itertools import count
 
 import numpy as np
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.equilibrium.averse import Reply, Subproblem, averse_reply, pose, reply_to
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.knapsack import Array
 from pypsa_p2p.equilibrium.options import require_flag, require_number
 from pypsa_p2p.equilibrium.play import Answer, Iterate, assessed, relative
+from pypsa_p2p.equilibrium.scaling import GameUnits
 from pypsa_p2p.errors import MarketError, listed
 
 #: Iteration of the first change of the penalty; each next one is this much later.
 _FIRST_CHANGE, _RARER = 10, 1.3
-_TINY = 1e-300
-_FULL = 1e-9
-#: How exactly risk-averse agents work out tau / p: a share of the last residual, and at best.
-_CARE, _EXACT = 1e-3, 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +43,16 @@ class ADMM:
 
     Parameters
     ----------
-    penalty : float
+    penalty : float, optional
         rho > 0, EUR/MW2h: how dearly disagreement is paid. The first one where it adapts.
+        Default: what suits the market, a typical price over a typical power.
     relaxation : float
         In (0, 2): how far past their last targets the agents' answers count; 1 is plain ADMM.
     adaptive : bool
         Keep the primal and the dual residual in balance by changing rho (ever more rarely).
     tolerance : float
-        On the primal residual (disagreement, relative to the quantities) and on the dual one
-        (movement of targets times rho, relative to the prices); from 0 to 1.
+        On the primal residual (disagreement, relative to the quantities or to typical loads) and
+        on the dual one (movement of targets times rho, relative to the prices); from 0 to 1.
     max_iterations : int
 
     Raises
@@ -62,18 +61,24 @@ class ADMM:
         Numbers outside their limits, or `adaptive` neither True nor False.
     """
 
-    penalty: float = 1.0
+    penalty: float | None = None
     relaxation: float = 1.6
     adaptive: bool = True
-    tolerance: float = 1e-8
+    tolerance: float = ACCURACY.agents
     max_iterations: int = 5000
 
     def __post_init__(self) -> None:
-        require_number("ADMM: penalty", self.penalty, 0, ends="()")
+        if self.penalty is not None:
+            require_number("ADMM: penalty", self.penalty, 0, ends="()")
         require_number("ADMM: relaxation", self.relaxation, 0, 2, ends="()")
         require_flag("ADMM: adaptive", self.adaptive)
         require_number("ADMM: tolerance", self.tolerance, 0, 1)
         require_number("ADMM: max_iterations", self.max_iterations, 1, whole=True)
+
+    def in_units(self, units: GameUnits) -> ADMM:
+        """The same for a game in units of its own."""
+        penalty = None if self.penalty is None else units.setting(self.penalty)
+        return replace(self, penalty=penalty)
 
     def iterates(
         self, game: Game, target: Array, reciprocity: Array, tau: Array
@@ -85,7 +90,7 @@ class ADMM:
         pieces = game.pieces if game.risk_averse else game.pieces.without_congestion()
         pieces = replace(pieces, lower=pieces.floored(pieces.upper))
         price = reciprocity + _edge_marginal(shared, game, target)
-        penalty, due, residual = self.penalty, _FIRST_CHANGE, 1.0
+        penalty, due, residual = self.penalty or 1.0, _FIRST_CHANGE, 1.0
         for iteration in count(1):
             problem = pose(game, pieces, target, price, penalty)
             reply, tau = _replies(game, problem, tau, residual)
@@ -107,8 +112,14 @@ class ADMM:
                 answer=partial(_answer, game, point, reply, tau, zeta),
             )
             if self.adaptive and iteration >= due:
-                penalty *= float(np.clip(np.sqrt((primal + _TINY) / (dual + _TINY)), 0.2, 5.0))
+                penalty *= _change(primal, dual)
                 due = 1 + int(_RARER * iteration)
+
+
+def _change(primal: float, dual: float) -> float:
+    """By what the penalty is multiplied to bring the two residuals into balance."""
+    ratio = (primal + ACCURACY.tiny) / (dual + ACCURACY.tiny)
+    return float(np.clip(np.sqrt(ratio), 0.2, 5.0))
 
 
 def agree(game: Game, congestion: Array, wish: Array, penalty: float) -> Array:
@@ -134,7 +145,7 @@ def _replies(game: Game, problem: Subproblem, tau: Array, residual: float) -> tu
     """The agents' answers: the more exact, the nearer they are to agreement."""
     if not game.risk_averse:
         return reply_to(problem, tau), tau
-    accuracy = float(np.clip(_CARE * residual, _EXACT, _CARE))
+    accuracy = float(np.clip(ACCURACY.care * residual, ACCURACY.reply, ACCURACY.care))
     return averse_reply(problem, tau, accuracy)
 
 
@@ -144,7 +155,7 @@ def _answer(game: Game, point: Array, reply: Reply, tau: Array, zeta: Array) -> 
     game.pieces.put(gradients, reply.gradient)
     _, gradient = game.parted(gradients)
     _, quantity = game.parted(point)
-    full = quantity >= game.capacity - _FULL * np.maximum(1.0, game.capacity)
+    full = quantity >= game.capacity - ACCURACY.full * np.maximum(1.0, game.capacity)
     xi = np.where(full, np.maximum(reply.price[..., game.buyer] - gradient, 0.0), 0.0)
     return Answer(point, tau, reply.price, zeta, xi, aligned=True)
 
@@ -160,7 +171,8 @@ def require_supply(game: Game) -> None:
     least, most = game.net_import_limits
     bought = game.net_import(game.capacity)
     sold = np.inf if game.surplus else game.net_import(game.partner(game.capacity))
-    short, long = least > bought + _FULL, most < -sold - _FULL
+    slack = ACCURACY.full * np.maximum(1.0, np.abs(bought))
+    short, long = least > bought + slack, most < -sold - slack
     unable = (short | long).any(axis=(0, 1))
     if bool(unable.any()):
         names = game.data.prosumers[np.flatnonzero(unable)]

@@ -18,6 +18,7 @@ from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel, Jacobi
 from pypsa_p2p.equilibrium.knapsack import Array
 from pypsa_p2p.equilibrium.play import Run, as_history, run
 from pypsa_p2p.equilibrium.remember import write_answer
+from pypsa_p2p.equilibrium.scaling import GameUnits, restored, scaled, units_of
 from pypsa_p2p.equilibrium.starts import feasible_start, given_start, random_trades, remembered
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.market_data import read_market
@@ -123,14 +124,18 @@ def solve_equilibrium(
     data = read_market(n, snapshots)
     check_network(n, data)
     game = read_game(n, market, data)
+    units = units_of(game)
     source = warm_start.n if isinstance(warm_start, Equilibrium) else warm_start
     memory = None if source is None else remembered(game, source)
-    if isinstance(method, ADMM):
-        iterates = method.iterates(game, *_beliefs(game, memory))
+    own, agents = scaled(game, units), method.in_units(units)
+    if isinstance(agents, ADMM):
+        iterates = agents.iterates(own, *_beliefs(own, memory, units))
     else:
-        iterates = method.iterates(game, _start(n, market, game, method, memory))
+        start = _start(n, market, game, agents, memory)
+        iterates = agents.iterates(own, feasible_start(own, units.powers(start)))
     name = type(method).__name__
     found = run(iterates, method.tolerance, method.max_iterations, name, progress)
+    found = restored(found, units, float(game.constants.sum()))
     write_answer(n, market, game, found, name)
     if not found.converged:
         _warn(name, found)
@@ -169,14 +174,16 @@ def _check(market: PeerToPeerMarket, method: Method) -> None:
         )
 
 
-def _beliefs(game: Game, memory: dict[str, Array] | None) -> tuple[Array, Array, Array]:
-    """Targets, multipliers of (1) over p w, and tau that ADMM starts from."""
+def _beliefs(
+    game: Game, memory: dict[str, Array] | None, units: GameUnits
+) -> tuple[Array, Array, Array]:
+    """Targets, multipliers of (1) over p w, and tau that ADMM starts from, in its units."""
     neutral = np.repeat(game.probability[:, None], game.prosumers, axis=1)
     if memory is None:
         return np.zeros_like(game.price), np.zeros_like(game.price), neutral
     zeta = (memory["reciprocity"] + game.partner(memory["reciprocity"])) / 2
     tau = memory["risk_adjusted_probability"] if game.risk_averse else neutral
-    return memory["quantity"], zeta, tau
+    return units.powers(memory["quantity"]), units.prices(zeta), tau
 
 
 def _start(
@@ -186,20 +193,19 @@ def _start(
     method: GaussSeidel | Jacobi,
     memory: dict[str, Array] | None,
 ) -> Array:
-    """The start a method asks for: its own, else the warm start, else no trade."""
+    """The trades a method asks to start from, MW: its own, else the warm start, else none."""
     start: Any = method.start
+    nothing = np.zeros_like(game.price)
     if start is None:
-        return feasible_start(
-            game, np.zeros_like(game.price) if memory is None else memory["quantity"]
-        )
+        return nothing if memory is None else memory["quantity"]
     if not isinstance(start, str):
-        return feasible_start(game, given_start(game, start))
+        return given_start(game, start)
     if start == "zero":
-        return feasible_start(game, np.zeros_like(game.price))
+        return nothing
     if start == "random":
-        return feasible_start(game, random_trades(game, np.zeros_like(game.price), method.seed))
+        return random_trades(game, nothing, method.seed)
     market.optimize(n, game.data.snapshots)
-    return feasible_start(game, remembered(game, n)["quantity"])
+    return remembered(game, n)["quantity"]
 
 
 def _warn(name: str, found: Run) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.equilibrium.best_response import dispatched
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.knapsack import Array, Knapsack, solve_knapsacks
@@ -23,8 +24,6 @@ from pypsa_p2p.equilibrium.pieces import Pieces, Positions
 
 #: Newton steps an iteration of ADMM, where the last iteration's tau is the first guess.
 _ROUNDS, _SEARCHES = 4, 8
-#: Below this tau / p, powers follow from quantities by cost, not from the weighted knapsack.
-_UNSEEN = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,7 +133,7 @@ def reply_to(problem: Subproblem, tau: Array) -> Reply:
     curvature = ratio * pieces.curvature + penalty
     pull = ratio * slope + problem.price - penalty * problem.target
     own, price = solve_knapsacks(Knapsack(curvature, pull, pieces.lower, pieces.upper, pieces.load))
-    unseen = np.broadcast_to(ratio[..., 0] < _UNSEEN, price.shape)
+    unseen = np.broadcast_to(ratio[..., 0] < ACCURACY.unseen, price.shape)
     if bool(unseen.any()):
         own = dispatched(pieces, own, unseen)
     return Reply(
@@ -154,9 +153,9 @@ def _rate(problem: Subproblem, curvature: Array, own: Array, marginal: Array) ->
         \frac{d\Pi}{d\tau} = -\frac1p \sum_t w \sum_i \frac{(C_i' - \mu)^2}{H_i}
     """
     pieces = problem.pieces
-    slack = 1e-12 * np.maximum(1.0, np.abs(own))
+    slack = ACCURACY.rounding * np.maximum(1.0, np.abs(own))
     free = (own > pieces.lower + slack) & (own < pieces.upper - slack)
-    weight = free / np.maximum(curvature, 1e-12)
+    weight = free / np.maximum(curvature, ACCURACY.rounding)
     total = weight.sum(axis=-1, keepdims=True)
     mean = (weight * marginal).sum(axis=-1, keepdims=True) / np.where(total > 0, total, 1.0)
     spread = (weight * (marginal - mean) ** 2).sum(axis=-1)
@@ -165,7 +164,7 @@ def _rate(problem: Subproblem, curvature: Array, own: Array, marginal: Array) ->
 
 def _newton(problem: Subproblem, reply: Reply, tau: Array) -> Array:
     """Maximiser of d's quadratic model at tau over the risk-adjusted probabilities, (S, n)."""
-    curvature = np.maximum(-reply.rate, 1e-10 * (1.0 + np.abs(reply.cost)))
+    curvature = np.maximum(-reply.rate, ACCURACY.reply_curvature * (1.0 + np.abs(reply.cost)))
     found, _ = solve_knapsacks(
         Knapsack(
             curvature.T,
@@ -189,7 +188,7 @@ def _search(problem: Subproblem, tau: Array, step: Array, rise: Array) -> tuple[
     searching, slope = np.arange(rise.size), (reply.cost * step).sum(axis=0)
     for _ in range(_SEARCHES - 1):
         k = searching
-        noise = 1e-13 * np.abs(reply.cost[:, k] * step[:, k]).sum(axis=0)
+        noise = ACCURACY.differences * np.abs(reply.cost[:, k] * step[:, k]).sum(axis=0)
         over = slope[k] < -0.5 * rise[k] - noise
         under = (slope[k] > 0.5 * rise[k] + noise) & (share[k] < high[k])
         k, over = k[over | under], over[over | under]

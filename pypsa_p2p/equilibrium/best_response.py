@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.knapsack import Array, Flags, Knapsack, solve_knapsacks
 from pypsa_p2p.equilibrium.pieces import Pieces
@@ -97,16 +98,25 @@ def dispatched(pieces: Pieces, own: Array, where: Flags) -> Array:
 
 
 def exploitability(game: Game, point: Array) -> Array:
-    """How much each prosumer gains by re-optimising alone, (N,), over max(1, abs(R_n)).
+    """How much each prosumer gains by re-optimising alone, (N,), over her cost.
+
+    Her cost is what she decides, fixed costs left out, or a typical one, 1, if that is larger.
+    """
+    costs = game.costs(point)
+    held, tau = game.risk_adjusted(costs)
+    decided = (tau * (costs - game.fixed_cost)).sum(axis=0)
+    return np.asarray(gains(game, point, held) / np.maximum(1.0, np.abs(decided)))
+
+
+def gains(game: Game, point: Array, held: Array) -> Array:
+    """By how much less than the R she has, `held`, each would have after her best response, EUR.
 
     Where the quantities break (1) by a rounding, or by what an algorithm has not agreed on yet,
     she may keep what she has.
     """
-    pieces = game.pieces
     response, _ = best_response(game, point, keep=True)
-    held, _ = game.risk_adjusted(game.costs(point))
-    reached, _ = game.risk_adjusted(pieces.costs(response, pieces.facing(point)))
-    return np.asarray((held - reached) / np.maximum(1.0, np.abs(held)))
+    reached, _ = game.risk_adjusted(game.pieces.costs(response, game.pieces.facing(point)))
+    return held - reached
 
 
 class Multipliers(NamedTuple):
@@ -130,7 +140,7 @@ def multipliers(game: Game, point: Array) -> Multipliers:
     partner = game.partner(quantity)
     marginal = game.congestion * (2 * quantity + partner) + game.price
     both = np.maximum(price[..., game.buyer] - marginal, 0.0)
-    slack = 1e-9 * np.maximum(1.0, game.capacity)
+    slack = ACCURACY.full * np.maximum(1.0, game.capacity)
     full = game.capacity <= -partner + slack
     given = -partner <= game.capacity + slack
     shared = np.minimum(both, game.partner(both))

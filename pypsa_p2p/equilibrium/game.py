@@ -42,7 +42,8 @@ class Game:
 
     S scenarios, T snapshots, N prosumers, G generators, E trade edges. Trade k < E is what the
     prosumer at bus0 of edge k buys over it, trade E + k what the one at bus1 buys. Elastic
-    demand and must-take renewables are generators like any other.
+    demand and must-take renewables are generators like any other. Units are those of the network
+    as it is read, and the game's own once it is `scaled` (equilibrium.scaling).
 
     Attributes
     ----------
@@ -58,6 +59,8 @@ class Game:
         (G,) prosumer of each generator; (2E,) prosumer who decides each trade.
     lower, upper, marginal_cost, quadratic_cost
         (S, T, G), MW, EUR/MWh and EUR/MW2h (of p squared).
+    hours
+        (T,), w, h.
     load, fixed_cost
         (S, T, N), MW, and (S, N), EUR.
     price, capacity, congestion
@@ -71,6 +74,7 @@ class Game:
     surplus: bool
     owner: Positions
     buyer: Positions
+    hours: Array
     lower: Array
     upper: Array
     marginal_cost: Array
@@ -87,9 +91,9 @@ class Game:
         return np.asarray(self.data.probability.to_numpy(), dtype=float)
 
     @cached_property
-    def hours(self) -> Array:
-        """w, (T,), h."""
-        return np.asarray(self.data.weighting.to_numpy(), dtype=float)
+    def constants(self) -> Array:
+        """What each prosumer's `fixed_cost` is on average, (N,), EUR."""
+        return np.asarray(self.probability @ self.fixed_cost)
 
     @property
     def prosumers(self) -> int:
@@ -222,6 +226,7 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
         surplus=market.surplus,
         owner=_positions(asset_owners(n, "Generator", owners).sel({NAME: names}), data),
         buyer=np.concatenate([_positions(data.bus0, data), _positions(data.bus1, data)]),
+        hours=np.asarray(data.weighting.to_numpy(), dtype=float),
         lower=_array(values["p_nom"] * values["p_min_pu"]),
         upper=_array(values["p_nom"] * values["p_max_pu"]),
         marginal_cost=_array(values["marginal_cost"]),

@@ -12,18 +12,20 @@ Remark 17); elsewhere convergence is what one observes, not what is proved.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.equilibrium.best_response import best_response, multipliers
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.knapsack import Array
 from pypsa_p2p.equilibrium.options import Start, require_number, require_start, stored_order
 from pypsa_p2p.equilibrium.pieces import Positions
 from pypsa_p2p.equilibrium.play import Answer, Iterate, assessed, relative
+from pypsa_p2p.equilibrium.scaling import GameUnits
 from pypsa_p2p.errors import MarketError, listed
 
 
@@ -63,12 +65,16 @@ class GaussSeidel:
     start: Start = None
     seed: int = 0
     order: Sequence[str] | None = None
-    tolerance: float = 1e-8
+    tolerance: float = ACCURACY.agents
     max_iterations: int = 1000
 
     def __post_init__(self) -> None:
         _require_shared(self)
         object.__setattr__(self, "order", stored_order("GaussSeidel", self.order))
+
+    def in_units(self, units: GameUnits) -> GaussSeidel:
+        """The same for a game in units of its own."""
+        return replace(self, regularisation=units.setting(self.regularisation))
 
     def iterates(self, game: Game, start: Array) -> Iterator[Iterate]:
         """Sweeps from a start, without end."""
@@ -102,13 +108,17 @@ class Jacobi:
     regularisation: float = 0.0
     start: Start = None
     seed: int = 0
-    tolerance: float = 1e-8
+    tolerance: float = ACCURACY.agents
     max_iterations: int = 2000
 
     def __post_init__(self) -> None:
         _require_shared(self)
         why = "beyond half the way partners would rely on trades both have withdrawn"
         require_number("Jacobi: damping", self.damping, 0, 0.5, ends="(]", why=why)
+
+    def in_units(self, units: GameUnits) -> Jacobi:
+        """The same for a game in units of its own."""
+        return replace(self, regularisation=units.setting(self.regularisation))
 
     def iterates(self, game: Game, start: Array) -> Iterator[Iterate]:
         """Rounds from a start, without end."""

@@ -7,8 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pypsa_p2p.accuracy import ACCURACY
+
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+
+#: The price is worked out again after a step from so far away that its rounding would show.
+_FAR = ACCURACY.rounding / np.finfo(float).eps
 
 
 class Knapsack(NamedTuple):
@@ -64,12 +69,21 @@ def solve_knapsacks(problem: Knapsack, near: Array | None = None) -> tuple[Array
     free = curved & (first <= at) & (at < last)
     rates = inverse * free
     rate = rates.sum(axis=-1)
-    left = total - x.sum(axis=-1)
-    step = np.divide(left, rate, out=np.zeros_like(left), where=rate > 0)
+    step = _step(total, x, rate)
+    if float(np.abs(step).max(initial=0.0)) > _FAR:
+        price = price + step
+        x = np.where(free, (price[..., None] - c) * inverse, x)
+        step = _step(total, x, rate)
     x = np.clip(x + rates * step[..., None], lower, upper)
     if flats and near is not None:
         x = _closest(x, ~curved & (c == at) & (lower < upper), near, problem)
     return x, price + step
+
+
+def _step(total: Array, x: Array, rate: Array) -> Array:
+    """By how much the price must rise for x, which rises at a rate, to reach the total."""
+    left = total - x.sum(axis=-1)
+    return np.divide(left, rate, out=np.zeros_like(left), where=rate > 0)
 
 
 def _last_kink_below(kinks: Array, supply: Any, total: Array) -> Array:

@@ -16,15 +16,16 @@ from pypsa_p2p.equilibrium.knapsack import Array
 
 ITERATION = "iteration"
 
-#: Unit and meaning of what is recorded of every iteration.
+#: Unit and meaning of what is recorded of every iteration. What is relative to less than a
+#: typical load, price or cost is relative to that.
 RECORDED = {
     "residual": ("1", "largest of the measures that must fall below the tolerance"),
-    "movement": ("1", "largest change of a quantity over max(1, largest quantity)"),
-    "primal_residual": ("1", "largest disagreement on a quantity over max(1, largest quantity)"),
-    "dual_residual": ("1", "largest change of a price over max(1, largest price)"),
+    "movement": ("1", "largest change of a quantity over the largest one"),
+    "primal_residual": ("1", "largest disagreement on a quantity over the largest one"),
+    "dual_residual": ("1", "largest change of a price over the largest one"),
     "penalty": ("EUR/MW2h", "penalty on disagreement"),
     "social_cost": ("EUR", "sum of the prosumers' risk-adjusted costs"),
-    "exploitability": ("1", "largest gain from re-optimising alone over max(1, |R_n|)"),
+    "exploitability": ("1", "largest gain from re-optimising alone over her cost"),
     "messages": ("1", "messages sent: one per prosumer, trade edge and iteration"),
     "numbers": ("1", "numbers in them: a quantity per scenario and snapshot"),
     "rounds": ("1", "times somebody waits for a message"),
@@ -37,7 +38,7 @@ class Answer(NamedTuple):
     Attributes
     ----------
     point
-        (S, T, G + 2E + 1): powers, quantities and a 0, MW.
+        (S, T, G + 2E + 1): powers, quantities and a 0, MW. Units are the game's.
     risk_adjusted_probability
         tau, (S, N).
     price, reciprocity, capacity
@@ -151,5 +152,5 @@ def assessed(game: Game, point: Array) -> dict[str, float]:
 
 
 def relative(change: Array, size: Array) -> float:
-    """Largest change over max(1, largest size)."""
+    """Largest change over the largest size, or over a typical one, 1, if that is larger."""
     return float(np.abs(change).max(initial=0.0) / max(1.0, np.abs(size).max(initial=0.0)))

@@ -13,12 +13,14 @@ import pypsa
 import xarray as xr
 from tqdm import tqdm
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.certificate import certify
 from pypsa_p2p.equilibrium.algorithms import solve_equilibrium
 from pypsa_p2p.equilibrium.game import Game, read_game
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel
 from pypsa_p2p.equilibrium.knapsack import Array
 from pypsa_p2p.equilibrium.options import require_number
+from pypsa_p2p.equilibrium.scaling import scaled, units_of
 from pypsa_p2p.equilibrium.starts import feasible_start, random_trades, remembered
 from pypsa_p2p.errors import ConvergenceError, MarketError
 from pypsa_p2p.market_data import MarketData, read_market
@@ -27,13 +29,11 @@ from pypsa_p2p.names import PROSUMER
 from pypsa_p2p.results import results
 
 SAMPLE = "sample"
-#: Exploitability and optimality conditions of what counts as an equilibrium, relative.
-TOLERANCE = 1e-5
 _DESCRIBED = {
     "kind": ("", "how it was found: variational, weights, no trade or random start"),
     "social_cost": ("EUR", "sum of R"),
     "risk_adjusted_cost": ("EUR", "R of each prosumer, contracts paid"),
-    "exploitability": ("1", "largest gain from re-optimising alone over max(1, |R_n|)"),
+    "exploitability": ("1", "largest gain from re-optimising alone over her cost"),
     "multiplier_misalignment": ("1", "largest difference of the two ends' prices of an edge"),
     "converged": ("", "whether it is certified as a generalized equilibrium"),
     "weight": ("1", "Rosen's weights, 1 on average; nan where a start selected"),
@@ -179,7 +179,7 @@ class _Plan:
         order = self.rng.permutation(self.data.prosumers.to_numpy(object)).tolist()
         start = random_trades(game, variational, int(self.rng.integers(2**31)))
         kind = "random start"
-        if from_no_trade and _feasible(game, np.zeros_like(start)):
+        if from_no_trade and _can_stay_alone(game):
             kind, start = "no trade", np.zeros_like(start)
         method = GaussSeidel(start=start, order=order)
         solve_equilibrium(
@@ -195,7 +195,7 @@ class _Plan:
             "risk_adjusted_cost": r["risk_adjusted_cost"].to_numpy(),
             "exploitability": float(certificate.exploitability.max()),
             "multiplier_misalignment": certificate.multiplier_misalignment,
-            "converged": certificate.is_equilibrium(TOLERANCE, equilibrium="generalized"),
+            "converged": certificate.is_equilibrium(ACCURACY.sampled, equilibrium="generalized"),
         }
 
     def _nothing(self) -> dict[str, Any]:
@@ -216,9 +216,10 @@ class _Plan:
         return float(results(self.n)["social_cost"])
 
 
-def _feasible(game: Game, start: Array) -> bool:
+def _can_stay_alone(game: Game) -> bool:
+    """Whether everybody can live without buying anything."""
     try:
-        feasible_start(game, start)
+        feasible_start(scaled(game, units_of(game)), np.zeros_like(game.price))
     except MarketError:
         return False
     return True

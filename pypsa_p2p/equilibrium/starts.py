@@ -8,6 +8,7 @@ import numpy as np
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.equilibrium.best_response import best_response, dispatch
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.knapsack import Array
@@ -19,6 +20,8 @@ from pypsa_p2p.record import RISK_ADJUSTED_PROBABILITY, recorded
 
 def remembered(game: Game, n: pypsa.Network) -> dict[str, Array]:
     """Quantities (S, T, 2E), zeta over p w (S, T, 2E) and tau (S, N) of a solved network.
+
+    MW and EUR/MWh, for a game in the units of the network.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def feasible_start(game: Game, quantity: Array) -> Array:
     MarketError
         Quantities above capacity or against (1), or a prosumer left short of energy.
     """
-    slack = 1e-7 * max(1.0, float(np.abs(quantity).max(initial=0.0)))
+    slack = ACCURACY.start_slack * max(1.0, float(np.abs(quantity).max(initial=0.0)))
     allowed = np.minimum(game.capacity, -game.partner(quantity))
     if bool((quantity > allowed + slack).any()):
         k = int(np.argmax((quantity - allowed).max(axis=(0, 1))))
@@ -101,7 +104,7 @@ def feasible_start(game: Game, quantity: Array) -> Array:
 
 
 def given_start(game: Game, start: Any) -> Array:
-    """The user's quantities, (S, T, 2E), MW."""
+    """The user's quantities, (S, T, 2E), MW, for a game in the units of the network."""
     shape = game.price.shape
     if isinstance(start, xr.DataArray):
         wanted = {SCENARIO: game.data.scenarios, SNAPSHOT: game.data.snapshots}

@@ -11,7 +11,7 @@ import pypsa_p2p as p2p
 from pypsa_p2p.equilibrium.best_response import (
     best_response,
     dispatch,
-    exploitability,
+    gains,
     multipliers,
 )
 from pypsa_p2p.equilibrium.game import Game, read_game
@@ -78,6 +78,18 @@ def test_knapsack_is_optimal(pieces: int, linear: float) -> None:
     assert (slope[x < upper - 1e-12] >= -1e-12).all()
 
 
+def test_limits_far_away_leave_no_rounding() -> None:
+    """Limits of 1e9 that do not bind, so that kinks are far away: the same x as with 10."""
+    rng = np.random.default_rng(0)
+    h, c = rng.uniform(0.1, 2.0, (40, 5)), rng.normal(size=(40, 5))
+    total = rng.normal(size=40)
+    wide = np.full_like(h, 10.0)
+    wanted, wanted_price = solve_knapsacks(Knapsack(h, c, -wide, wide, total))
+    x, price = solve_knapsacks(Knapsack(h, c, -1e8 * wide, 1e8 * wide, total))
+    np.testing.assert_allclose(x, wanted, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(price, wanted_price, rtol=0, atol=1e-13)
+
+
 # --- against a general solver ---------------------------------------------------------------
 
 
@@ -104,7 +116,7 @@ def test_exploitability_is_that_of_each_agents_own_problem(
             None if risk is None else ("CVaR", None, risk.weight),
             surplus,
         )
-        gain = exploitability(game, point) * np.maximum(1.0, np.abs(held))
+        gain = gains(game, point, held)
         assert gain == pytest.approx(wanted, abs=1e-7)
         if surplus:
             assert gain.max() > 1e-2  # the point is no equilibrium: there is something to find
