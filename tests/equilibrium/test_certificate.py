@@ -177,9 +177,9 @@ def compare_exploitability(
         surplus,
         s.contract_price,
     )
-    price = r.risk_adjusted_probability if "contract_price" in r else None
-    now = (price * r.cost).sum("scenario") if price is not None else r.risk_adjusted_cost
-    found = certify(n).exploitability * np.maximum(1, abs(now))
+    certificate = certify(n)
+    money = certificate.scale.risk if "contract_price" in r else certificate.scale.money
+    found = certificate.exploitability * money
     order = list(instance.names)
     np.testing.assert_allclose(found.sel(prosumer=order), wanted, rtol=1e-6, atol=2e-6)
 

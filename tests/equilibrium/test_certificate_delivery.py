@@ -302,6 +302,8 @@ def seller_far_away() -> pypsa.Network:
 def test_exploitability_ends_where_the_line_is_full() -> None:
     """At G = 1 she earns 8 - 2 = 6, at G = 2, which the line allows, 16 - 6 = 10: a gain of 4.
 
+    The market's money is 8 + 2 at G = 1.
+
     Without the grid she would generate 3.5 and gain 6.25 (1 + 2G = 8).
     """
     n = seller_far_away()
@@ -315,7 +317,7 @@ def test_exploitability_ends_where_the_line_is_full() -> None:
     n.buses_t.net_import.loc[now, "B"], n.buses_t.surplus.loc[now, "west"] = -1.0, 1.0
     found = p2p.certify(n)
     assert found.residuals["balances and limits"] < 1e-9
-    assert float(found.exploitability.sel(prosumer="B")) == pytest.approx(4 / 6, abs=1e-7)
+    assert float(found.exploitability.sel(prosumer="B")) == pytest.approx(4 / 10, abs=1e-7)
     assert not found.is_equilibrium(equilibrium="generalized")
 
 

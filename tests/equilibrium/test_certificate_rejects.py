@@ -147,8 +147,10 @@ def test_no_equilibrium_by_hand() -> None:
     """x = 1/2: b can buy no more, but a would rather sell 1, with or without anybody to buy it.
 
     Her cost is G^2 / 2 - x, her own preference being all she minds, and (1) lets her sell more:
-    1/8 - 1/2 now, 1/2 - 1 at best.
+    1/8 - 1/2 now, 1/2 - 1 at best. The market's money is 1/8 + 5.5^2 / 2 and a preference of 1/2
+    on each side.
     """
     found = certify(two_prosumers(0.5))
-    assert float(found.exploitability.sel(prosumer="a")) == pytest.approx(-3 / 8 + 1 / 2)
+    gain, money = -3 / 8 + 1 / 2, 1 / 8 + 5.5**2 / 2 + 1
+    assert float(found.exploitability.sel(prosumer="a")) == pytest.approx(gain / money)
     assert not found.is_equilibrium(equilibrium="generalized")
