@@ -24,6 +24,7 @@ FLOORS = {
     "files": 0,
     "tables": 0,
     "quiet": 0,
+    "progress": 0,
     "accuracy": 0,
     "units": 0,
     # 1: networks from and to tables; small value types
