@@ -180,7 +180,7 @@ def _named_markets(markets: Mapping[str, Any]) -> dict[Any, Any]:
 
 def _labelled(name: str, values: Any) -> dict[Any, Any]:
     """Values by label: a mapping's keys, or the values themselves."""
-    if isinstance(values, Mapping):
+    if isinstance(values, Mapping) and values:
         return dict(values)
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise MarketError(f"over: {name!r} needs several values, a sequence or a mapping.")
