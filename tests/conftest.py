@@ -20,7 +20,7 @@ def terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> pytest.CaptureFixture[str]:
     """What is printed while stderr passes for a terminal."""
-    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)  # pytest makes a new one yet
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)  # it is made anew for the test
     return capsys
 
 

@@ -87,10 +87,12 @@ FLOORS = {
     "sweep_points": 4,
     "sweep_store": 4,
     "designs": 4,
+    "study_files": 4,
+    "demonstration": 4,
     # 5: the doors
     "__init__": 5,
     "__main__": 5,
-    "cli": 5,
+    "commands": 5,
 }
 
 
