@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pypsa
 import xarray as xr
-from tqdm import tqdm
 
 from pypsa_p2p.costs import own_names
 from pypsa_p2p.errors import DataError, MarketError, listed
@@ -30,6 +29,7 @@ from pypsa_p2p.names import (
     SNAPSHOT,
 )
 from pypsa_p2p.ownership import NOBODY, bus_columns, bus_owners
+from pypsa_p2p.progress import progress_bar
 from pypsa_p2p.quiet import quiet_libraries
 from pypsa_p2p.sites import SLACK, Sites, read_sites
 
@@ -255,7 +255,7 @@ def solve_flows(
     held = dynamic_values(n, "Bus", "v_mag_pu_set", grid.buses, data.snapshots, default=1.0)
     v_set = held.to_numpy()
     solved: list[tuple[list[int], Flows]] = []
-    with tqdm(total=v_set[..., 0].size, desc="power flow", disable=not progress) as bar:
+    with progress_bar(v_set[..., 0].size, "power flow", " flows", shown=progress) as bar:
         for scenarios, tables in _alike(n, data, grid):
             with quiet_libraries():
                 m = _network(n, grid, tables, power[scenarios], v_set[scenarios])
@@ -326,7 +326,7 @@ def _network(
     return m
 
 
-def _solve(m: pypsa.Network, grid: Grid, scenarios: int, bar: tqdm[Any]) -> Flows:
+def _solve(m: pypsa.Network, grid: Grid, scenarios: int, bar: Any) -> Flows:
     """PyPSA's power flow of all snapshots, (scenarios, snapshots, ...)."""
     rows = []
     for start in range(0, len(m.snapshots), _AT_ONCE):

@@ -163,7 +163,7 @@ class PeerToPeerMarket(Market):
         if self.weights is not None:
             given = as_array(self.weights, "weights", {PROSUMER: data.prosumers})
             refuse(given <= 0, "weights must be positive", "give numbers above zero")
-            weights = given.to_numpy().astype(float)
+            weights = weights * given.to_numpy()
         return weights / weights.mean() if np.ptp(weights) > 0 else np.ones(weights.size)
 
     def settings(self) -> dict[str, Any]:

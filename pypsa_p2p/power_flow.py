@@ -59,7 +59,7 @@ def check_power_flow(
         In (0, 1], lagging: loads without ``q_set``, less what elastic demand sheds of them, take
         tan(arccos(power_factor)) MVar for every MW. Default: no reactive power but ``q_set``.
     progress : bool, default False
-        Whether to show a progress bar.
+        Whether to show a progress bar on stderr, on a terminal or in a notebook.
 
     Returns
     -------

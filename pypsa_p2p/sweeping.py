@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pypsa
 import xarray as xr
-from tqdm.auto import tqdm
 
 from pypsa_p2p.errors import MarketError, listed, shown
 from pypsa_p2p.markets import Market
+from pypsa_p2p.progress import progress_bar
 from pypsa_p2p.sweep_points import (
     DATA_DIMENSIONS,
     MARKET,
@@ -93,7 +93,7 @@ def sweep(
     client : dask.distributed.Client, optional
         Solves the points on a cluster instead.
     progress : bool
-        Whether a bar on stderr tells how far it is.
+        Whether a bar on stderr tells how far it is, on a terminal or in a notebook.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def sweep(
     kept = PointStore(store)
     job = Job(markets=markets, apply=apply, keep=tuple(keep), known=kept.known())
     outcomes: dict[int, Outcome] = {}
-    with tqdm(total=len(points), desc="sweep", unit="point", disable=not progress) as bar:
+    with progress_bar(len(points), "sweep", "point", shown=progress) as bar:
 
         def solved(place: int, outcome: Outcome) -> None:
             """Keep what came of a point, or take it from where it is kept already."""
@@ -180,7 +180,7 @@ def _named_markets(markets: Mapping[str, Any]) -> dict[Any, Any]:
 
 def _labelled(name: str, values: Any) -> dict[Any, Any]:
     """Values by label: a mapping's keys, or the values themselves."""
-    if isinstance(values, Mapping):
+    if isinstance(values, Mapping) and values:
         return dict(values)
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise MarketError(f"over: {name!r} needs several values, a sequence or a mapping.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.reference.package import ROUTES
@@ -11,6 +13,15 @@ from tests.reference.package import ROUTES
 def route(request: pytest.FixtureRequest) -> str:
     """The two ways to solve a market: as a hook of `n.optimize`, and directly."""
     return str(request.param)
+
+
+@pytest.fixture
+def terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> pytest.CaptureFixture[str]:
+    """What is printed while stderr passes for a terminal."""
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)  # it is made anew for the test
+    return capsys
 
 
 #: Modules whose parametrised cases are many and alike: one in so many is in the ordinary run, the

@@ -90,7 +90,7 @@ def solve_equilibrium(
         Solved before, with the same trades: quantities, prices and risk-adjusted probabilities
         to start from. May be `n`.
     progress : bool
-        Whether to show a progress line on stderr.
+        Whether to show a progress line on stderr, on a terminal or in a notebook.
 
     Returns
     -------

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from pypsa_p2p.equilibrium.best_response import exploitability
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.knapsack import Array
+from pypsa_p2p.progress import progress_bar
 
 ITERATION = "iteration"
 
@@ -91,8 +91,8 @@ def run(
     best: Iterate | None = None
     kept = 0
     interrupted = False
-    # leave=True: the line that stays says how it ended. tqdm writes to stderr.
-    with tqdm(total=max_iterations, desc=label, disable=not progress, unit=" iterations") as bar:
+    # The line that stays says how it ended.
+    with progress_bar(max_iterations, label, " iterations", shown=progress) as bar:
         try:
             for iterate in iterates:
                 rows.append({"residual": iterate.residual, **iterate.recorded})

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pypsa
 import xarray as xr
-from tqdm import tqdm
 
 from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.certificate import certify
@@ -26,6 +25,7 @@ from pypsa_p2p.errors import ConvergenceError, MarketError
 from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.markets import CentralizedMarket, PeerToPeerMarket
 from pypsa_p2p.names import PROSUMER
+from pypsa_p2p.progress import progress_bar
 from pypsa_p2p.results import results
 
 SAMPLE = "sample"
@@ -79,7 +79,7 @@ def sample_equilibria(
     snapshots : sequence, optional
         A subset of ``n.snapshots``; default all.
     progress : bool
-        Whether to show a progress line on stderr.
+        Whether to show a progress line on stderr, on a terminal or in a notebook.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def sample_equilibria(
     plan = _Plan(twin, market, data, np.random.default_rng(seed), spread)
     rows = []
     total = 1 + weights + starts
-    with tqdm(total=total, desc="equilibria", disable=not progress, unit=" samples") as bar:
+    with progress_bar(total, "equilibria", " samples", shown=progress) as bar:
         for row in plan.samples(weights, starts):
             rows.append(row)
             bar.set_postfix(social_cost=f"{row['social_cost']:.6g}", refresh=False)

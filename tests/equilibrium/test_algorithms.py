@@ -279,13 +279,13 @@ def test_an_interrupt_keeps_the_best_iterate(
     assert not eq.n.meta["p2p"]["converged"]
 
 
-def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_goes_to_stderr(terminal: pytest.CaptureFixture[str]) -> None:
     n = network(random_instance(0, 3, 1, 1))
     solve_equilibrium(n, p2p.PeerToPeerMarket(), Jacobi())
-    seen = capsys.readouterr()
+    seen = terminal.readouterr()
     assert "Jacobi" in seen.err and not seen.out
     solve_equilibrium(n, p2p.PeerToPeerMarket(), Jacobi(), progress=False)
-    assert not capsys.readouterr().err
+    assert not terminal.readouterr().err
 
 
 def test_some_snapshots() -> None:

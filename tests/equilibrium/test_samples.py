@@ -82,11 +82,11 @@ def test_a_planner_who_is_not_convex_is_no_bound() -> None:
     assert float(found.worst_social_cost) > float(found.best_social_cost)
 
 
-def test_progress_and_refusals(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_and_refusals(terminal: pytest.CaptureFixture[str]) -> None:
     n = network(random_instance(0, 2, 1, 1))
     fixed = p2p.PeerToPeerMarket(surplus=False)
     p2p.sample_equilibria(n, fixed, weights=1, starts=0)
-    assert "equilibria: 100%" in capsys.readouterr().err
+    assert "equilibria: 100%" in terminal.readouterr().err
 
     def refused(match: str, market: Any, **options: Any) -> None:
         with pytest.raises(p2p.MarketError, match=match):

@@ -1,8 +1,11 @@
-"""The commands ``solve``, ``compare`` and ``sweep``: what they write and how they fail."""
+"""The command line: what its commands write, what its help says, and how they fail."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,10 @@ import pandas as pd
 import pypsa
 import pytest
 import xarray as xr
+from click.testing import CliRunner, Result
 
 import pypsa_p2p as p2p
-from pypsa_p2p.__main__ import main as run_main
+from pypsa_p2p.commands import command_line
 
 mpl.use("Agg")
 
@@ -35,8 +39,20 @@ attitude = [0.0, 0.5]
 """
 
 
+COMMANDS = ["solve", "compare", "sweep", "demo"]
+#: The command that `pypsa-p2p` is, whether or not it is installed.
+SCRIPT = "from pypsa_p2p.commands import command_line; command_line(prog_name='pypsa-p2p')"
+
+
+def run(command: str) -> Result:
+    """A command in this process; what is not refused in plain words is raised here."""
+    return CliRunner().invoke(
+        command_line, command.split(), prog_name="pypsa-p2p", catch_exceptions=False
+    )
+
+
 def main(command: str) -> int:
-    return run_main(command.split())
+    return run(command).exit_code
 
 
 @pytest.fixture(autouse=True)
@@ -44,10 +60,12 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_solve_writes_network_results_and_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_solve_writes_network_results_and_pictures() -> None:
     command = "solve three_node --risk --no-surplus --out out/n.nc --results r.nc --pictures out"
-    assert main(command) == 0
-    assert "13.9771" in capsys.readouterr().out  # MODEL.md section 9
+    done = run(command)
+    assert done.exit_code == 0
+    assert "13.9771" in done.stdout  # MODEL.md section 9
+    assert done.stderr.splitlines()[0] == f"Written: {Path('out/n.nc')}"
     with xr.open_dataset("r.nc") as r:
         assert float(r.social_cost) == pytest.approx(13.9771248, abs=1e-6)
     assert {path.name for path in Path("out").iterdir()} == {
@@ -87,9 +105,9 @@ def test_solve_with_contracts_of_all_kinds() -> None:
         assert float(abs(r.contract).max()) <= 2 + 1e-6
 
 
-def test_sweep_from_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sweep_from_a_file() -> None:
     Path("study.toml").write_text(STUDY, encoding="utf-8")
-    command = "sweep study.toml --out s.nc --csv s.csv --store points --quiet"
+    command = "sweep study.toml --out s.nc --csv s.csv --store points"
     assert main(command) == 0
     table = pd.read_csv("s.csv")
     assert table[["market", "attitude"]].to_numpy().tolist() == [
@@ -99,8 +117,10 @@ def test_sweep_from_a_file(capsys: pytest.CaptureFixture[str]) -> None:
         assert float(d.social_cost.sel(market="alone", attitude=0)) == pytest.approx(7.6102899)
         assert d.social_cost.attrs["unit"] == "EUR"
     assert len(list(Path("points").glob("*.nc"))) == 4
-    assert main(command) == 0
-    assert "contracts" in capsys.readouterr().out
+    done = run(command)
+    assert done.exit_code == 0
+    assert "contracts" in done.stdout
+    assert "sweep: " not in done.stderr  # no bar where there is no terminal
 
 
 def test_documented_study_runs() -> None:
@@ -116,51 +136,167 @@ def test_documented_study_runs() -> None:
     assert (session["saved"] > 0).all()
 
 
-def test_failed_points_show_in_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_points_show_in_the_exit_code() -> None:
     Path("study.toml").write_text(STUDY.replace("0.5]", "1.5]"), encoding="utf-8")
-    assert main("sweep study.toml --csv s.csv --quiet") == 1
-    assert "2 of 4 points failed" in capsys.readouterr().err
+    done = run("sweep study.toml --csv s.csv --quiet")
+    assert done.exit_code == 1
+    assert "2 of 4 points failed" in done.stderr
     assert pd.read_csv("s.csv").error.str.contains("must lie in").sum() == 2
 
 
 @pytest.mark.parametrize(
-    ("command", "file", "message"),
+    ("command", "message"),
     [
-        ("solve nothing.nc", "", "There is no file nothing.nc"),
-        ("solve study.toml", "x", "PyPSA cannot read study.toml"),
-        ("solve three_node --attitude 2", "", "attitude 2.0 must lie in"),
-        ("sweep study.toml", "over = 1 =", "study.toml"),
-        ("sweep study.toml", "[over]", "needs network"),
-        ("sweep study.toml", 'network = "three_node"\nmarket = 1', "unknown: 'market'"),
-        ("sweep study.toml", STUDY.replace("attitude", "mood"), "dimension 'mood'"),
-        ("sweep study.toml", STUDY.replace('"centralized"', '"planned"'), "[markets.alone]"),
-        ("compare three_node --markets study.toml", "[markets.a]\nhope = 1", "no setting 'hope'"),
-        ("compare three_node --markets study.toml", "[markets]\na = 1", "'a' must be a table"),
-        ("compare three_node --markets none.toml", "", "none.toml"),
+        ("solve nothing.nc", "There is no file nothing.nc"),
+        ("solve study.toml", "PyPSA cannot read study.toml"),
+        ("solve three_node --attitude 2", "attitude 2.0 must lie in"),
+        ("solve three_node --delivery grid", "no place on the grid"),
+        ("compare three_node --markets none.toml", "none.toml cannot be read: No such file"),
+        ("sweep none.toml", "none.toml cannot be read: No such file"),
+        ("sweep .", ". cannot be read: Is a directory"),
+        ("demo --output study.toml", "study.toml"),
     ],
 )
-def test_refusals(
-    command: str, file: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A message that names the command and what is wrong, exit code 2, no traceback."""
+def test_refusals(command: str, message: str) -> None:
+    """What is wrong on stderr, exit code 1, no traceback."""
+    Path("study.toml").write_text("", encoding="utf-8")
+    refused(command, message)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("over = 1 =", "study.toml is not TOML"),
+        ("[over]", 'needs network = "..."'),
+        ("network = 5", "'network' must be written as in network = "),
+        ('network = "three_node"\nover = [0.5]', "'over' must be written as in network = "),
+        ('network = "three_node"\nmarkets = 1', "'markets' must be written as in network = "),
+        ('netwrok = "three_node"', "no 'netwrok'; it may have network = "),
+        (STUDY.replace("markets.", "market."), "no 'market'; it may have network = "),
+        (STUDY.replace("[over]", "[ovr]"), "no 'ovr'; it may have network = "),
+        (STUDY.replace("attitude", "mood"), "dimension 'mood'; it knows attitude, weight"),
+        (STUDY.replace('"centralized"', '"planned"'), "[markets.alone]"),
+        ('network = "no.nc"', "There is no file no.nc, and no bundled grid of this name"),
+    ],
+)
+def test_studies_refused(file: str, message: str) -> None:
+    """Names that mean nothing are told, with those that do."""
     Path("study.toml").write_text(file, encoding="utf-8")
-    assert main(command) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"pypsa-p2p {command.partition(' ')[0]}: ")
-    assert message in error
-    assert "Traceback" not in error
+    refused("sweep study.toml", message)
 
 
-@pytest.mark.parametrize("command", ["solve", "compare", "sweep"])
-def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(f"{command} --help")
-    assert ended.value.code == 0
-    assert "three_node" in capsys.readouterr().out or command == "sweep"
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("[market.x]\nrisk = true", "no 'market'; it may have network = "),
+        ("[x]\nrisk = true", "no 'x'; it may have network = "),
+        ("risk = true", "no 'risk'; it may have network = "),
+        ("", "there are no markets; give each a table, [markets.NAME]"),
+        ("[markets]", "give each a table, [markets.NAME]"),
+        ("[markets]\na = 1", "'a' must be a table"),
+        ("[markets.a]\nhope = 1", "[markets.a]: A market has no setting 'hope'. It has design: "),
+        ("[markets.a]\nrisk = { atitude = 0.5 }", "'atitude'; it may be true, or a table of att"),
+    ],
+)
+def test_markets_refused(file: str, message: str) -> None:
+    """A misspelt table does not pass for none at all, which would be the usual designs."""
+    Path("study.toml").write_text(file, encoding="utf-8")
+    refused("compare three_node --markets study.toml", message)
 
 
-def test_unknown_options_end_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main("solve --market bazaar three_node")
-    assert ended.value.code == 2
-    assert "invalid choice: 'bazaar'" in capsys.readouterr().err
+def test_a_file_that_cannot_be_written() -> None:
+    Path("taken").write_text("", encoding="utf-8")
+    done = run("solve three_node --out taken/n.nc")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: ")
+    assert "taken" in done.stderr
+
+
+def test_text_that_is_not_utf8() -> None:
+    Path("study.toml").write_bytes(b'network = "r\xe9seau.nc"')
+    refused("sweep study.toml", "study.toml is not in UTF-8, as TOML must be")
+
+
+def refused(command: str, message: str) -> None:
+    done = run(command)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: ")
+    assert message in done.stderr
+    assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("solve", "Missing argument 'NETWORK'"),
+        ("solve three_node three_node", "unexpected extra argument"),
+        ("solve --market bazaar three_node", "'bazaar' is not one of 'centralized'"),
+        ("solve --attitude much three_node", "'much' is not a valid float"),
+        ("solve --atitude 0.5 three_node", "No such option"),
+        ("sweep study.toml --workers 0", "0 is not in the range x>=1"),
+        ("solv three_node", "No such command 'solv'"),
+    ],
+)
+def test_wrong_usage_ends_with_code_2(command: str, message: str) -> None:
+    done = run(command)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("Usage: pypsa-p2p ")
+    assert message in done.stderr
+
+
+def test_help_names_commands_before_options() -> None:
+    done = run("--help")
+    assert done.exit_code == 0
+    places = [done.stdout.index(text) for text in ("Commands:", *COMMANDS, "Options:", "--version")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(command: str) -> None:
+    done = run(f"{command} --help")
+    assert done.exit_code == 0
+    assert done.stdout.startswith(f"Usage: pypsa-p2p {command} ")
+    assert "three_node" in done.stdout or command == "demo"
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert (done.exit_code, done.stdout) == (0, f"pypsa-p2p, version {p2p.__version__}\n")
+
+
+def test_no_command_is_a_question_for_help() -> None:
+    """As with click's other programs: the help on stderr, exit code 2, and no work."""
+    done = run("")
+    assert done.exit_code == 2
+    assert done.stderr == run("--help").stdout
+    assert not done.stdout
+    assert not list(Path().iterdir())
+
+
+def as_program(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A Python of its own, which finds this package from any folder."""
+    paths = [str(Path(p2p.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **settings}
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_as_a_program_without_traceback() -> None:
+    done = as_program("-c", SCRIPT, "solve", "nothing.nc")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: There is no file nothing.nc")
+    assert "Traceback" not in done.stderr
+
+
+def test_completion_of_the_shell() -> None:
+    words = {"COMP_WORDS": "pypsa-p2p s", "COMP_CWORD": "1"}
+    done = as_program("-c", SCRIPT, _PYPSA_P2P_COMPLETE="bash_complete", **words)
+    assert done.stdout.split() == ["plain,solve", "plain,sweep"]
+
+
+def test_the_package_does_without_click() -> None:
+    """Only the commands import it."""
+    done = as_program("-c", "import sys, pypsa_p2p; print('click' in sys.modules)")
+    assert done.stdout.split() == ["False"]

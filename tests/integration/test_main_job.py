@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import subprocess
 import sys
 import warnings
@@ -17,9 +15,11 @@ import pandas as pd
 import pypsa
 import pytest
 import xarray as xr
+from click.testing import CliRunner, Result
 from matplotlib.image import imread
 
-import pypsa_p2p.__main__ as job
+import pypsa_p2p.demonstration as job
+from pypsa_p2p.commands import command_line
 from pypsa_p2p.grids import load_grid
 from pypsa_p2p.results import results
 
@@ -27,6 +27,11 @@ mpl.use("Agg")
 
 STEMS = {name: name.replace(", ", "-") for name in job.DESIGNS}
 SCENARIOS = 6
+
+
+def demo(*arguments: str) -> Result:
+    """The command in this process; what is not refused in plain words is raised here."""
+    return CliRunner().invoke(command_line, ["demo", *arguments], catch_exceptions=False)
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,9 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("job") / "new" / "folder"
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = job.main(["--output", str(folder), "--scenarios", str(SCENARIOS)])
+    done = demo("--output", str(folder), "--scenarios", str(SCENARIOS))
     table = pd.read_csv(folder / "designs.csv", index_col="design")
-    return Run(code, folder, out.getvalue(), err.getvalue(), table)
+    return Run(done.exit_code, folder, done.stdout, done.stderr, table)
 
 
 def build(*arguments: Any) -> pypsa.Network:
@@ -172,31 +175,40 @@ def test_options_reach_the_market() -> None:
         ["nonsense"],
     ],
 )
-def test_usage_errors_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        job.main(arguments)
-    assert caught.value.code == 2
-    assert "usage: python -m pypsa_p2p" in capsys.readouterr().err
+def test_usage_errors_exit_with_2(arguments: list[str]) -> None:
+    done = demo(*arguments)
+    assert done.exit_code == 2
+    assert "Usage: " in done.stderr
 
 
-def test_pandapower_asked_for_and_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pandapower_asked_for_and_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "find_spec", lambda _: None)
-    assert job.main(["--grid", "pandapower", "--output", str(tmp_path)]) == 1
-    assert "pip install" in capsys.readouterr().err
+    done = demo("--grid", "pandapower", "--output", str(tmp_path))
+    assert done.exit_code == 1
+    assert "pip install" in done.stderr
 
 
-def test_folder_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_that_is_a_file(tmp_path: Path) -> None:
     taken = tmp_path / "results"
     taken.write_text("in the way")
-    assert job.main(["--output", str(taken)]) == 1
-    assert str(taken) in capsys.readouterr().err
+    done = demo("--output", str(taken))
+    assert done.exit_code == 1
+    assert str(taken) in done.stderr
 
 
-def test_as_a_program_without_traceback() -> None:
-    command = [sys.executable, "-m", "pypsa_p2p", "--scenarios", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scenarios", "0"], "Invalid value for '--scenarios': 0 is not in the range"),
+        (["solve"], "Missing argument 'NETWORK'"),
+    ],
+    ids=["demonstration", "other command"],
+)
+def test_as_a_program_without_traceback(arguments: list[str], message: str) -> None:
+    """``python -m pypsa_p2p`` is the demonstration, and any other command where one is named."""
+    command = [sys.executable, "-m", "pypsa_p2p", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2
+    assert done.stderr.startswith("Usage: python -m pypsa_p2p ")
     assert "Traceback" not in done.stderr
-    assert "0 is below 1" in done.stderr
+    assert message in done.stderr

@@ -28,7 +28,7 @@ def market(
 ) -> p2p.PeerToPeerMarket:
     """The generalized market with these weights, in the order of the prosumers."""
     names = instance_of(draw).names
-    by_name = None if weights is None else dict(zip(names, weights, strict=False))
+    by_name = dict(zip(names, weights, strict=False)) if isinstance(weights, tuple) else weights
     return p2p.PeerToPeerMarket(
         equilibrium="generalized",
         weights=by_name,
@@ -46,7 +46,9 @@ def of(
 
 @BOTH
 @RISKS
-@pytest.mark.parametrize("weights", [None, (2.0, 2.0, 2.0, 2.0)], ids=["none", "equal"])
+@pytest.mark.parametrize(
+    "weights", [None, (2.0, 2.0, 2.0, 2.0), 2.0], ids=["none", "equal", "one for all"]
+)
 def test_equal_weights_are_the_variational_equilibrium(
     draw: Draw, theta: float | None, contracts: bool, weights: Any
 ) -> None:

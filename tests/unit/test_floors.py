@@ -24,6 +24,7 @@ FLOORS = {
     "files": 0,
     "tables": 0,
     "quiet": 0,
+    "progress": 0,
     "accuracy": 0,
     "units": 0,
     # 1: networks from and to tables; small value types
@@ -90,10 +91,12 @@ FLOORS = {
     "sweep_points": 4,
     "sweep_store": 4,
     "designs": 4,
+    "study_files": 4,
+    "demonstration": 4,
     # 5: the doors
     "__init__": 5,
     "__main__": 5,
-    "cli": 5,
+    "commands": 5,
 }
 
 

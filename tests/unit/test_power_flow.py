@@ -281,12 +281,12 @@ def test_loads_of_the_grid_at_held_voltage() -> None:
     np.testing.assert_allclose(check["voltage"].values.ravel(), [1.0, 0.99], atol=1e-9)
 
 
-def test_progress_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_on_request(terminal: pytest.CaptureFixture[str]) -> None:
     n = two_buses()
     checked(n)
-    assert "power flow" not in capsys.readouterr().err
+    assert "power flow" not in terminal.readouterr().err
     check_power_flow(n, progress=True)
-    assert "power flow: 100%" in capsys.readouterr().err
+    assert "power flow: 100%" in terminal.readouterr().err
 
 
 def test_what_has_no_power_flow() -> None:

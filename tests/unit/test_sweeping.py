@@ -280,6 +280,7 @@ def test_fingerprints_tell_inputs_apart(n: pypsa.Network) -> None:
         ({"over": {"market": [1]}, "apply": print}, "'market' is a name of the results"),
         ({"over": {"attitude": 0.3}}, "needs several values"),
         ({"over": {"attitude": []}}, "at least one"),
+        ({"over": {"attitude": {}}}, "at least one"),
         ({"over": {"attitude": [0.1, 0.1]}}, "a value twice"),
         ({"over": {"attitude": [[0.1, 0.2, 0.3]]}}, "a mapping from labels to values"),
         ({"markets": {}}, "none given"),
