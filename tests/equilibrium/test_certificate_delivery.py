@@ -20,7 +20,8 @@ from pypsa_p2p.certificate_grid import net_import_limits
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.market_data import read_market
 from pypsa_p2p.sites import read_sites
-from tests.conformance.test_delivery import MARKETS, meshed, solve, two_buses
+from tests.conformance.markets import meshed, solve, two_buses
+from tests.conformance.test_delivery import MARKETS
 from tests.equilibrium.cases import thinned
 from tests.reference.package import ROUTES
 
