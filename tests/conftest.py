@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.naming import case_name
 from tests.reference.package import ROUTES
 
 
@@ -49,6 +50,11 @@ THINNED = {
     "unit/test_results": 2,
     "unit/test_ties": 2,
 }
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Cases without `ids` are called by what they are."""
+    return case_name(val, argname)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,7 @@ from tests.conformance.markets import built, house, solve
         (1 / 3, 2.5, (10.25, 16.25), 14.75),
         (0.4, 2 + 2 / 3, (10.0 + 7 / 9, 10.0 + 2 / 3 + 49 / 9), 15 + 2 / 9),
     ],
+    ids=["neutral", "a third", "0.4"],
 )
 def test_capacity_of_one_prosumer_by_hand(
     attitude: float, capacity: float, costs: tuple[float, float], risk: float, route: str

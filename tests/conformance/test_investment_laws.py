@@ -94,7 +94,7 @@ def test_freedom_to_build_never_costs(design: str) -> None:
     assert costs[0] > costs[2] + 0.01
 
 
-@pytest.mark.parametrize("contracts", [p2p.Contracts(), p2p.Contracts(limit=0.3)], ids=repr)
+@pytest.mark.parametrize("contracts", [p2p.Contracts(), p2p.Contracts(limit=0.3)])
 def test_contracts_never_cost(contracts: p2p.Contracts) -> None:
     """Complete ones take the way past the shortcut by scenario, which investment closes."""
     _, without = found(5, "averse", "direct")
