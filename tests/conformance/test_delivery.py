@@ -68,7 +68,6 @@ def test_both_routes_agree() -> None:
         xr.testing.assert_allclose(hook[name], direct[name], rtol=0, atol=1e-12)
 
 
-@pytest.mark.slow
 def test_limited_contracts_on_a_congested_grid() -> None:
     """Limit 0 is no contracts, one out of reach is complete ones; in between the cost falls.
 

@@ -115,7 +115,6 @@ def test_limits_of_capacity(limit: str, route: str) -> None:
     assert float(r.social_cost) == pytest.approx(14.0, rel=1e-9)
 
 
-@pytest.mark.slow
 def test_of_more_averse_prosumers_the_hedge_is_larger() -> None:
     """1 + 2 t above, up to t = 1 where high demand is all that counts: never less."""
     n = house((3.0, 5.0), scenarios=True, capital_cost=4.0)

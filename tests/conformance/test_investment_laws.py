@@ -37,7 +37,6 @@ def fixed(n: pypsa.Network, component: str, name: str, size: float) -> None:
     static.loc[rows, nominal] = size
 
 
-@pytest.mark.slow
 def test_no_aversion_is_neutrality() -> None:
     data = instance(3)
     one, other = market_network(data), market_network(data)
