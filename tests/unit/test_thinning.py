@@ -33,6 +33,11 @@ def test_cases_of_thinned_tests_have_names(collected: list[pytest.Item]) -> None
     assert not [item.nodeid for item in thinned if numbered(item)], "Give these cases `ids`."
 
 
+def test_no_other_place_says_what_is_slow() -> None:
+    files = {path for path in TESTS.rglob("*.py") if "mark.slow" in path.read_text("utf-8")}
+    assert files - {TESTS / "unit/test_thinning.py"} == {TESTS / "thinning.py"}
+
+
 @pytest.mark.parametrize(
     ("value", "name"),
     [
