@@ -57,7 +57,7 @@ class Accuracy:
     clarabel: tuple[float, float] = (1e-7, 1e-10)
     #: Limits farther away than this, in the market's own units, are tried without first: they
     #: seldom bind, and hide all else from an interior point.
-    far: float = 1e4
+    far: float = 1e3
     #: Bounds this close, relative to them, fix a column: it has no interior to speak of.
     fixed: float = 1e-11
     #: Bounds and rows that contradict each other by more than this have no solution.
@@ -141,7 +141,7 @@ class Accuracy:
 
     # ------------------------------------------------------------------ certificates
     #: How far a decision may move where it is worked out what moving it gains, in largest powers.
-    far: float = 1e3
+    reach: float = 1e3
 
     # ------------------------------------------------------------------ the model left to PyPSA
     #: How far variables may move from the market's solution.

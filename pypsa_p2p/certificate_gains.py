@@ -26,9 +26,10 @@ from pypsa_p2p.solvers.quadratic import solve_quadratic
 def costs_and_best_responses(game: Game, scale: Scale) -> tuple[Vector, Vector]:
     """Costs Pi as they are, and the least that each prosumer reaches alone; both (N, S), EUR.
 
-    Of constants these hold what scenarios differ in. Given the others' decisions nothing ties prosumers or scenarios together, so one quadratic
-    program, the sum of all costs, holds all best responses; and since risk measures are
-    monotone, costs at their least in every scenario have the least risk.
+    Of constants these hold what scenarios differ in. Given the others' decisions nothing ties
+    prosumers or scenarios together, so one quadratic program, the sum of all costs, holds all
+    best responses; and since risk measures are monotone, costs at their least in every scenario
+    have the least risk.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def costs_and_best_responses(game: Game, scale: Scale) -> tuple[Vector, Vector]:
     """
     program = held_by_others(_at_near_costs(game, scale), game.compiled.owner, game.held)
     weighted = program.weighted(np.ones(program.group.size))
-    near = _within(weighted, game.held, ACCURACY.far * scale.power)
+    near = _within(weighted, game.held, ACCURACY.reach * scale.power)
     best = solve_or_raise(near, "Best responses", scale.power, scale.cost)
     held, least = (
         program.costs(x).reshape(program.attitude.size, -1)[:-1] for x in (game.held, best)
@@ -108,7 +109,7 @@ def gain_at_prices(game: Game, risk_adjusted: Vector, scale: Scale) -> float:
     tau = np.append(risk_adjusted.ravel(), program.probability[risk_adjusted.size :])
     qp = held_by_others(unbalanced, game.compiled.owner, x).weighted(tau)
     fixed = ~game.assets | game.priced
-    room = np.where(game.energies, ACCURACY.far * scale.power, scale.power)
+    room = np.where(game.energies, ACCURACY.reach * scale.power, scale.power)
     qp = replace(qp, c=qp.c - rows.T @ game.balance_price)
     qp = _within(qp, x, np.where(fixed, 0.0, room))
     best = solve_or_raise(qp, "Best uses of assets", scale.power, scale.cost)
@@ -119,7 +120,7 @@ def _at_near_costs(game: Game, scale: Scale) -> RiskProgram:
     """The program in which what stands idle costs, or earns, only many times the largest price."""
     program = game.program
     hours = game.unit / program.per_column(program.probability)
-    most = ACCURACY.far * scale.price * hours
+    most = ACCURACY.reach * scale.price * hours
     idle = (abs(game.held) <= ACCURACY.promised * scale.power) & (scale.price > 0.0)
     return replace(program, c=np.where(idle, np.clip(program.c, -most, most), program.c))
 

@@ -160,6 +160,75 @@ class LinearGenerators:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A generator free to run at 60 % and then 20 % of what is built, at most 3 MW."""
+
+    prosumer: int
+    cost: float = 0.5
+
+    def add(self, n: pypsa.Network, bus: str) -> None:
+        available = np.resize([0.6, 0.2], len(n.snapshots))
+        n.add(
+            "Generator",
+            f"{bus} panel",
+            bus=bus,
+            p_nom_extendable=True,
+            p_nom_max=3.0,
+            p_nom=1.0,
+            capital_cost=self.cost,
+            p_max_pu=available,
+        )
+
+    def model(self, instance: Instance) -> Extra:
+        _, s, t, _ = instance.shape
+        power, size = cp.Variable(s * t, nonneg=True), cp.Variable(nonneg=True)
+        available = np.tile(np.resize([0.6, 0.2], t), s)
+        return Extra(
+            power, spread(instance, self.cost * size), [power <= available * size, size <= 3]
+        )
+
+
+@dataclass(frozen=True)
+class Cellar:
+    """A store and the link into it, both to be built; a given link leads out."""
+
+    prosumer: int
+
+    def add(self, n: pypsa.Network, bus: str) -> None:
+        inside = f"{bus} cellar"
+        n.add("Bus", inside)
+        n.add("Store", inside, bus=inside, e_nom_extendable=True, capital_cost=0.02, e_cyclic=True)
+        n.add(
+            "Link",
+            f"{bus} in",
+            bus0=bus,
+            bus1=inside,
+            p_nom_extendable=True,
+            capital_cost=0.05,
+            efficiency=0.9,
+            p_nom_max=2.0,
+        )
+        n.add("Link", f"{bus} out", bus0=inside, bus1=bus, p_nom=1.5)
+
+    def model(self, instance: Instance) -> Extra:
+        _, s, t, _ = instance.shape
+        into, out, energy = (cp.Variable(s * t, nonneg=True) for _ in range(3))
+        size, way = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
+        rows = [into <= way, out <= 1.5, energy <= size, way <= 2]
+        for column in range(s * t):
+            before = energy[column + t - 1 if column % t == 0 else column - 1]
+            change = instance.weighting[column % t] * (0.9 * into[column] - out[column])
+            rows.append(energy[column] == before + change)
+        return Extra(out - into, spread(instance, 0.02 * size + 0.05 * way), rows)
+
+
+def spread(instance: Instance, capital: cp.Expression) -> cp.Expression:
+    """A cost now as an hourly one that adds up to it in every scenario."""
+    _, s, t, _ = instance.shape
+    return capital / instance.weighting.sum() * np.ones(s * t)
+
+
+@dataclass(frozen=True)
 class Reference:
     """The cone program's answer; shapes as in `tests.reference.solve.Solution`."""
 

@@ -62,7 +62,6 @@ def test_semantics(semantics: str, key: str, battery: bool, route: str) -> None:
         {"chunk": {"snapshot": 1}},
         {"chunk": "auto"},
     ],
-    ids=repr,
 )
 @pytest.mark.filterwarnings("ignore:Model.freeze_constraints is deprecated:FutureWarning")
 def test_model_options(options: dict[str, Any], route: str) -> None:

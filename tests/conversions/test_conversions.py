@@ -190,7 +190,6 @@ def calls() -> list[str]:
         return []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("call", calls())
 def test_network(pp: Any, call: str) -> None:
     """What pandapower can solve, PyPSA solves from its flat start with the same result."""

@@ -1,15 +1,12 @@
-"""Markets that tests of equilibria solve, and how many of them by default."""
+"""Markets that tests of equilibria solve."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pypsa
-import pytest
 
 from tests.reference.instances import Instance, network, random_instance
 from tests.reference.package import market_of
@@ -51,9 +48,3 @@ def small(setting: str, congestion: bool = False, design: str = "peer-to-peer") 
     """A small market solved once; copy it before changing it."""
     instance = random_instance(11, 4, 3, 2, congestion=congestion)
     return solve(instance, design=design, **SETTINGS[setting])
-
-
-def thinned(*options: Iterable[Any], every: int) -> list[Any]:
-    """All combinations of options; all but each `every`-th are slow."""
-    cases = enumerate(product(*options))
-    return [pytest.param(*c, marks=() if k % every == 0 else pytest.mark.slow) for k, c in cases]

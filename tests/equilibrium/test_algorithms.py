@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from pypsa_p2p.equilibrium.admm import ADMM
 from pypsa_p2p.equilibrium.algorithms import Equilibrium, solve_equilibrium
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel, Jacobi, turns_of
 from pypsa_p2p.equilibrium.play import Iterate
-from tests.equilibrium.cases import thinned
 from tests.equilibrium.test_best_response import game_of, two_prosumers
 from tests.reference.best_response import exploitability
 from tests.reference.instances import Instance, network, random_instance
@@ -149,11 +149,12 @@ def test_turns_give_what_one_by_one_gives() -> None:
 
 @pytest.mark.parametrize(
     ("market", "surplus"),
-    thinned(
-        [(False, None), (True, None), (False, p2p.CVaR()), (False, p2p.CVaR(weight=0.6))],
-        (True, False),
-        every=3,
-    ),
+    [
+        *product(
+            [(False, None), (True, None), (False, p2p.CVaR()), (False, p2p.CVaR(weight=0.6))],
+            (True, False),
+        )
+    ],
 )
 def test_admm_finds_the_direct_solution(
     market: tuple[bool, p2p.CVaR | None], surplus: bool

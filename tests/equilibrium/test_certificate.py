@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pypsa_p2p as p2p
 from pypsa_p2p.certificate import certify
 from pypsa_p2p.costs import checksums
 from pypsa_p2p.market_data import read_market
-from tests.equilibrium.cases import DESIGNS, SETTINGS, draw, small, solve, thinned
+from tests.equilibrium.cases import DESIGNS, SETTINGS, draw, small, solve
 from tests.reference.best_response import _best, exploitability
 from tests.reference.instances import Instance, network, random_instance
 from tests.reference.package import ROUTES, as_solution
@@ -22,12 +23,8 @@ from tests.reference.package import ROUTES, as_solution
 # ------------------------------------------------------------------------------ solutions pass
 
 
-#: Every combination of congestion, risk and surplus comes by in eight; all with ``-m slow``.
-SEEDS = [pytest.param(k, marks=() if k < 12 else pytest.mark.slow) for k in range(200)]
-
-
 @pytest.mark.filterwarnings("ignore:Of several equilibria the one reported")
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(200))
 def test_variational_equilibria_are_certified(seed: int) -> None:
     """Every VE, risk-neutral or averse, congested or not, with and without surplus.
 
@@ -57,7 +54,7 @@ def test_variational_equilibria_are_certified(seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("design", "setting", "congestion", "surplus", "route"),
-    thinned(DESIGNS, SETTINGS, (False, True), (True, False), ROUTES, every=7),
+    [*product(DESIGNS, SETTINGS, (False, True), (True, False), ROUTES)],
 )
 def test_every_design_on_both_routes(
     design: str, setting: str, congestion: bool, surplus: bool, route: str
@@ -123,7 +120,7 @@ def test_some_snapshots_only() -> None:
 
 @pytest.mark.parametrize(
     ("design", "setting", "surplus", "congestion"),
-    thinned(DESIGNS, SETTINGS, (True, False), (True, False), every=5),
+    [*product(DESIGNS, SETTINGS, (True, False), (True, False))],
 )
 def test_exploitability_is_the_cone_programs(
     design: str, setting: str, surplus: bool, congestion: bool
@@ -139,9 +136,7 @@ def test_exploitability_is_the_cone_programs(
     assert (float(found.exploitability.max()) > 1e-2) == gains
 
 
-@pytest.mark.parametrize(
-    ("setting", "congestion"), thinned([*SETTINGS][:3], (False, True), every=3)
-)
+@pytest.mark.parametrize(("setting", "congestion"), [*product([*SETTINGS][:3], (False, True))])
 def test_exploitability_of_no_trade(setting: str, congestion: bool) -> None:
     """A feasible point far from equilibrium: everybody at home, nothing offered.
 

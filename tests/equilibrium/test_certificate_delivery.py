@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from pypsa_p2p.certificate_grid import net_import_limits
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.market_data import read_market
 from pypsa_p2p.sites import read_sites
-from tests.conformance.test_delivery import MARKETS, meshed, solve, two_buses
-from tests.equilibrium.cases import thinned
+from tests.conformance.markets import meshed, solve, two_buses
+from tests.conformance.test_delivery import MARKETS
 from tests.reference.package import ROUTES
 
 FLOWS = ("Line", "Transformer")
@@ -56,7 +56,7 @@ def grid_with_assets() -> pypsa.Network:
 # ------------------------------------------------------------------------------ solutions pass
 
 
-@pytest.mark.parametrize(("market", "route", "seed"), thinned(MARKETS, ROUTES, (2, 3), every=5))
+@pytest.mark.parametrize(("market", "route", "seed"), [*product(MARKETS, ROUTES, (2, 3))])
 def test_congested_grids_are_certified(market: str, route: str, seed: int) -> None:
     """Several scenarios and snapshots; lines bind on a meshed grid."""
     n = meshed(seed, 1.5)
@@ -74,7 +74,6 @@ def test_assets_of_the_grid_are_certified() -> None:
     assert found.is_equilibrium(1e-6), found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("market", ["averse", "equality", "contracts"])
 def test_assets_of_the_grid_in_other_markets(market: str) -> None:
     n = with_assets(2)
@@ -155,7 +154,7 @@ NUMBERS = {
 
 @pytest.mark.parametrize(
     ("what", "market", "sign"),
-    thinned(NUMBERS, ("peers", "averse", "contracts"), (1, -1), every=7),
+    [*product(NUMBERS, ("peers", "averse", "contracts"), (1, -1))],
 )
 def test_perturbed_solutions_are_rejected(what: str, market: str, sign: int) -> None:
     """A thousandth of a MW or of a EUR/MWh in one place."""

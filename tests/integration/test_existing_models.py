@@ -291,6 +291,7 @@ def heated() -> pypsa.Network:
         ["north", "south"],
         {"warmth": "north prosumer", "heat pump": "north prosumer", "engine": "south prosumer"},
     ],
+    ids=["column", "buses", "assets"],
 )
 def test_a_heat_pump_goes_with_its_bus(owner: Any, route: str) -> None:
     """6 MW of heat are 2 MW of electricity, bought at 10; 6 MW if the pump were passed over."""

@@ -151,7 +151,6 @@ def test_households_panels_and_batteries(solved: pypsa.Network) -> None:
     )
 
 
-@pytest.mark.slow
 def test_the_market_without_a_hub_follows_the_cables(solved: pypsa.Network) -> None:
     """Every household with the supplier; 32 pairs at neighbouring joints of four cables."""
     links = solved.links.xs("0", level="scenario")
@@ -178,7 +177,6 @@ def test_prices_lie_between_surplus_and_tariff(solved: pypsa.Network) -> None:
     assert float(price.max()) <= 280.0 * 1.26 + 1000.0 * 0.04 + 10.0
 
 
-@pytest.mark.slow
 def test_risk_is_of_the_whole_day(solved: pypsa.Network) -> None:
     """CVaR of each day's cost, by hand from costs by scenario; aversion costs, contracts help."""
     market = p2p.PeerToPeerMarket(risk=p2p.CVaR(), contracts=p2p.Contracts())
@@ -204,7 +202,6 @@ DESIGNS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("design", DESIGNS)
 def test_hours_and_quarters_of_them_agree(design: str) -> None:
     """Social cost of the day hardly depends on how finely it is cut."""

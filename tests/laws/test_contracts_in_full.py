@@ -25,8 +25,7 @@ from tests.reference.solve import run
 
 SMALL, LARGE = Draw(1, prosumers=4, scenarios=4), Draw(5, prosumers=5, scenarios=4, snapshots=2)
 CONGESTED = Draw(1, prosumers=3, scenarios=3, congestion=True)
-SLOW = pytest.mark.slow
-DRAWS = pytest.mark.parametrize("draw", [SMALL, pytest.param(LARGE, marks=SLOW)], ids=str)
+DRAWS = pytest.mark.parametrize("draw", [SMALL, LARGE], ids=str)
 #: Where between p and p / (1 - min chi) insurance costs: 0 for nothing, beyond 1 prohibitive.
 GENEROSITY = (0.0, 0.3, 0.7, 1.5)
 PAYOFF = np.array([[1.0, 0.0, 0.4, 2.0], [0.0, 1.0, 1.5, 0.2]])
@@ -379,7 +378,7 @@ def test_neutral_members_trade_with_the_rest() -> None:
         assert float(r.social_cost) == pytest.approx(wanted.social_cost, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["limit", pytest.param(MIXED, marks=SLOW)])
+@pytest.mark.parametrize("name", ["limit", MIXED])
 def test_limited_contracts_with_congestion(name: str) -> None:
     """The fixed point with the partner's quantity held (MODEL.md §4); a planner has none."""
     data = instance_of(CONGESTED)
@@ -393,7 +392,7 @@ def test_limited_contracts_with_congestion(name: str) -> None:
         planner.optimize(network(data))
 
 
-@pytest.mark.parametrize("name", [pytest.param("insured", marks=SLOW), MIXED])
+@pytest.mark.parametrize("name", ["insured", MIXED])
 def test_both_routes_agree_and_files_keep_them(name: str, tmp_path: Any) -> None:
     n, direct = package(LARGE, name)
     hook = package(LARGE, name, route="hook")[1]

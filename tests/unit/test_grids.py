@@ -237,14 +237,11 @@ DESIGNS = {
     "grid": p2p.PeerToPeerMarket(delivery="grid"),
     "averse, grid": p2p.PeerToPeerMarket(risk=p2p.CVaR(), delivery="grid"),
 }
-LARGER = [
-    pytest.param(name, marks=[pytest.mark.slow] if name != "ieee30" else []) for name in BY_RULE
-]
 
 
 @pytest.mark.filterwarnings("ignore:Of several equally good")  # among many, any will do here
 @pytest.mark.parametrize("design", DESIGNS)
-@pytest.mark.parametrize("name", LARGER)
+@pytest.mark.parametrize("name", BY_RULE)
 def test_markets_by_rule_can_be_solved(name: str, design: str) -> None:
     """In every design, at sensible prices, and with trade that matters."""
     n = load_grid(name, market=True)

@@ -287,7 +287,6 @@ def test_a_rolling_horizon_is_refused() -> None:
     assert p2p.results(n).indexes[T].equals(n.snapshots[:1])
 
 
-@pytest.mark.slow
 def test_windows_one_by_one(route: str) -> None:
     """`market.optimize` in a loop; as a hook, of copies, or of a part of what was solved."""
     n, market = network(instance("averse")), MARKETS["averse"]
