@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from tests.equilibrium.cases import SETTINGS, thinned
+from tests.equilibrium.cases import SETTINGS
 from tests.laws.unit_markets import of_trades, priced
 from tests.laws.units import UNITS, in_units
 from tests.reference.instances import network, random_instance
@@ -89,13 +90,13 @@ def _shift_tau(n: pypsa.Network) -> None:
 # --------------------------------------------------------------------------------- any unit
 
 
-@pytest.mark.parametrize(("name", "unit"), thinned(MARKETS, UNITS, every=7))
+@pytest.mark.parametrize(("name", "unit"), [*product(MARKETS, UNITS)])
 def test_right_answers_are_certified(name: str, unit: str) -> None:
     found = p2p.certify(solved(name, unit))
     assert found.is_equilibrium(), found
 
 
-@pytest.mark.parametrize(("name", "what", "unit"), thinned(MARKETS, PERTURBED, UNITS, every=29))
+@pytest.mark.parametrize(("name", "what", "unit"), [*product(MARKETS, PERTURBED, UNITS)])
 def test_wrong_answers_are_refused(name: str, what: str, unit: str) -> None:
     """A thousandth in one place, in any unit; 1e-3 W or 1e-3 MEUR would be something else."""
     found = p2p.certify(perturbed(solved(name, unit), what))
@@ -103,7 +104,7 @@ def test_wrong_answers_are_refused(name: str, what: str, unit: str) -> None:
     assert not found.is_equilibrium(1e-5), found
 
 
-@pytest.mark.parametrize(("name", "unit"), thinned(MARKETS, UNITS, every=11))
+@pytest.mark.parametrize(("name", "unit"), [*product(MARKETS, UNITS)])
 def test_the_same_numbers_in_any_unit(name: str, unit: str) -> None:
     """What one wrong price amounts to is relative, hence one number."""
     wanted = p2p.certify(perturbed(solved(name, "MW, EUR"), "nodal price"))
@@ -178,7 +179,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", thinned(CASES, every=2))
+@pytest.mark.parametrize("case", CASES)
 def test_idle_numbers_change_no_answer(case: tuple[str, str]) -> None:
     """And the answer is certified. Costs keep 1e-6 of those without the constant."""
     name, what = case
@@ -202,7 +203,7 @@ def test_idle_numbers_change_no_answer(case: tuple[str, str]) -> None:
     assert found.is_equilibrium(), found
 
 
-@pytest.mark.parametrize(("case", "wrong"), thinned(CASES, PERTURBED, every=19))
+@pytest.mark.parametrize(("case", "wrong"), [*product(CASES, PERTURBED)])
 def test_idle_numbers_do_not_blind(case: tuple[str, str], wrong: str) -> None:
     """The same errors are seen: what decides nothing is no scale."""
     found = p2p.certify(perturbed(solved_idle(*case), wrong))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from tests.equilibrium.cases import thinned
 from tests.laws.units import UNITS, in_units, results_in_units
 from tests.reference.instances import network, random_instance
 
@@ -48,7 +48,7 @@ def played(name: str, unit: str) -> tuple[Any, xr.Dataset]:
     return found, p2p.results(n)
 
 
-@pytest.mark.parametrize(("name", "unit"), thinned(PLAYED, FOUR_UNITS, every=5))
+@pytest.mark.parametrize(("name", "unit"), [*product(PLAYED, FOUR_UNITS)])
 def test_agents_take_the_same_steps(name: str, unit: str) -> None:
     """Converged, in as many iterations, to the same costs, dispatch and trades."""
     eq, r = played(name, unit)
@@ -66,7 +66,7 @@ def test_agents_take_the_same_steps(name: str, unit: str) -> None:
     assert found.is_equilibrium(CERTIFIED, equilibrium=kind), found
 
 
-@pytest.mark.parametrize(("name", "unit"), thinned(["ADMM", "Jacobi"], FOUR_UNITS, every=3))
+@pytest.mark.parametrize(("name", "unit"), [*product(["ADMM", "Jacobi"], FOUR_UNITS)])
 def test_the_same_history(name: str, unit: str) -> None:
     """Residuals have no unit; social costs have that of money."""
     history, before = (played(name, u)[0].history for u in (unit, "MW, EUR"))
@@ -84,7 +84,7 @@ def sampled(unit: str, congestion: bool) -> xr.Dataset:
     return p2p.sample_equilibria(written(unit, congestion, scenarios=2), market, **options)
 
 
-@pytest.mark.parametrize(("congestion", "unit"), thinned([False, True], FOUR_UNITS, every=3))
+@pytest.mark.parametrize(("congestion", "unit"), [*product([False, True], FOUR_UNITS)])
 def test_samples_are_the_same(congestion: bool, unit: str) -> None:
     """The same equilibria in the same order, all certified, of the same costs."""
     found, wanted = sampled(unit, congestion), sampled("MW, EUR", congestion)

@@ -214,9 +214,7 @@ def one_price(data: Instance) -> tuple[Array, Array, Array]:
 
 @pytest.mark.parametrize("hedged", [False, True], ids=["neutral", "contracts"])
 @pytest.mark.parametrize("decades", [3, 6, 9])
-@pytest.mark.parametrize(
-    "seed", [pytest.param(k, marks=() if k < 1 else pytest.mark.slow) for k in range(10)]
-)
+@pytest.mark.parametrize("seed", range(10), ids=[f"draw {k}" for k in range(10)])
 def test_sizes_over_decades(seed: int, decades: float, hedged: bool) -> None:
     """Each one's demand and generation, relative to her own size, and the one price.
 

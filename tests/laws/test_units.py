@@ -36,19 +36,6 @@ VOLUMES = ("contract", "insurance")
 KINDS = (COSTS, POWERS, PRICES, PROBABILITIES, VOLUMES)
 
 MARKETS = 200
-OTHERS = [name for name in UNITS if name != "MW, EUR"]
-#: One market of each of these is in the ordinary run, in three units.
-QUICK = (
-    "equilibrium, congested",
-    "averse",
-    "averse, congested",
-    "community",
-    "contracts",
-    "payoff, limited, insured",
-    "generalized",
-    "storage, averse",
-    "grid, averse",
-)
 
 
 @dataclass(frozen=True)
@@ -139,16 +126,9 @@ def test_the_grid_is_the_same(transformer: bool) -> None:
 
 
 def cases() -> list[Any]:
-    """Markets in every unit; all but a few are slow."""
-    places = {list(DESIGNS).index(design): k for k, design in enumerate(QUICK)}
-    quick = {(seed, OTHERS[(k + 2 * j) % 7]) for seed, k in places.items() for j in range(3)}
+    """Markets in every unit."""
     return [
-        pytest.param(
-            seed,
-            name,
-            id=f"{design_of(seed)} {seed} in {name}",
-            marks=() if (seed, name) in quick else pytest.mark.slow,
-        )
+        pytest.param(seed, name, id=f"{design_of(seed)} {seed} in {name}")
         for seed in range(MARKETS)
         for name in UNITS
     ]
