@@ -28,6 +28,7 @@ from pypsa_p2p.formulation.trading import (
 )
 from pypsa_p2p.market_data import MarketData, dynamic_values
 from pypsa_p2p.names import NAME, SNAPSHOT
+from pypsa_p2p.risk import envelope
 from pypsa_p2p.sites import Sites
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
@@ -138,9 +139,9 @@ def rebuild(
         define_delivery(m, data, sites)
         owners[NET_IMPORT] = _positions(data)
     compiled = compile_model(m, data.scenarios.to_numpy(object), owners)
-    program = risk_program(
-        compiled, data.probability.to_numpy(), attitude, weight, data.fixed_part.to_numpy()
-    )
+    p = data.probability.to_numpy()
+    ends = envelope(p, attitude, weight)
+    program = risk_program(compiled, p, ends, data.fixed_part.to_numpy())
     is_balance, price = _balances(n, data, compiled)
     unit, hour = _hours(data, compiled)
     net_import, flows = _delivery(n, compiled)
@@ -181,9 +182,7 @@ def costs_and_best_responses(game: Game) -> tuple[Vector, Vector]:
     """
     program = held_by_others(game.program, game.compiled.owner, game.held)
     best = solve_or_raise(program.weighted(np.ones(program.group.size)), "Best responses")
-    held, least = (
-        program.costs(x).reshape(program.attitude.size, -1)[:-1] for x in (game.held, best)
-    )
+    held, least = (program.costs(x).reshape(program.groups, -1)[:-1] for x in (game.held, best))
     return held, least
 
 
