@@ -136,6 +136,8 @@ class Accuracy:
     no_effect: float = 1e-9
     #: Of limits in the AC power flow.
     power_flow: float = 1e-6
+    #: Mismatch asked of pandapower's power flow, MVA: its own files are in MW.
+    pandapower: float = 1e-9
 
     # ------------------------------------------------------------------ the model left to PyPSA
     #: How far variables may move from the market's solution.

@@ -13,6 +13,7 @@ from pypsa_p2p.errors import MarketError
 from pypsa_p2p.market_data import MarketData, dynamic_values, read_market
 from pypsa_p2p.names import PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.ownership import asset_owners, bus_owners
+from pypsa_p2p.record import META
 from pypsa_p2p.results import results
 from pypsa_p2p.study import gini
 
@@ -63,7 +64,8 @@ def fairness(n: pypsa.Network) -> pd.Series:
     data = read_market(n, pd.Index(r["snapshot"].to_numpy()))
     low, high = float(r["nodal_price"].min()), float(r["nodal_price"].max())
     seen = _perceived_price(r, data).clip(low, high).to_numpy()
-    rounding = ACCURACY.promised * max(abs(low), abs(high))
+    usual = n.meta[META].get("typical_price", 0.0)  # where energy is free, what is not rounding
+    rounding = ACCURACY.promised * max(usual, abs(low), abs(high))
     seen = np.where(abs(seen) <= rounding, 0.0, seen)
     if high - low <= rounding:
         seen, low, high = np.full_like(seen, seen[0]), float(seen[0]), float(seen[0])

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pypsa
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.names import FIXED_COST
 from pypsa_p2p.pandapower_tables import PANDAPOWER_INDEX, PANDAPOWER_TABLE, Losses, number_column
 
@@ -117,7 +118,7 @@ def _line(areas: list[list[float]], low: float, high: float) -> tuple[float, flo
 
     reached = (np.r_[breaks, np.inf] > low) & (np.r_[-np.inf, breaks] < high)
     used = slope[reached] if reached.any() else slope[:1]
-    exact = bool(np.ptp(used) <= 1e-12 * np.abs(used).max())
+    exact = bool(np.ptp(used) <= ACCURACY.rounding * np.abs(used).max())
     low, high = max(low, start[0]), min(high, stop[-1])
     mean = used[0] if exact or high <= low else (cost_at(high) - cost_at(low)) / (high - low)
     return cost_at(low) - mean * low, float(mean), exact

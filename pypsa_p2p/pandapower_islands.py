@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pypsa
 
+from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.pandapower_tables import PANDAPOWER_INDEX, PANDAPOWER_TABLE, Losses
 
 #: Column of buses, degrees: what pandapower's voltage angle has beyond PyPSA's.
@@ -123,7 +124,7 @@ def _power_flow_results(net: Any) -> dict[str, pd.DataFrame] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about numba and columns of older versions
-            pandapower.runpp(solved, tolerance_mva=1e-9, numba=False)
+            pandapower.runpp(solved, tolerance_mva=ACCURACY.pandapower, numba=False)
     except Exception:  # whatever its versions raise: there is no power flow to be had
         return None
     finally:

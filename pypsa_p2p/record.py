@@ -65,6 +65,7 @@ def record_market(
         "solver": solution.solver,
         "objective": solution.objective,
         "objective_scale": solution.scale,
+        "typical_price": solution.units.price / float(data.weighting.median()),
         "attitudes": (market.risk or NEUTRAL).attitudes(data.risk_attitude).to_numpy().tolist(),
         "inputs": checksums(n, data, market.delivery),
         OWN_MULTIPLIERS: solution.reciprocity1 is not None,
