@@ -209,4 +209,6 @@ def one_scenario(program: RiskProgram, scenario: int) -> RiskProgram:
         constant=program.constant[cells],
         group=program.group[cells],
         probability=np.ones(cells.sum()),
+        least=np.ones(cells.sum()),
+        most=np.ones(cells.sum()),
     )
