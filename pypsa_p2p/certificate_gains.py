@@ -40,9 +40,7 @@ def costs_and_best_responses(game: Game, scale: Scale) -> tuple[Vector, Vector]:
     weighted = program.weighted(np.ones(program.group.size))
     near = _within(weighted, game.held, ACCURACY.reach * scale.power)
     best = solve_or_raise(near, "Best responses", scale.power, scale.cost)
-    held, least = (
-        program.costs(x).reshape(program.attitude.size, -1)[:-1] for x in (game.held, best)
-    )
+    held, least = (program.costs(x).reshape(program.groups, -1)[:-1] for x in (game.held, best))
     return held, least
 
 

@@ -27,6 +27,7 @@ from pypsa_p2p.formulation.trading import (
 )
 from pypsa_p2p.market_data import MarketData, dynamic_values
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.risk import envelope
 from pypsa_p2p.sites import Sites
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
@@ -147,7 +148,8 @@ def rebuild(
         owners[NET_IMPORT] = _positions(data)
     compiled = compile_model(m, data.scenarios.to_numpy(object), owners)
     constants = differing_constants(data).transpose(SCENARIO, PROSUMER).to_numpy()
-    program = risk_program(compiled, data.probability.to_numpy(), attitude, weight, constants)
+    p = data.probability.to_numpy()
+    program = risk_program(compiled, p, envelope(p, attitude, weight), constants)
     is_balance, price = _balances(n, data, compiled)
     unit, hour = _hours(data, compiled)
     net_import, flows = _delivery(n, compiled)

@@ -23,7 +23,7 @@ from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO
 from pypsa_p2p.price_data import trade_marginal_cost
 from pypsa_p2p.record import KEPT_DUALS, RECIPROCITY1
-from pypsa_p2p.solvers.tail import cvar
+from pypsa_p2p.risk import cvar
 
 END = "end"  # 0, 1: the prosumers at bus0 and bus1 of an edge
 

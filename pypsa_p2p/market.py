@@ -30,7 +30,7 @@ from pypsa_p2p.infeasibility import explain
 from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.mixed_sizes import warn_of_mixed_sizes
 from pypsa_p2p.record import forget_market, record_market
-from pypsa_p2p.risk import NEUTRAL, CVaR
+from pypsa_p2p.risk import NEUTRAL, CVaR, envelope
 from pypsa_p2p.sites import read_sites
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.linearised import pose_linear
@@ -188,13 +188,9 @@ class Market(ABC):
         )
 
     def _program(self, compiled: CompiledModel, data: MarketData, attitudes: Vector) -> RiskProgram:
-        return risk_program(
-            compiled,
-            data.probability.to_numpy(),
-            attitudes,
-            (self.risk or NEUTRAL).weight,
-            data.fixed_part.to_numpy(),
-        )
+        p = data.probability.to_numpy()
+        ends = envelope(p, attitudes, (self.risk or NEUTRAL).weight)
+        return risk_program(compiled, p, ends, data.fixed_part.to_numpy())
 
     def _shares(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Weight of each prosumer's cost in what is solved, 1 on average."""

@@ -36,7 +36,7 @@ from pypsa_p2p.names import PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.plot_convergence import convergence as convergence
 from pypsa_p2p.record import recorded
 from pypsa_p2p.results import results
-from pypsa_p2p.solvers.tail import cvar
+from pypsa_p2p.risk import cvar
 from pypsa_p2p.tables import ONLY_SCENARIO
 
 if TYPE_CHECKING:

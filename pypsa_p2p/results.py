@@ -44,8 +44,7 @@ from pypsa_p2p.record import (
     RISK_ADJUSTED_PROBABILITY,
     recorded,
 )
-from pypsa_p2p.risk import CVaR
-from pypsa_p2p.solvers.tail import cvar
+from pypsa_p2p.risk import CVaR, cvar
 
 _MW, _PRICE, _EUR = "MW", "EUR/MWh", "EUR"
 _DESCRIBED = {

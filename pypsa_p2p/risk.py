@@ -12,6 +12,7 @@ import xarray as xr
 
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.names import PROSUMER
+from pypsa_p2p.solvers.tail import Tail, worst
 
 Attitude = float | Mapping[Any, float] | pd.Series | Sequence[float] | np.ndarray | xr.DataArray
 
@@ -147,6 +148,30 @@ def _plain(value: Any) -> Any:
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def envelope(
+    probability: np.ndarray, attitude: np.ndarray, weight: float
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Least and most :math:`\tau`, (G, S): (33)-(37) of probabilities (S,) and attitudes (G,)."""
+    p, chi = probability[None], attitude[:, None]
+    free = (chi > 0) & (weight > 0) & (probability.size > 1)
+    least = (1 - weight) * p
+    most = least + weight * p / (1 - chi)
+    return np.where(free, least, p), np.where(free, most, p)
+
+
+def cvar(
+    values: np.ndarray,
+    probability: np.ndarray,
+    attitude: float | np.ndarray,
+    *,
+    group: np.ndarray | None = None,
+) -> Tail:
+    """CVaR of every group's costs, exactly, by sorting (25)."""
+    chi = np.atleast_1d(np.asarray(attitude, dtype=float))
+    group = np.zeros(values.size, dtype=np.int64) if group is None else group
+    return worst(values, np.zeros(values.size), probability / (1 - chi[group]), group)
 
 
 #: The risk measure that leaves probabilities alone: what ``risk=None`` means.

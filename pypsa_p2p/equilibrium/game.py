@@ -24,8 +24,7 @@ from pypsa_p2p.markets import PeerToPeerMarket
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.ownership import NOBODY, asset_owners, bus_owners
 from pypsa_p2p.record import require_trades_delivered
-from pypsa_p2p.risk import NEUTRAL
-from pypsa_p2p.solvers.tail import cvar
+from pypsa_p2p.risk import NEUTRAL, cvar
 
 #: Components without a decision or a cost of their own.
 _PASSIVE = {"Bus", "Carrier", "Shape", "SubNetwork", "LineType", "TransformerType"}

@@ -49,8 +49,7 @@ def solve_risk_conic(program: RiskProgram) -> Solution:
         return no_solution(program, "infeasible", "presolve", 0, reduction.certificate)
     small = reduction.program
     cells = np.flatnonzero(small.at_risk)
-    base = small.probability.copy()
-    base[cells] = small.least_probability[cells]
+    base = small.least.copy()
     linear = LinearCones.of(small)
     epigraphs = _epigraphs(small, cells)
     n, added = small.c.size, epigraphs.cost.size
@@ -88,7 +87,7 @@ class _Epigraphs:
 
 def _epigraphs(program: RiskProgram, cells: Labels) -> _Epigraphs:
     """Epigraphs of the given cells; added variables are eta, u and, where many terms, t."""
-    n, count, groups = program.c.size, cells.size, program.attitude.size
+    n, count, groups = program.c.size, cells.size, program.groups
     position = np.full(program.group.size + 1, -1)
     position[cells] = np.arange(count)
     member = position[program.cell]  # of each column; -1 where not at risk
@@ -100,8 +99,8 @@ def _epigraphs(program: RiskProgram, cells: Labels) -> _Epigraphs:
     squares = sparse.hstack([factor, sparse.csr_matrix((terms, width - n))], format="csr")
     u = sparse.eye(count, width, k=n + groups)
     cost = np.zeros(width - n)
-    cost[program.group[cells]] = program.weight
-    cost[groups : groups + count] = program.tail_room[cells]
+    cost[program.group[cells]] = program.to_assign[program.group[cells]]
+    cost[groups : groups + count] = program.room[cells]
     if together:
         cone = _rotated(excess, constant, squares, cell_of_term)
         lines, offset = u, np.zeros(count)
@@ -127,7 +126,7 @@ def _excess(program: RiskProgram, cells: Labels, member: Labels, of_term: Labels
     here = np.arange(count)
     parts = [
         (-program.c[owned], (member[owned], owned), n),
-        (np.ones(count), (here, program.group[cells]), program.attitude.size),
+        (np.ones(count), (here, program.group[cells]), program.groups),
         (np.ones(count), (here, here), count),
         (-np.ones(of_term.size), (of_term, np.arange(of_term.size)), of_term.size),
     ]

@@ -55,7 +55,7 @@ class WithContracts:
 
     def found(self, x: Vector, row_dual: Vector) -> Hedges | None:
         """The contracts a solver chose; None where only the community's insurance is known."""
-        terms, groups = self.problem.terms, self.problem.program.attitude.size - 1
+        terms, groups = self.problem.terms, self.problem.program.groups - 1
         if terms is None or groups == 1:
             return None
         contracts, scenarios = terms.payoff.shape
@@ -77,8 +77,8 @@ def with_contracts(problem: MarketProblem, terms: Terms) -> WithContracts:
     """
     program = problem.program
     n, m = program.c.size, program.A.shape[0]
-    groups = program.attitude.size - 1
-    scenarios = program.group.size // program.attitude.size
+    groups = program.groups - 1
+    scenarios = program.group.size // program.groups
     contracts = len(terms.names) if groups > 1 else 0
     insured = terms.insurance_price is not None
     paid = groups * scenarios
@@ -164,25 +164,13 @@ class _Columns:
         insurance, price = np.empty(0), np.empty(0)
         if terms.insurance_price is not None:
             price = np.tile(terms.insurance_price, groups)
-            insurance = np.where(worth_most(program)[:cells] > price, np.inf, 0.0)
+            insurance = np.where(program.most[:cells] > price, np.inf, 0.0)
         return cls(
             c=unit * np.concatenate([-np.ones(cells), np.zeros(volume.size), price]),
             cell=np.append(np.arange(cells), np.full(volume.size + price.size, UNOWNED)),
             lower=np.concatenate([-free, -volume, np.zeros(price.size)]),
             upper=np.concatenate([free, volume, insurance]),
         )
-
-
-def worth_least(program: RiskProgram) -> Vector:
-    """The least a EUR in a cell can be worth, (cells,)."""
-    return np.where(program.at_risk, program.least_probability, program.probability)
-
-
-def worth_most(program: RiskProgram) -> Vector:
-    """The most a EUR in a cell can be worth, (cells,): who pays as much need not insure."""
-    return np.where(
-        program.at_risk, program.least_probability + program.tail_room, program.probability
-    )
 
 
 def _most_volume(terms: Terms, program: RiskProgram, groups: int, contracts: int) -> Matrix:
@@ -193,7 +181,7 @@ def _most_volume(terms: Terms, program: RiskProgram, groups: int, contracts: int
     """
     if terms.limit is not None:
         return terms.limit.T[:, :contracts]
-    neutral = np.flatnonzero(program.attitude[:groups] == 0)
+    neutral = np.flatnonzero(program.to_assign[:groups] == 0.0)
     most = np.full((groups, contracts), np.inf)
     most[neutral[1:]] = 0.0
     return most
@@ -228,7 +216,7 @@ def hedges(
     if terms is None or own is None:
         raise TypeError("a problem with contracts is needed")
     scenarios = terms.payoff.shape[1]
-    least, most = (end.reshape(-1, scenarios)[:-1].T for end in (worth_least(own), worth_most(own)))
+    least, most = (end.reshape(-1, scenarios)[:-1].T for end in (own.least, own.most))
     near = ACCURACY.at_end if tail is None else ACCURACY.at_end_found
     tau = np.broadcast_to(_at_ends(problem.program, tau, tail).T, least.shape)
     worth = terms.payoff @ tau
@@ -266,7 +254,7 @@ def _at_ends(program: RiskProgram, tau: Matrix, tail: Tail | None) -> Matrix:
     shape = (-1, tau.shape[1])
     below, above, least, most = (
         values.reshape(shape)[:-1]
-        for values in (tail.below, tail.above, worth_least(program), worth_most(program))
+        for values in (tail.below, tail.above, program.least, program.most)
     )
     return np.where(below, least, np.where(above, most, tau))
 

@@ -140,21 +140,23 @@ class InteriorPoint:
         self.owned = np.flatnonzero(self.member >= 0)
         names, self.group = np.unique(program.group[self.cells], return_inverse=True)
         self.groups = names.size
-        self.room = program.tail_room[self.cells]
-        self.base = np.where(program.at_risk, program.least_probability, program.probability)
+        self.room = program.room[self.cells]
+        self.base = program.least
+        self.to_assign = program.to_assign[names]
+        self.assigned = _inside((program.probability - program.least)[self.cells], self.room)
         self.constant = program.constant[self.cells]
 
     def _weights(self, of_values: Vector, of_cells: Vector) -> Vector:
-        """w above. At tau = p, room - sigma is p chi / (1 - chi), hence its weight.
+        """w above. At tau = p, sigma is p - least and room - sigma most - p, hence their ratio.
 
         The spread of a cell's cost grows with its number of terms; weights that follow it
         (found by trial) keep the cells' pairs from reaching the boundary before the rest.
         """
-        chi = self.program.attitude[self.program.group[self.cells]]
         terms = self.owned.size / max(1, self.cells.size)
         cells = 2.0 * np.sqrt(max(1.0, terms)) * of_cells
         self.parts = np.cumsum([self.limits.index.size, self.cells.size])
-        return np.concatenate([of_values[self.limits.index], cells, cells * chi / (1.0 - chi)])
+        ratio = (self.room - self.assigned) / self.assigned
+        return np.concatenate([of_values[self.limits.index], cells, cells * ratio])
 
     def _start(self) -> _Iterate:
         """Mid-range x, slacks at least a tenth of the typical limit, and tau = p."""
@@ -168,7 +170,7 @@ class InteriorPoint:
         eta = self._by_group(costs) / self._by_group(np.ones(costs.size))
         excess = costs - eta[self.group]
         spread = 0.1 + np.sqrt(np.sum(excess**2) / max(1, excess.size))
-        sigma = program.weight * program.probability[self.cells]
+        sigma = self.assigned
         t, u = spread + np.maximum(-excess, 0.0), spread + np.maximum(excess, 0.0)
         return _Iterate(
             x=x,
@@ -213,7 +215,7 @@ class InteriorPoint:
         drift[abs(drift) <= ACCURACY.differences * (1.0 + abs(limits.limit))] = 0.0
         return _Errors(
             x=self.A_transposed @ y + z - weights * gradient,
-            eta=self._by_group(sigma) - self.program.weight,
+            eta=self._by_group(sigma) - self.to_assign,
             equality=limits.right - values[limits.columns :][limits.equal],
             limits=drift,
             cells=now.eta[self.group] + u - t - self._costs(now.x, gradient),
@@ -329,3 +331,9 @@ class InteriorPoint:
         of_limits = np.split(self.iterate.multiplier, self.parts)[0]
         z, y = self.limits.multipliers(of_limits, self.iterate.equality)
         return self.iterate.x, y, z, self._tau()
+
+
+def _inside(assigned: Vector, room: Vector) -> Vector:
+    """What tau = p assigns, or where that is at an end of the envelope, a tenth of it inside."""
+    within = (assigned > 0.0) & (assigned < room)
+    return np.where(within, assigned, np.clip(assigned, 0.1 * room, 0.9 * room))

@@ -83,7 +83,7 @@ def _weighed(compiled: CompiledModel, problem: MarketProblem, by_scenario: bool)
     program, congested = problem.program, problem.partner.nnz > 0
     weigh = ByScenario(compiled) if by_scenario else RiskAverse(compiled.capacities)
     neutral = by_scenario or not program.at_risk.any()
-    together = program.attitude.size == 2
+    together = program.groups == 2
     if not problem.even and not neutral and (together or problem.terms is not None):
         raise MarketError(
             "Contracts in an equilibrium of unequal weights must be complete, without limits, and "
@@ -160,14 +160,14 @@ def _settle(weigh: ByScenario | RiskAverse, problem: MarketProblem) -> MarketSol
 
 def _decomposes(compiled: CompiledModel, program: RiskProgram) -> bool:
     """Whether dispatch is a matter of each scenario, and tau of sorting their costs."""
-    whole = program.attitude.size == 2
+    whole = program.groups == 2
     if not (whole and separates(compiled, program)):
         return False
     return not (program.at_risk.any() and _unowned_costs(program))
 
 
 def _unowned_costs(program: RiskProgram) -> bool:
-    unowned = program.cell >= program.group.size - program.group.size // program.attitude.size
+    unowned = program.cell >= program.group.size - program.group.size // program.groups
     return bool(program.c[unowned].any() or program.P.diagonal()[unowned].any())
 
 

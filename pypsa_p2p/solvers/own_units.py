@@ -146,7 +146,7 @@ def _typical_power(program: Constraints, row: Vector) -> float:
 
 def _certain(program: RiskProgram) -> Vector:
     """Expected constant cost of every group, (G + 1,), EUR."""
-    return sum_by(program.group, program.probability * program.constant, program.attitude.size)
+    return sum_by(program.group, program.probability * program.constant, program.groups)
 
 
 def _largest_entry(program: Constraints) -> Vector:

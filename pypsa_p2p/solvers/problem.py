@@ -75,7 +75,7 @@ class MarketProblem:
         if self.by_prosumer is None:
             raise TypeError("a problem with contracts is needed")
         costs = self._with_partners(self.by_prosumer, x).costs(x)
-        return costs.reshape(self.by_prosumer.attitude.size, -1)[:-1].T
+        return costs.reshape(self.by_prosumer.groups, -1)[:-1].T
 
     def _with_partners(self, program: RiskProgram, x: Vector) -> RiskProgram:
         if not self.partner.nnz:
@@ -157,7 +157,7 @@ class MarketProblem:
         constant = self.program.constant if more is None else self.program.constant + more
         cells = self.program.cell
         of_cell = np.ones(constant.size)
-        if self.program.attitude.size > 2:  # a cell is one prosumer's, who has one weight
+        if self.program.groups > 2:  # a cell is one prosumer's, who has one weight
             of_cell[cells[cells >= 0]] = self.share[cells >= 0]
         return replace(self.program, P=P, c=c * self.share, constant=constant * of_cell)
 
@@ -198,8 +198,7 @@ class MarketProblem:
 def risk_program(
     compiled: CompiledModel,
     probability: Vector,
-    attitude: Vector,
-    weight: float,
+    envelope: tuple[Matrix, Matrix],
     fixed_cost: Matrix,
 ) -> RiskProgram:
     """The market as min sum_g R_g, its groups the prosumers or, where there is one, all of them.
@@ -207,14 +206,13 @@ def risk_program(
     Parameters
     ----------
     probability : (S,)
-    attitude : (G,)
-        One per prosumer, or a single one for the community.
-    weight : float
-        theta of MODEL.md §3.
+    envelope : (G, S) each
+        Least and most risk-adjusted probability of every prosumer, or of the community.
     fixed_cost : (S, N)
         What no decision changes, EUR.
     """
-    scenarios, groups = probability.size, attitude.size
+    least, most = (np.append(end.ravel(), probability) for end in envelope)
+    scenarios, groups = probability.size, len(envelope[0])
     of_prosumer = compiled.owner if groups > 1 else np.minimum(compiled.owner, 0)
     group = np.where(of_prosumer == UNOWNED, groups, of_prosumer)
     cell = np.where(compiled.scenario < 0, UNOWNED, group * scenarios + compiled.scenario)
@@ -236,8 +234,8 @@ def risk_program(
         constant=np.hstack([constant, unowned]).T.ravel(),
         group=np.repeat(np.arange(groups + 1), scenarios),
         probability=np.tile(probability, groups + 1),
-        attitude=np.append(attitude, 0.0),
-        weight=weight,
+        least=least,
+        most=most,
     )
 
 

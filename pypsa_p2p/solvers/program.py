@@ -16,7 +16,7 @@ from pypsa_p2p.solvers.arrays import Labels as Labels
 from pypsa_p2p.solvers.arrays import Sparse as Sparse
 from pypsa_p2p.solvers.arrays import Vector as Vector
 from pypsa_p2p.solvers.arrays import sum_by
-from pypsa_p2p.solvers.tail import Tail, cvar
+from pypsa_p2p.solvers.tail import Tail, worst
 
 Status = Literal["optimal", "infeasible", "unbounded", "failed"]
 
@@ -84,7 +84,7 @@ class RiskProgram(Constraints):
     """min (cost of unowned columns) + sum_g R_g[Pi_k, k in group g], MODEL.md section 3.
 
     Pi_k(x) = constant_k + sum_{i in k} c_i x_i + 1/2 sum_{i,j in k} P_ij x_i x_j   [EUR]
-    R_g     = (1 - weight) E_p[Pi] + weight CVaR_{attitude_g}[Pi]
+    R_g     = max sum_{k in g} tau_k Pi_k  over  least <= tau <= most, sum_{k in g} tau_k = 1
 
     P and c are *not* multiplied by probabilities. Every off-diagonal entry of P lies within
     one cell; an unowned column's cost enters the objective with weight 1.
@@ -99,49 +99,47 @@ class RiskProgram(Constraints):
         (K,) the group of each cell, 0..G-1.
     probability
         (K,) positive; sums to 1 within each group.
-    attitude
-        (G,) chi in [0, 1).
-    weight
-        theta in [0, 1].
+    least, most
+        (K,) ends of the envelope of tau, the risk-adjusted probability. Both are p where it is
+        not free: of a neutral group, or one with one scenario.
     """
 
     cell: Labels
     constant: Vector
     group: Labels
     probability: Vector
-    attitude: Vector
-    weight: float = 1.0
+    least: Vector
+    most: Vector
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.cell.shape != self.c.shape or not self.constant.shape == self.group.shape:
             raise ValueError("cell needs one entry per column, constant and group one per cell")
-        if not 0.0 <= self.weight <= 1.0:
-            raise ValueError(f"weight is {self.weight}, expected a number in [0, 1]")
-        if np.any((self.attitude < 0.0) | (self.attitude >= 1.0)):
-            raise ValueError("attitude must lie in [0, 1)")
+        p = self.probability
+        if np.any((self.least < 0.0) | (self.least > p) | (self.most < p)):
+            raise ValueError("probability must lie between least and most, and these above 0")
         if np.any(self.probability <= 0.0):
             raise ValueError("probability must be positive")
 
     @property
+    def groups(self) -> int:
+        """G, the last of which holds what nobody pays in particular."""
+        return int(self.group.max()) + 1
+
+    @property
     def at_risk(self) -> Flags:
-        """(K,) whether a cell's risk-adjusted probability is free to differ from p.
-
-        It is not where the group is neutral, has one scenario only, or theta is 0.
-        """
-        alone = np.bincount(self.group, minlength=self.attitude.size) == 1
-        free = (self.attitude > 0.0) & ~alone & (self.weight > 0.0)
-        return np.asarray(free[self.group])
+        """(K,) whether a cell's risk-adjusted probability is free to differ from p."""
+        return np.asarray(self.most > self.least)
 
     @property
-    def least_probability(self) -> Vector:
-        """(K,) lower end of the envelope of tau: (1 - theta) p."""
-        return (1.0 - self.weight) * self.probability
+    def room(self) -> Vector:
+        """(K,) width of the envelope of tau."""
+        return self.most - self.least
 
     @property
-    def tail_room(self) -> Vector:
-        """(K,) width of the envelope of tau: theta p / (1 - chi)."""
-        return self.weight * self.probability / (1.0 - self.attitude[self.group])
+    def to_assign(self) -> Vector:
+        """(G,) what `least` leaves of each group's probability to where it costs most."""
+        return sum_by(self.group, self.probability - self.least, self.groups)
 
     def per_column(self, values: Vector, unowned: float = 1.0) -> Vector:
         """(n,) the value of each column's cell, `unowned` for columns without one."""
@@ -155,13 +153,7 @@ class RiskProgram(Constraints):
 
     def tail(self, costs: Vector) -> Tail:
         """R_g, value at risk and a risk-adjusted probability attaining R_g."""
-        tail = cvar(costs, self.probability, self.attitude, group=self.group)
-        expected = sum_by(self.group, self.probability * costs, self.attitude.size)
-        return Tail(
-            value=(1.0 - self.weight) * expected + self.weight * tail.value,
-            value_at_risk=tail.value_at_risk,
-            probability=self.least_probability + self.weight * tail.probability,
-        )
+        return worst(costs, self.least, self.most, self.group)
 
     def objective(self, x: Vector) -> float:
         """Exact objective: CVaR by sorting, nothing smoothed."""

@@ -158,7 +158,7 @@ def _products(program: Constraints, solution: Solution) -> Vector:
 
 
 def _envelope(program: RiskProgram, tau: Vector) -> float:
-    least, room = program.least_probability, program.tail_room
+    least, room = program.least, program.room
     outside = np.maximum(least - tau, tau - least - room) / program.probability
-    total = sum_by(program.group, tau, program.attitude.size)
+    total = sum_by(program.group, tau, program.groups)
     return float(max(np.max(outside, initial=0.0), np.max(abs(total - 1.0), initial=0.0)))

@@ -1,4 +1,4 @@
-"""CVaR of discrete costs, exactly, by sorting."""
+"""The worst of the expectations in an envelope of risk-adjusted probabilities, by sorting."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pypsa_p2p.solvers.arrays import Labels, Vector, sum_by
 
 
 class Tail(NamedTuple):
-    """The tail of every group's costs.
+    """The risk of every group's costs.
 
     Attributes
     ----------
     value
-        (G,) CVaR, EUR.
+        (G,) R, EUR.
     value_at_risk
-        (G,) the largest cost at which the tail is full, EUR.
+        (G,) the largest cost at which all that can be assigned is, EUR; where there is nothing to
+        assign the least cost.
     probability
         (K,) tau, a risk-adjusted probability with value = sum tau Pi in each group.
     """
@@ -28,79 +29,49 @@ class Tail(NamedTuple):
     probability: Vector
 
 
-def cvar(
-    values: Vector,
-    probability: Vector,
-    attitude: float | Vector,
-    *,
-    group: Labels | None = None,
-) -> Tail:
-    """CVaR_chi of every group: the mean of the costliest 1 - chi of its probability (25).
+def worst(values: Vector, least: Vector, most: Vector, group: Labels | None = None) -> Tail:
+    """R = max sum tau X over least <= tau <= most, sum tau = 1, of every group (33)-(37).
 
-    The atom at the quantile is split exactly; atoms tied there share what is left of the
-    tail in proportion to their probabilities.
+    Whatever `least` leaves goes to the costliest, as far as `most` lets it. Costs that are equal
+    where it ends share what is left in proportion to their room.
 
     Parameters
     ----------
-    values, probability
-        (K,) costs, EUR, and their probabilities, which sum to 1 within each group.
-    attitude
-        chi in [0, 1), scalar or (G,).
+    values, least, most
+        (K,) costs, EUR, and ends of the envelope, between whose sums 1 lies in each group.
     group
         (K,) group of each cost, 0..G-1, none empty. Default: one group.
 
     Examples
     --------
-    >>> tail = cvar(np.array([10.0, 20.0, 30.0, 40.0]), np.full(4, 0.25), 0.6)
+    CVaR at 0.6 of four equally likely costs:
+
+    >>> tail = worst(np.array([10.0, 20.0, 30.0, 40.0]), np.zeros(4), np.full(4, 0.625))
     >>> float(tail.value_at_risk[0]), round(float(tail.value[0]), 9)
     (30.0, 36.25)
     """
-    chi = np.atleast_1d(np.asarray(attitude, dtype=float))
     group = np.zeros(values.size, dtype=np.int64) if group is None else group
-    mass = 1.0 - chi
+    groups = int(group.max(initial=-1)) + 1
+    room, left = most - least, 1.0 - sum_by(group, least, groups)
     order = np.lexsort((-values, group))
-    sorted_group = group[order]
-    first = np.searchsorted(sorted_group, np.arange(chi.size))
-    total = np.cumsum(probability[order])
-    before = total - probability[order]  # mass of the costlier atoms
-    before = before - before[first][sorted_group]
-
-    in_tail = before < mass[sorted_group] * (1.0 - ACCURACY.differences)
-    size = sum_by(sorted_group, in_tail.astype(np.float64), chi.size).astype(np.int64)
-    value_at_risk = values[order][first + np.maximum(size, 1) - 1]
+    of_group = group[order]
+    first = np.searchsorted(of_group, np.arange(groups))
+    total = np.cumsum(room[order])
+    before = total - room[order]  # room of the costlier ones
+    before = before - before[first][of_group]
+    reached = before < left[of_group] * (1.0 - ACCURACY.differences)
+    size, count = (
+        sum_by(of_group, flags.astype(np.float64), groups).astype(np.int64)
+        for flags in (reached, np.ones(values.size))
+    )
+    last = np.where(left > 0.0, np.maximum(size, 1), count)
+    value_at_risk = values[order][first + last - 1]
 
     above = values > value_at_risk[group]
     tied = values == value_at_risk[group]
-    mass_above = sum_by(group, probability * above, chi.size)
-    mass_tied = sum_by(group, probability * tied, chi.size)
-    share = np.clip((mass - mass_above) / mass_tied, 0.0, 1.0)
-    tau = probability * (above + tied * share[group]) / mass[group]
-    value = sum_by(group, tau * values, chi.size)
+    room_tied = sum_by(group, room * tied, groups)
+    rest = np.clip(left - sum_by(group, room * above, groups), 0.0, room_tied)
+    share = np.divide(rest, room_tied, out=np.zeros(groups), where=room_tied > 0.0)
+    tau = least + room * (above + tied * share[group])
+    value = sum_by(group, tau * values, groups)
     return Tail(value=value, value_at_risk=value_at_risk, probability=tau)
-
-
-def capped(values: Vector, least: Vector, most: Vector) -> Vector:
-    """The tau, (K,), with the largest sum of tau values among those between least and most.
-
-    They sum to 1. What is left for tied values is shared in proportion to their room.
-
-    Parameters
-    ----------
-    values
-        (K,) costs, EUR.
-    least, most
-        (K,) limits of tau, between whose sums 1 lies.
-
-    Examples
-    --------
-    >>> values, least = np.array([10.0, 20.0, 30.0]), np.zeros(3)
-    >>> capped(values, least, np.array([1.0, 0.4, 0.5]))
-    array([0.1, 0.4, 0.5])
-    """
-    room = most - least
-    _, rank = np.unique(-values, return_inverse=True)
-    of_rank = sum_by(rank, room, int(rank.max()) + 1)
-    before = np.cumsum(of_rank) - of_rank
-    left = np.clip(1.0 - least.sum() - before, 0.0, of_rank)
-    share = np.divide(left, of_rank, out=np.zeros_like(left), where=of_rank > 0)
-    return np.asarray(least + room * share[rank])

@@ -91,14 +91,14 @@ def classify(program: RiskProgram, solution: Solution) -> Tail:
 
     Limits of Pi - eta are 0 up to the rounding in the solution, which they do not exclude.
     """
-    room = program.tail_room
+    room = program.room
     tau, level = risk_of(solution)
-    excess = tau - program.least_probability
+    excess = tau - program.least
     share = np.where(room > 0, excess / np.where(room > 0, room, 1.0), 0.0)
     costs = program.costs(solution.x)
     gap = costs - level[program.group]
     distance = gap / max(1.0, np.abs(costs).max())
-    open_cells = (room > 0) & (program.attitude[program.group] > 0)
+    open_cells = room > 0
     below = open_cells & (share < np.maximum(-distance, ACCURACY.no_price))
     above = ~below & ((1 - share < np.maximum(distance, ACCURACY.no_price)) | ~open_cells)
     return Tail(
@@ -130,7 +130,7 @@ def least_expected_cost(
     have no limits otherwise. None if it does not settle.
     """
     tail = classify(program, solution)
-    tau = np.where(tail.below, program.least_probability, risk_of(solution)[0])
+    tau = np.where(tail.below, program.least, risk_of(solution)[0])
     unit = program.per_column(program.probability)
     face = optimal_face(program.weighted(tau), solution, unit)
     curved = program.P.diagonal() > 0  # costs are linear in the others: any step is exact there
@@ -184,7 +184,7 @@ def _step(
     proximal: float = ACCURACY.tie_proximal,
 ) -> QuadraticProgram:
     """The Newton subproblem at x, in the columns (x, eta), with the given cells' rows."""
-    groups = program.attitude.size
+    groups = program.groups
     unit = program.per_column(program.probability)
     H = program.P @ sp.diags(program.per_column(program.probability + multiplier))
     H = (H + proximal * sp.diags(unit)).tocsc()

@@ -11,13 +11,12 @@ import numpy.typing as npt
 from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.contracts import Terms
 from pypsa_p2p.solvers.compiled import CompiledModel
-from pypsa_p2p.solvers.contracts import worth_least, worth_most
 from pypsa_p2p.solvers.problem import MarketProblem
 from pypsa_p2p.solvers.program import Labels, QuadraticProgram, RiskProgram, Solution, Vector
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import price_error
 from pypsa_p2p.solvers.risk import solve_risk
-from pypsa_p2p.solvers.tail import capped
+from pypsa_p2p.solvers.tail import worst
 from pypsa_p2p.solvers.ties import (
     Tail,
     classify,
@@ -123,9 +122,11 @@ def _tau_of_all(program: RiskProgram, costs: Vector, terms: Terms | None) -> tup
         tail = program.tail(costs)
         return program.tail(_rounded(costs)).probability.reshape(2, -1)[:1], tail.value.sum()
     scenarios = terms.insurance_price.size
-    least = np.minimum(worth_least(program)[:scenarios], terms.insurance_price)  # to rounding
-    most = np.minimum(worth_most(program)[:scenarios], terms.insurance_price)
-    exact, rounded = (capped(c[:scenarios], least, most) for c in (costs, _rounded(costs)))
+    least = np.minimum(program.least[:scenarios], terms.insurance_price)  # to rounding
+    most = np.minimum(program.most[:scenarios], terms.insurance_price)
+    exact, rounded = (
+        worst(c[:scenarios], least, most).probability for c in (costs, _rounded(costs))
+    )
     unowned = float(program.probability[scenarios:] @ costs[scenarios:])
     return rounded[None], float(exact @ costs[:scenarios]) + unowned
 
@@ -168,7 +169,7 @@ def _solution(
         solver=found.solver,
         x=x,
         row_dual=row_dual,
-        risk_adjusted_probability=tau.reshape(problem.program.attitude.size, -1)[:-1],
+        risk_adjusted_probability=tau.reshape(problem.program.groups, -1)[:-1],
         objective=true.objective(x),
         tail=tail,
         price_error=_price_error(
@@ -197,7 +198,7 @@ def _reported(program: RiskProgram, found: Solution, tidy: Labels) -> Vector:
         return found.x
     qp, solution = chosen
     unit = program.per_column(program.probability)
-    groups = program.attitude.size
+    groups = program.groups
     weight = np.append(unit, np.ones(groups))
     x = _least_norm(qp, solution, tidy, weight)[: found.x.size]
     return found.x if _dearer(program, x, found.x) else x

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from pypsa_p2p.risk import envelope
 from pypsa_p2p.solvers.presolve import presolve
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram
 
@@ -78,6 +79,7 @@ def market(
     cells = scenarios if community else scenarios * prosumers
     cell = scenario[:, None] + (0 if community else scenarios) * owner[None, :]
     benefit = (fixed + utility * demand**2).sum(axis=1)  # (S, N)
+    least, most = (end.ravel() for end in envelope(probability, attitude, weight))
     return RiskProgram(
         P=sparse.diags(np.tile(P, blocks)).tocsc(),
         c=c.ravel(),
@@ -90,8 +92,8 @@ def market(
         constant=benefit.sum(axis=1) if community else benefit.T.ravel(),
         group=np.arange(cells) // scenarios,
         probability=np.tile(probability, cells // scenarios),
-        attitude=attitude,
-        weight=weight,
+        least=least,
+        most=most,
     )
 
 
@@ -207,4 +209,6 @@ def one_scenario(program: RiskProgram, scenario: int) -> RiskProgram:
         constant=program.constant[cells],
         group=program.group[cells],
         probability=np.ones(cells.sum()),
+        least=np.ones(cells.sum()),
+        most=np.ones(cells.sum()),
     )

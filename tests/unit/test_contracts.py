@@ -13,7 +13,7 @@ import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.errors import DataError, MarketError
-from pypsa_p2p.solvers.tail import capped
+from pypsa_p2p.solvers.tail import worst
 from tests.unit.test_markets import build
 
 SCENARIOS = pd.Index(["wet", "dry"], dtype=object)
@@ -193,10 +193,10 @@ def test_contracts_of_a_certain_network() -> None:
     np.testing.assert_array_equal(r.insurance, 0)
 
 
-def test_capped_shares_ties_by_room() -> None:
+def test_envelopes_share_ties_by_room() -> None:
     """.2 is left for two tied scenarios with rooms .3 and .1: .15 and .05."""
     values = np.array([5.0, 1.0, 1.0, 0.0])
-    tau = capped(values, np.array([0.1, 0.1, 0.1, 0.1]), np.array([0.5, 0.4, 0.2, 0.9]))
+    tau = worst(values, np.full(4, 0.1), np.array([0.5, 0.4, 0.2, 0.9])).probability
     np.testing.assert_allclose(tau, [0.5, 0.25, 0.15, 0.1], atol=1e-15)
 
 

@@ -110,7 +110,7 @@ def test_prices_of_unlikely_scenarios_are_as_good_as_those_of_likely_ones() -> N
 def test_worst_case_is_the_limit_of_high_attitudes() -> None:
     """Beyond 1 - min p the tail is the costliest scenario alone: attitude no longer matters."""
     high = random_market(6, 5, seed=4, attitude=np.full(6, 0.81))
-    higher = replace(high, attitude=np.full(6, 0.99))
+    higher = random_market(6, 5, seed=4, attitude=np.full(6, 0.99))
     solution = solve_risk(high)
     assert solution.objective == pytest.approx(solve_risk(higher).objective, rel=1e-9)
     worst = high.costs(solution.x).reshape(6, 5).max(axis=1).sum()
@@ -174,7 +174,8 @@ def two_scenarios(**changes: Any) -> RiskProgram:
         "constant": np.zeros(2),
         "group": np.zeros(2, dtype=np.int64),
         "probability": np.full(2, 0.5),
-        "attitude": np.array([0.5]),
+        "least": np.zeros(2),
+        "most": np.ones(2),
     }
     return RiskProgram(**(data | changes))
 
@@ -266,7 +267,7 @@ def test_everything_fixed() -> None:
 def test_shapes_and_ranges_are_checked() -> None:
     with pytest.raises(ValueError, match=r"c has shape \(2,\)"):
         two_scenarios(c=np.zeros(2))
-    with pytest.raises(ValueError, match="attitude"):
-        two_scenarios(attitude=np.array([1.0]))
-    with pytest.raises(ValueError, match="weight is 2"):
-        two_scenarios(weight=2.0)
+    with pytest.raises(ValueError, match="between least and most"):
+        two_scenarios(most=np.array([1.0, 0.4]))
+    with pytest.raises(ValueError, match="between least and most"):
+        two_scenarios(least=np.array([-0.1, 0.0]))
