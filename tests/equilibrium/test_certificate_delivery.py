@@ -316,6 +316,7 @@ def test_exploitability_ends_where_the_line_is_full() -> None:
     n.buses_t.net_import.loc[now, "B"], n.buses_t.surplus.loc[now, "west"] = -1.0, 1.0
     found = p2p.certify(n)
     assert found.residuals["balances and limits"] < 1e-9
+    assert found.scale.money == pytest.approx(2 + 8)
     assert float(found.exploitability.sel(prosumer="B")) == pytest.approx(4 / 10, abs=1e-7)
     assert not found.is_equilibrium(equilibrium="generalized")
 

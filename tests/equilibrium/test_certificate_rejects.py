@@ -140,7 +140,7 @@ def test_generalized_equilibria_by_hand(traded: float) -> None:
     assert float(found.exploitability.max()) < 1e-9
     assert found.is_equilibrium(equilibrium="generalized")
     assert found.is_equilibrium() == (traded == 3.0)
-    gap = abs((traded - 1) - (5 - traded)) / max(1, traded, 6 - traded, 5 - traded)
+    gap = abs((traded - 1) - (5 - traded)) / max(traded, 6 - traded)
     assert found.multiplier_misalignment == pytest.approx(gap, abs=1e-12)
 
 
