@@ -11,8 +11,8 @@ from pypsa_p2p.formulation.delivery import SURPLUS
 from pypsa_p2p.formulation.trading import QUANTITY1, RECIPROCITY, partner_prices, quantities
 from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.ownership import asset_owners, bus_owners
+from pypsa_p2p.solvers.arrays import Labels, Vector
 from pypsa_p2p.solvers.compiled import CompiledModel
-from pypsa_p2p.solvers.program import Labels, Vector
 
 
 def variable_owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:

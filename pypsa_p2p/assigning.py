@@ -10,7 +10,6 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.errors import DataError, listed
-from pypsa_p2p.market_data import first_scenario
 from pypsa_p2p.meters import AC, CONVERTERS, DC, ONE_PORTS, Part, Places, all_ends, read_places
 from pypsa_p2p.names import IMPORT_PRICE, NAME, RISK_ATTITUDE
 from pypsa_p2p.originals import controllable, remember
@@ -21,6 +20,7 @@ from pypsa_p2p.prosumers import (
     read_arguments,
     write_data,
 )
+from pypsa_p2p.tables import first_scenario
 from pypsa_p2p.values import (
     Value,
     as_names,

@@ -21,7 +21,7 @@ from pypsa_p2p.checks import require_given_capacities
 from pypsa_p2p.costs import own_names
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.hedging import RecordedHedges, recorded_hedges
-from pypsa_p2p.market_data import MarketData, read_market, static_values
+from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO
 from pypsa_p2p.ownership import NOBODY, asset_owners, bus_owners
 from pypsa_p2p.price_data import PARTNERS_SHARE
@@ -32,6 +32,7 @@ from pypsa_p2p.record import (
 )
 from pypsa_p2p.risk import CVaR
 from pypsa_p2p.sites import read_sites
+from pypsa_p2p.tables import static_values
 
 Equilibrium = Literal["variational", "generalized"]
 

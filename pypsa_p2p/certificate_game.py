@@ -25,7 +25,7 @@ from pypsa_p2p.formulation.trading import (
     quantities,
     trade_cost,
 )
-from pypsa_p2p.market_data import MarketData, dynamic_values
+from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.risk import envelope
 from pypsa_p2p.sites import Sites
@@ -33,6 +33,7 @@ from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.problem import risk_program
 from pypsa_p2p.solvers.program import RiskProgram
+from pypsa_p2p.tables import dynamic_values
 
 #: Of the congestion cost 2 a q_mn q_nm of an edge, each end bears half (7).
 _OWN_SHARE = 0.5

@@ -28,7 +28,8 @@ from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import PROSUMER
 from pypsa_p2p.price_data import require_common_grid_prices
 from pypsa_p2p.sites import Sites
-from pypsa_p2p.solvers.program import Flags, Labels, QuadraticProgram, Sparse, Vector
+from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector
+from pypsa_p2p.solvers.program import QuadraticProgram
 
 Matrix = npt.NDArray[np.float64]
 

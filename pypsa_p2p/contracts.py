@@ -10,9 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pypsa_p2p.contract_terms import CLEARING, PAPER, Numbers
-from pypsa_p2p.contract_terms import Terms as Terms
-from pypsa_p2p.contract_terms import require_no_arbitrage as require_no_arbitrage
+from pypsa_p2p.contract_terms import CLEARING, PAPER, Numbers, Terms
 from pypsa_p2p.errors import MarketError, listed, shown
 from pypsa_p2p.names import CONTRACT, PROSUMER, SCENARIO
 from pypsa_p2p.tables import ONLY_SCENARIO

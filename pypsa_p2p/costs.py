@@ -11,9 +11,10 @@ import xarray as xr
 
 from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import MarketError, listed
-from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario, static_values
+from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import GRID_BUS, NAME, PROSUMER, RISK_ATTITUDE, SNAPSHOT, TRADE_CARRIER
 from pypsa_p2p.ownership import asset_owners, bus_columns, bus_owners
+from pypsa_p2p.tables import dynamic_values, first_scenario, static_values
 
 #: PyPSA's operating costs: class, its result, and the prices of the result and its square.
 _PRICES: tuple[tuple[str, str, str, str | None], ...] = (

@@ -17,7 +17,8 @@ from pypsa_p2p import plot
 from pypsa_p2p.contracts import Contracts
 from pypsa_p2p.errors import DataError
 from pypsa_p2p.grids import add_grid_market, load_grid
-from pypsa_p2p.markets import CentralizedMarket, Market, PeerToPeerMarket
+from pypsa_p2p.market import Market
+from pypsa_p2p.markets import CentralizedMarket, PeerToPeerMarket
 from pypsa_p2p.pandapower import from_pandapower
 from pypsa_p2p.results import results
 from pypsa_p2p.risk import CVaR

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from pypsa_p2p.contracts import Contracts
 from pypsa_p2p.errors import MarketError, listed
-from pypsa_p2p.markets import CentralizedMarket, Market, PeerToPeerMarket
+from pypsa_p2p.market import Market
+from pypsa_p2p.markets import CentralizedMarket, PeerToPeerMarket
 from pypsa_p2p.risk import CVaR
 
 #: Designs by the words for them.

@@ -14,12 +14,7 @@ import xarray as xr
 
 from pypsa_p2p.costs import own_names
 from pypsa_p2p.errors import DataError, MarketError, listed
-from pypsa_p2p.market_data import (
-    MarketData,
-    carrier_names,
-    dynamic_values,
-    first_scenario,
-)
+from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import (
     ELASTIC_DEMAND_CARRIER,
     GRID_BUS,
@@ -32,6 +27,7 @@ from pypsa_p2p.ownership import NOBODY, bus_columns, bus_owners
 from pypsa_p2p.progress import progress_bar
 from pypsa_p2p.quiet import quiet_libraries
 from pypsa_p2p.sites import SLACK, Sites, read_sites
+from pypsa_p2p.tables import carrier_names, dynamic_values, first_scenario
 
 BUS: Final = "bus"
 BRANCH: Final = "branch"

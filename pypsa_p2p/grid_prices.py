@@ -7,10 +7,11 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.costs import own_names
-from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario
+from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.ownership import NOBODY, asset_owners, branches, bus_columns, bus_owners
 from pypsa_p2p.sites import read_sites
+from pypsa_p2p.tables import dynamic_values, first_scenario
 
 
 def grid_results(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:

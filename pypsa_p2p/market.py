@@ -21,7 +21,8 @@ from pypsa_p2p.checks import (
     require_options,
     require_type,
 )
-from pypsa_p2p.contracts import Contracts, Terms, require_no_arbitrage
+from pypsa_p2p.contract_terms import Terms, require_no_arbitrage
+from pypsa_p2p.contracts import Contracts
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.formulation.building import build_model
 from pypsa_p2p.formulation.delivery import define_delivery
@@ -32,11 +33,12 @@ from pypsa_p2p.mixed_sizes import warn_of_mixed_sizes
 from pypsa_p2p.record import forget_market, record_market
 from pypsa_p2p.risk import NEUTRAL, CVaR, envelope
 from pypsa_p2p.sites import read_sites
+from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.solvers.compiled import CompiledModel, compile_model
 from pypsa_p2p.solvers.linearised import pose_linear
 from pypsa_p2p.solvers.market import solve_market
 from pypsa_p2p.solvers.problem import MarketProblem, risk_program
-from pypsa_p2p.solvers.program import RiskProgram, Vector
+from pypsa_p2p.solvers.program import RiskProgram
 from pypsa_p2p.solvers.weighing import MarketSolution
 from pypsa_p2p.weights import plain
 from pypsa_p2p.writing import forget_solution, write_own_multipliers, write_solution

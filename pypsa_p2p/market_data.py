@@ -29,13 +29,14 @@ from pypsa_p2p.names import (
 )
 
 # What reads tables can be had from here, too: a market is read with it.
-from pypsa_p2p.tables import ONLY_SCENARIO as ONLY_SCENARIO
-from pypsa_p2p.tables import carrier_names as carrier_names
-from pypsa_p2p.tables import dynamic_values as dynamic_values
-from pypsa_p2p.tables import first_scenario as first_scenario
-from pypsa_p2p.tables import probabilities as probabilities
-from pypsa_p2p.tables import static_values as static_values
-from pypsa_p2p.tables import unusual_attributes as unusual_attributes
+from pypsa_p2p.tables import (
+    ONLY_SCENARIO,
+    carrier_names,
+    dynamic_values,
+    first_scenario,
+    probabilities,
+    static_values,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ import numpy as np
 
 from pypsa_p2p.checks import require_choice
 from pypsa_p2p.errors import MarketError
-from pypsa_p2p.market import Market as Market
+from pypsa_p2p.market import Market
 from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import PROSUMER
-from pypsa_p2p.solvers.program import Vector
+from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.values import as_array, refuse
 from pypsa_p2p.weights import stored_weights
 

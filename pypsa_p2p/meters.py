@@ -10,9 +10,9 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.errors import DataError, listed
-from pypsa_p2p.market_data import first_scenario
 from pypsa_p2p.names import PROSUMER_CARRIER, TRADE_CARRIER
 from pypsa_p2p.ownership import bus_columns, bus_owners
+from pypsa_p2p.tables import first_scenario
 
 AC, DC = "AC", "DC"  # PyPSA's carriers of electricity
 ONE_PORTS = ("Generator", "Load", "StorageUnit", "Store")

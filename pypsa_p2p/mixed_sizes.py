@@ -10,8 +10,8 @@ import scipy.sparse as sp
 
 from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import shown
+from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.solvers.compiled import CompiledModel
-from pypsa_p2p.solvers.program import Vector
 
 
 def warn_of_mixed_sizes(compiled: CompiledModel, x: Vector, prosumers: pd.Index) -> None:

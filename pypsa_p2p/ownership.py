@@ -8,8 +8,8 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.errors import MarketError, listed
-from pypsa_p2p.market_data import first_scenario
 from pypsa_p2p.names import NAME, PROSUMER_CARRIER, TRADE_CARRIER
+from pypsa_p2p.tables import first_scenario
 
 #: Owner of what belongs to no prosumer (the physical grid, say).
 NOBODY = ""

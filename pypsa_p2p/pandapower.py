@@ -18,14 +18,17 @@ from pypsa_p2p.errors import DataError, listed
 from pypsa_p2p.pandapower_branches import BRANCH_TABLES, add_branches, branch_case
 from pypsa_p2p.pandapower_costs import add_costs
 from pypsa_p2p.pandapower_demand import DEMAND_TABLES, add_demand
-from pypsa_p2p.pandapower_islands import ANGLE_OFFSET as ANGLE_OFFSET
-from pypsa_p2p.pandapower_islands import VECTOR_GROUP as VECTOR_GROUP
 from pypsa_p2p.pandapower_islands import prepare_islands
 from pypsa_p2p.pandapower_supply import SUPPLY_TABLES, add_supply
-from pypsa_p2p.pandapower_tables import PANDAPOWER_INDEX as PANDAPOWER_INDEX
-from pypsa_p2p.pandapower_tables import PANDAPOWER_TABLE as PANDAPOWER_TABLE
-from pypsa_p2p.pandapower_tables import UNLIMITED as UNLIMITED
-from pypsa_p2p.pandapower_tables import Losses, flag_column, names_of, number_column, tables_of
+from pypsa_p2p.pandapower_tables import (
+    PANDAPOWER_INDEX,
+    PANDAPOWER_TABLE,
+    Losses,
+    flag_column,
+    names_of,
+    number_column,
+    tables_of,
+)
 
 _NEEDED: Final = {  # its own power flow has no answer without
     "load": ("p_mw", "q_mvar"),

@@ -31,13 +31,13 @@ from pypsa_p2p.drawing import (
 )
 from pypsa_p2p.errors import MarketError, listed, shown
 from pypsa_p2p.hedging import recorded_hedges
-from pypsa_p2p.market_data import MarketData, first_scenario, read_market
+from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.names import PROSUMER, SCENARIO, SNAPSHOT
-from pypsa_p2p.plot_convergence import convergence as convergence
+from pypsa_p2p.plot_convergence import convergence as convergence  # noqa: PLC0414  public: plot.convergence
 from pypsa_p2p.record import recorded
 from pypsa_p2p.results import results
 from pypsa_p2p.risk import cvar
-from pypsa_p2p.tables import ONLY_SCENARIO
+from pypsa_p2p.tables import ONLY_SCENARIO, first_scenario
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,9 +13,10 @@ import xarray as xr
 from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import DataError, shown
 from pypsa_p2p.flows import BRANCH, BUS, Array, Flows, Grid, read_grid, read_injections, solve_flows
-from pypsa_p2p.market_data import MarketData, dynamic_values, read_market, static_values
+from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.names import SCENARIO, SNAPSHOT
 from pypsa_p2p.results import results
+from pypsa_p2p.tables import dynamic_values, static_values
 from pypsa_p2p.values import labelled
 
 _DESCRIBED: Final = {

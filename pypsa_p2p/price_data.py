@@ -13,16 +13,11 @@ import xarray as xr
 from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.costs import by_owner
 from pypsa_p2p.errors import MarketError
-from pypsa_p2p.market_data import (
-    MarketData,
-    carrier_names,
-    dynamic_values,
-    first_scenario,
-    read_market,
-)
+from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT, TRADE
 from pypsa_p2p.record import OWN_MULTIPLIERS, recorded
 from pypsa_p2p.results import results
+from pypsa_p2p.tables import carrier_names, dynamic_values, first_scenario
 
 #: How often the partner's quantity counts in the price of a congested trade, by design.
 PARTNERS_SHARE: Final = {"CentralizedMarket": 2.0, "PeerToPeerMarket": 1.0}

@@ -11,7 +11,6 @@ import xarray as xr
 
 from pypsa_p2p.errors import DataError, listed
 from pypsa_p2p.files import limits_off_default
-from pypsa_p2p.market_data import first_scenario
 from pypsa_p2p.names import (
     DEMAND_SUFFIX,
     ELASTIC_DEMAND_CARRIER,
@@ -30,6 +29,7 @@ from pypsa_p2p.names import (
     SNAPSHOT,
     USAGE_BENEFIT,
 )
+from pypsa_p2p.tables import first_scenario, write, write_series, write_static
 from pypsa_p2p.values import (
     Coordinates,
     Value,
@@ -41,9 +41,6 @@ from pypsa_p2p.values import (
     refuse,
     require_free,
     require_network,
-    write,
-    write_series,
-    write_static,
 )
 
 Data = dict[str, xr.DataArray]

@@ -8,7 +8,6 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.errors import DataError, listed
-from pypsa_p2p.market_data import first_scenario
 from pypsa_p2p.names import (
     CARRIERS,
     CONGESTION,
@@ -25,6 +24,7 @@ from pypsa_p2p.names import (
 from pypsa_p2p.originals import ORIGINAL, restore
 from pypsa_p2p.ownership import bus_columns
 from pypsa_p2p.prosumers import prosumer_names
+from pypsa_p2p.tables import first_scenario
 from pypsa_p2p.trades import trade_edges
 from pypsa_p2p.values import require_network
 

@@ -20,14 +20,7 @@ from pypsa_p2p.costs import (
 from pypsa_p2p.files import ABOVE_ZERO
 from pypsa_p2p.grid_prices import grid_results
 from pypsa_p2p.hedging import recorded_hedges, regimes
-from pypsa_p2p.market_data import (
-    MarketData,
-    carrier_names,
-    dynamic_values,
-    first_scenario,
-    read_market,
-    static_values,
-)
+from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.names import (
     ELASTIC_DEMAND_CARRIER,
     NAME,
@@ -45,6 +38,7 @@ from pypsa_p2p.record import (
     recorded,
 )
 from pypsa_p2p.risk import CVaR, cvar
+from pypsa_p2p.tables import carrier_names, dynamic_values, first_scenario, static_values
 
 _MW, _PRICE, _EUR = "MW", "EUR/MWh", "EUR"
 _DESCRIBED = {

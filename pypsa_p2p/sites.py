@@ -9,9 +9,10 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.errors import DataError, MarketError, listed
-from pypsa_p2p.market_data import MarketData, first_scenario
+from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import GRID_BUS, PROSUMER, PROSUMER_CARRIER
 from pypsa_p2p.ownership import branches, ports
+from pypsa_p2p.tables import first_scenario
 
 SLACK = "Slack"  # PyPSA's `control` of the generator at a grid's connection
 

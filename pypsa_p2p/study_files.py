@@ -14,7 +14,7 @@ import pypsa
 from pypsa_p2p.designs import market_from
 from pypsa_p2p.errors import DataError, P2PError, listed
 from pypsa_p2p.grids import list_grids, load_grid
-from pypsa_p2p.markets import Market
+from pypsa_p2p.market import Market
 
 _FORMS: Final = {"network": str, "markets": dict, "over": dict}
 _KNOWN: Final = 'network = "...", tables [markets.NAME], a table [over]'

@@ -18,7 +18,7 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.errors import MarketError, listed, shown
-from pypsa_p2p.markets import Market
+from pypsa_p2p.market import Market
 from pypsa_p2p.progress import progress_bar
 from pypsa_p2p.sweep_points import (
     DATA_DIMENSIONS,

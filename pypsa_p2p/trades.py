@@ -12,10 +12,10 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.errors import DataError, listed, shown
-from pypsa_p2p.market_data import first_scenario
 from pypsa_p2p.names import CONGESTION, GRID_BUS, PRICE0, PRICE1, TRADE, TRADE_CARRIER
 from pypsa_p2p.ownership import bus_columns
 from pypsa_p2p.prosumers import prosumer_names
+from pypsa_p2p.tables import first_scenario
 from pypsa_p2p.values import add_carriers, as_array, require_free, require_network
 
 EdgeValue = float | Mapping[tuple[str, str], float] | pd.Series | pd.DataFrame

@@ -13,9 +13,6 @@ import xarray as xr
 from pypsa_p2p import names
 from pypsa_p2p.errors import DataError, listed, shown
 from pypsa_p2p.tables import Numbers
-from pypsa_p2p.tables import write as write
-from pypsa_p2p.tables import write_series as write_series
-from pypsa_p2p.tables import write_static as write_static
 
 Value = (
     float

@@ -14,17 +14,13 @@ from pypsa_p2p.costs import own_names
 from pypsa_p2p.equilibrium.knapsack import Array, Flags
 from pypsa_p2p.equilibrium.pieces import Pieces, Positions, arrange
 from pypsa_p2p.errors import MarketError, listed
-from pypsa_p2p.market_data import (
-    MarketData,
-    dynamic_values,
-    first_scenario,
-    unusual_attributes,
-)
+from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.markets import PeerToPeerMarket
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.ownership import NOBODY, asset_owners, bus_owners
 from pypsa_p2p.record import require_trades_delivered
 from pypsa_p2p.risk import NEUTRAL, cvar
+from pypsa_p2p.tables import dynamic_values, first_scenario, unusual_attributes
 
 #: Components without a decision or a cost of their own.
 _PASSIVE = {"Bus", "Carrier", "Shape", "SubNetwork", "LineType", "TransformerType"}

@@ -11,7 +11,7 @@ from pypsa_p2p.costs import checksums
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.knapsack import Array
 from pypsa_p2p.equilibrium.play import Answer, Run
-from pypsa_p2p.market_data import MarketData, dynamic_values, first_scenario
+from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.markets import PeerToPeerMarket
 from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.record import (
@@ -21,7 +21,7 @@ from pypsa_p2p.record import (
     RECIPROCITY1,
     RISK_ADJUSTED_PROBABILITY,
 )
-from pypsa_p2p.values import write_static
+from pypsa_p2p.tables import dynamic_values, first_scenario, write_static
 from pypsa_p2p.writing import write_table
 
 

@@ -13,13 +13,9 @@ import xarray as xr
 
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.formulation.arrays import NO_VARIABLE, add_rows, sum_at_buses, total_cost
-from pypsa_p2p.market_data import (
-    MarketData,
-    dynamic_values,
-    first_scenario,
-    unusual_attributes,
-)
+from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT
+from pypsa_p2p.tables import dynamic_values, first_scenario, unusual_attributes
 
 #: What may differ from PyPSA's defaults in a network `build_plain_model` can build.
 _PLAIN: dict[str, set[str]] = {

@@ -15,7 +15,8 @@ from linopy.constants import Solution as LinopySolution
 
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT
-from pypsa_p2p.solvers.program import UNOWNED, QuadraticProgram, Sparse, Vector
+from pypsa_p2p.solvers.arrays import Sparse, Vector
+from pypsa_p2p.solvers.program import UNOWNED, QuadraticProgram
 
 Labels = npt.NDArray[np.int64]
 

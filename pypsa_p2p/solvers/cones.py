@@ -10,8 +10,8 @@ import numpy as np
 from scipy import sparse
 
 from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import sum_by
-from pypsa_p2p.solvers.program import Constraints, Labels, Sparse, Status, Vector
+from pypsa_p2p.solvers.arrays import Labels, Sparse, Vector, sum_by
+from pypsa_p2p.solvers.program import Constraints, Status
 
 # Clarabel's own word for it; "AlmostSolved" is worth a look, the caller checks residuals.
 _STATUS: dict[str, Status] = {

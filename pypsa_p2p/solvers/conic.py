@@ -16,16 +16,10 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.solvers.arrays import Labels, Sparse, Vector
 from pypsa_p2p.solvers.cones import LinearCones, solve_cones
 from pypsa_p2p.solvers.presolve import presolve
-from pypsa_p2p.solvers.program import (
-    Labels,
-    RiskProgram,
-    Solution,
-    Sparse,
-    Vector,
-    no_solution,
-)
+from pypsa_p2p.solvers.program import RiskProgram, Solution, no_solution
 
 # Measured: one cone per cell is fastest up to a few quadratic terms, beyond it one cone per
 # term under a linear epigraph.

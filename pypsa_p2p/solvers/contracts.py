@@ -20,10 +20,11 @@ import scipy.sparse as sp
 from scipy.linalg import null_space
 
 from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.contracts import Terms
+from pypsa_p2p.contract_terms import Terms
 from pypsa_p2p.errors import ConvergenceError
+from pypsa_p2p.solvers.arrays import Sparse, Vector
 from pypsa_p2p.solvers.problem import MarketProblem
-from pypsa_p2p.solvers.program import UNOWNED, RiskProgram, Sparse, Vector
+from pypsa_p2p.solvers.program import UNOWNED, RiskProgram
 from pypsa_p2p.solvers.ties import Tail
 from pypsa_p2p.solvers.volumes import Hedges, Position, least_volumes
 

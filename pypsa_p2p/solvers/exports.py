@@ -15,9 +15,10 @@ import scipy.sparse as sp
 from scipy.optimize import linprog
 
 from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.solvers.arrays import Labels, Sparse, Vector
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.problem import MarketProblem
-from pypsa_p2p.solvers.program import UNOWNED, Labels, Sparse, Vector
+from pypsa_p2p.solvers.program import UNOWNED
 
 Range = tuple[Vector, Vector]
 

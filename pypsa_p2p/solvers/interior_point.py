@@ -23,11 +23,11 @@ import numpy as np
 from scipy import sparse
 
 from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import sum_by
+from pypsa_p2p.solvers.arrays import Vector, sum_by
 from pypsa_p2p.solvers.limits import Limits, probability_of
 from pypsa_p2p.solvers.newton import NewtonSystem
 from pypsa_p2p.solvers.presolve import presolve
-from pypsa_p2p.solvers.program import RiskProgram, Solution, Vector, no_solution
+from pypsa_p2p.solvers.program import RiskProgram, Solution, no_solution
 
 _PATIENCE = 8  # iterations without much progress that say so
 _MAX_ITERATIONS = 100

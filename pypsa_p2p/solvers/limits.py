@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import sum_by
-from pypsa_p2p.solvers.program import Constraints, Flags, Labels, Program, RiskProgram, Vector
+from pypsa_p2p.solvers.arrays import Flags, Labels, Vector, sum_by
+from pypsa_p2p.solvers.program import Constraints, Program, RiskProgram
 
 _PASSES = 10  # columns and rows further than this from any cell count as certain
 

@@ -18,8 +18,8 @@ import numpy as np
 import xarray as xr
 
 from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.solvers.arrays import Labels, Vector
 from pypsa_p2p.solvers.compiled import CONSTANT, CompiledModel
-from pypsa_p2p.solvers.program import Labels, Vector
 from pypsa_p2p.solvers.weighing import MarketSolution
 
 #: Among a model's parameters: the market's multipliers and solution, by linopy's labels, and how

@@ -9,13 +9,14 @@ import numpy as np
 
 from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.errors import ConvergenceError, MarketError, listed
+from pypsa_p2p.solvers.arrays import Labels, Vector
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.contracts import WithContracts, hedges, with_contracts
 from pypsa_p2p.solvers.exports import least_worth
 from pypsa_p2p.solvers.fixed_point import fixed_point
 from pypsa_p2p.solvers.own_units import OwnUnits
 from pypsa_p2p.solvers.problem import MarketProblem, separates
-from pypsa_p2p.solvers.program import Labels, RiskProgram, Vector
+from pypsa_p2p.solvers.program import RiskProgram
 from pypsa_p2p.solvers.volumes import Hedges
 from pypsa_p2p.solvers.weighing import ByScenario, MarketSolution, RiskAverse, answer_near
 

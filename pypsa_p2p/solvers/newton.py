@@ -17,7 +17,7 @@ import qdldl
 from scipy import sparse
 
 from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.solvers.program import Labels, Sparse, Vector
+from pypsa_p2p.solvers.arrays import Labels, Sparse, Vector
 
 _REFINEMENTS = 2
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from pypsa_p2p.contracts import Terms
-from pypsa_p2p.solvers.arrays import sum_by
+from pypsa_p2p.contract_terms import Terms
+from pypsa_p2p.solvers.arrays import Vector, sum_by
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.problem import MarketProblem
-from pypsa_p2p.solvers.program import Constraints, RiskProgram, Vector
+from pypsa_p2p.solvers.program import Constraints, RiskProgram
 from pypsa_p2p.solvers.volumes import Hedges
 from pypsa_p2p.solvers.weighing import MarketSolution
 from pypsa_p2p.units import Units, typical

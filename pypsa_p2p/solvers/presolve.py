@@ -12,16 +12,8 @@ from typing import Any, Generic
 import numpy as np
 
 from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.solvers.program import (
-    Constraints,
-    Flags,
-    Labels,
-    Program,
-    RiskProgram,
-    Solution,
-    Sparse,
-    Vector,
-)
+from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector
+from pypsa_p2p.solvers.program import Constraints, Program, RiskProgram, Solution
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

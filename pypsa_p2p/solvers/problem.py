@@ -13,10 +13,10 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.contracts import Terms
-from pypsa_p2p.solvers.arrays import sum_by
+from pypsa_p2p.contract_terms import Terms
+from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, sum_by
 from pypsa_p2p.solvers.compiled import CompiledModel
-from pypsa_p2p.solvers.program import UNOWNED, Flags, Labels, RiskProgram, Sparse, Vector
+from pypsa_p2p.solvers.program import UNOWNED, RiskProgram
 
 Matrix = npt.NDArray[np.float64]
 

@@ -11,11 +11,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from pypsa_p2p.solvers.arrays import Flags as Flags
-from pypsa_p2p.solvers.arrays import Labels as Labels
-from pypsa_p2p.solvers.arrays import Sparse as Sparse
-from pypsa_p2p.solvers.arrays import Vector as Vector
-from pypsa_p2p.solvers.arrays import sum_by
+from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, sum_by
 from pypsa_p2p.solvers.tail import Tail, worst
 
 Status = Literal["optimal", "infeasible", "unbounded", "failed"]

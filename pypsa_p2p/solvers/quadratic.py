@@ -10,10 +10,11 @@ import piqp
 from scipy import sparse
 
 from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.solvers.cones import LinearCones, solve_cones
 from pypsa_p2p.solvers.limits import within_reach
 from pypsa_p2p.solvers.presolve import Presolved, presolve
-from pypsa_p2p.solvers.program import QuadraticProgram, Solution, Vector, no_solution
+from pypsa_p2p.solvers.program import QuadraticProgram, Solution, no_solution
 from pypsa_p2p.solvers.residuals import price_error, quadratic_residuals
 from pypsa_p2p.units import typical
 

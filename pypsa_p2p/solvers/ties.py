@@ -13,7 +13,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution, Sparse, Vector
+from pypsa_p2p.solvers.arrays import Sparse, Vector
+from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import quadratic_residuals
 

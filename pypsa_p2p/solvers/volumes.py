@@ -9,7 +9,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.solvers.program import QuadraticProgram, Vector
+from pypsa_p2p.solvers.arrays import Vector
+from pypsa_p2p.solvers.program import QuadraticProgram
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 
 Matrix = npt.NDArray[np.float64]

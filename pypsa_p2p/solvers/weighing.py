@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.contracts import Terms
+from pypsa_p2p.contract_terms import Terms
+from pypsa_p2p.solvers.arrays import Labels, Vector
 from pypsa_p2p.solvers.compiled import CompiledModel
 from pypsa_p2p.solvers.problem import MarketProblem
-from pypsa_p2p.solvers.program import Labels, QuadraticProgram, RiskProgram, Solution, Vector
+from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import price_error
 from pypsa_p2p.solvers.risk import solve_risk

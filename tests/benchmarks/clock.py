@@ -14,7 +14,7 @@ from unittest import mock
 import pypsa
 
 from pypsa_p2p import market as market_module
-from pypsa_p2p.markets import Market
+from pypsa_p2p.market import Market
 from pypsa_p2p.solvers import weighing
 from pypsa_p2p.solvers.program import RiskProgram
 

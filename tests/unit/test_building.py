@@ -12,7 +12,8 @@ import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.formulation.building import build_plain_model, is_plain
-from pypsa_p2p.market_data import dynamic_values, read_market, static_values
+from pypsa_p2p.market_data import read_market
+from pypsa_p2p.tables import dynamic_values, static_values
 from tests.reference.instances import random_instance
 from tests.reference.package import network
 

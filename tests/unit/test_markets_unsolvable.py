@@ -10,7 +10,7 @@ import pytest
 
 import pypsa_p2p as p2p
 from pypsa_p2p.errors import MarketError
-from pypsa_p2p.markets import Market
+from pypsa_p2p.market import Market
 from tests.unit.markets import build
 
 AVERSE = p2p.CVaR()

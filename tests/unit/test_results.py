@@ -13,7 +13,7 @@ import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.errors import MarketError
-from pypsa_p2p.markets import Market
+from pypsa_p2p.market import Market
 from tests.reference.instances import Instance, network, random_instance
 from tests.reference.solve import risk_of
 

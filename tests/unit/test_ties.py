@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.markets import Market
+from pypsa_p2p.market import Market
 from pypsa_p2p.solvers import weighing
 from pypsa_p2p.solvers.conic import solve_risk_conic
 from pypsa_p2p.solvers.program import RiskProgram
