@@ -22,14 +22,10 @@ from pypsa_p2p.costs import own_names
 from pypsa_p2p.errors import MarketError, listed
 from pypsa_p2p.hedging import RecordedHedges, recorded_hedges
 from pypsa_p2p.market_data import MarketData, read_market
-from pypsa_p2p.names import NAME, PROSUMER, SCENARIO
+from pypsa_p2p.names import NAME, OWN_MULTIPLIERS, PROSUMER, RISK_ADJUSTED_PROBABILITY, SCENARIO
 from pypsa_p2p.ownership import NOBODY, asset_owners, bus_owners
 from pypsa_p2p.price_data import PARTNERS_SHARE
-from pypsa_p2p.record import (
-    OWN_MULTIPLIERS,
-    RISK_ADJUSTED_PROBABILITY,
-    recorded,
-)
+from pypsa_p2p.record import recorded
 from pypsa_p2p.risk import CVaR
 from pypsa_p2p.sites import read_sites
 from pypsa_p2p.tables import static_values

@@ -20,9 +20,8 @@ import xarray as xr
 from pypsa_p2p.certificate_game import Game
 from pypsa_p2p.certificate_scale import Scale, relative, relative_each
 from pypsa_p2p.market_data import MarketData
-from pypsa_p2p.names import NAME, PROSUMER, SCENARIO
+from pypsa_p2p.names import KEPT_DUALS, NAME, PROSUMER, RECIPROCITY1, SCENARIO
 from pypsa_p2p.price_data import trade_marginal_cost
-from pypsa_p2p.record import KEPT_DUALS, RECIPROCITY1
 from pypsa_p2p.risk import cvar
 from pypsa_p2p.tables import dynamic_values, first_scenario
 

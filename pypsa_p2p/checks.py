@@ -14,9 +14,8 @@ from pypsa_p2p.costs import CAPACITIES, capital_cost, extendable_names, own_name
 from pypsa_p2p.errors import DataError, MarketError, listed, shown
 from pypsa_p2p.formulation.trading import QUANTITY1
 from pypsa_p2p.market_data import MarketData, require
-from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT, TRADE_CARRIER
+from pypsa_p2p.names import META, NAME, SCENARIO, SNAPSHOT, TRADE_CARRIER
 from pypsa_p2p.ownership import NOBODY, asset_owners, bus_columns, bus_owners
-from pypsa_p2p.record import META
 from pypsa_p2p.solvers.linearised import POSED
 from pypsa_p2p.tables import dynamic_values, first_scenario, static_values, unusual_attributes
 

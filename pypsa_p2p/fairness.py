@@ -11,9 +11,8 @@ from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.costs import by_owner, own_names
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.market_data import MarketData, read_market
-from pypsa_p2p.names import PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.names import META, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.ownership import asset_owners, bus_owners
-from pypsa_p2p.record import META
 from pypsa_p2p.results import results
 from pypsa_p2p.study import gini
 from pypsa_p2p.tables import dynamic_values

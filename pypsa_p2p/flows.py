@@ -21,12 +21,13 @@ from pypsa_p2p.names import (
     NAME,
     PROSUMER,
     SCENARIO,
+    SLACK,
     SNAPSHOT,
 )
 from pypsa_p2p.ownership import NOBODY, bus_columns, bus_owners
 from pypsa_p2p.progress import progress_bar
 from pypsa_p2p.quiet import quiet_libraries
-from pypsa_p2p.sites import SLACK, Sites, read_sites
+from pypsa_p2p.sites import Sites, read_sites
 from pypsa_p2p.tables import carrier_names, dynamic_values, first_scenario
 
 BUS: Final = "bus"

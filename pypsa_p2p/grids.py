@@ -22,6 +22,7 @@ from pypsa_p2p.names import (
     PRICE1,
     PROSUMER,
     SCENARIO,
+    SLACK,
     SNAPSHOT,
 )
 from pypsa_p2p.prosumers import DIMENSIONS, add_prosumers
@@ -31,7 +32,6 @@ from pypsa_p2p.sampling import (
     sample_scenarios,
 )
 from pypsa_p2p.scenarios import set_scenarios
-from pypsa_p2p.sites import SLACK
 from pypsa_p2p.trades import add_trades
 
 _TABLES: Final = {

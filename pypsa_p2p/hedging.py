@@ -13,8 +13,15 @@ import xarray as xr
 
 from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.market_data import MarketData
-from pypsa_p2p.names import CONTRACT_NAME, NAME, PROSUMER, SCENARIO
-from pypsa_p2p.record import CONTRACT_PAYOUT, INSURANCE, TERMS
+from pypsa_p2p.names import (
+    CONTRACT_NAME,
+    CONTRACT_PAYOUT,
+    INSURANCE,
+    NAME,
+    PROSUMER,
+    SCENARIO,
+    TERMS,
+)
 from pypsa_p2p.tables import static_values
 
 INSURED, TRADED, WORTHLESS = "insured", "traded", "worthless"

@@ -44,3 +44,31 @@ IMPORT_PRICE: Final = "import_price"  # n.c.buses.dynamic, EUR/MWh
 PRICE0: Final = "price0"  # price of the agent at bus0, EUR/MWh
 PRICE1: Final = "price1"  # price of the agent at bus1, EUR/MWh
 CONGESTION: Final = "congestion"  # a, EUR/MW2h
+
+#: Column of generators: whether their set point is the optimiser's to move, as in pandapower.
+CONTROLLABLE: Final = "controllable"
+SLACK: Final = "Slack"  # PyPSA's `control` of the generator at a grid's connection
+
+# What a solved market notes in n.meta.
+META: Final = "p2p"  # n.meta["p2p"]: which market was solved
+TERMS: Final = "contract_terms"  # in it: prices and volumes of contracts
+#: In it: whether the two ends' zeta differ, so that RECIPROCITY1 must be read.
+OWN_MULTIPLIERS: Final = "own_multipliers"
+
+# Columns and series that a solved market writes.
+RISK_ADJUSTED_PROBABILITY: Final = "risk_adjusted_probability"  # column of n.buses
+#: Columns of n.buses, with contracts: what W pays a prosumer, and J, EUR in the scenario.
+CONTRACT_PAYOUT: Final = "contract"
+INSURANCE: Final = "insurance"
+#: Columns of n.links that make PyPSA keep the multipliers of constraints with these endings:
+#: zeta of (1), and xi of (2) for the prosumers at bus0 and at bus1.
+KEPT_DUALS: Final = ("mu_reciprocity", "mu_capacity0", "mu_capacity1")
+#: Column of n.links_t: zeta of (1) for the prosumer at bus1, where it differs from that of the
+#: one at bus0, which is then "mu_reciprocity".
+RECIPROCITY1: Final = "mu_reciprocity1"
+#: All of them, by class.
+MARKET_RESULTS: Final = {
+    "Bus": (RISK_ADJUSTED_PROBABILITY, CONTRACT_PAYOUT, INSURANCE),
+    "Link": (*KEPT_DUALS, RECIPROCITY1),
+}
+MARKET_SERIES: Final = {"Bus": ("net_import", "surplus"), "Link": MARKET_RESULTS["Link"]}

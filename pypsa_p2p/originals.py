@@ -10,21 +10,20 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.files import in_order
-from pypsa_p2p.names import CARRIERS, NAME, PROSUMER_CARRIER
-from pypsa_p2p.pandapower_tables import CONTROLLABLE
+from pypsa_p2p.names import (
+    CARRIERS,
+    CONTROLLABLE,
+    MARKET_RESULTS,
+    MARKET_SERIES,
+    META,
+    NAME,
+    PROSUMER_CARRIER,
+)
 
 #: In ``n.meta``: what `remember` notes, in plain values that PyPSA's files keep.
 ORIGINAL: Final = "p2p_original"
-#: In ``n.meta``: the market that was solved, as `record` notes it.
-MARKET: Final = "p2p"
 #: Ending of series, in ``n.c[...].dynamic``, that stand for those of the same name before.
 BEFORE: Final = "_before"
-#: Columns, and series, that a solved market writes.
-MARKET_RESULTS: Final = {
-    "Bus": ("risk_adjusted_probability", "contract", "insurance"),
-    "Link": ("mu_reciprocity", "mu_reciprocity1", "mu_capacity0", "mu_capacity1"),
-}
-MARKET_SERIES: Final = {"Bus": ("net_import", "surplus"), "Link": MARKET_RESULTS["Link"]}
 #: Inputs that PyPSA computes from a branch's type whenever it solves.
 _OF_TYPE: Final = {
     "Line": ("r", "x", "b"),
@@ -85,9 +84,9 @@ def restore(n: pypsa.Network) -> None:
     if n.has_scenarios:
         _restore_labels(n)
     _forget_model(n, before)
-    n.meta = {key: value for key, value in n.meta.items() if key not in (ORIGINAL, MARKET)}
+    n.meta = {key: value for key, value in n.meta.items() if key not in (ORIGINAL, META)}
     if before["market"] is not None:
-        n.meta[MARKET] = before["market"]
+        n.meta[META] = before["market"]
 
 
 def _restore_labels(n: pypsa.Network) -> None:
@@ -118,7 +117,7 @@ def _state(n: pypsa.Network) -> dict[str, Any]:
         "labels": {c.name: _labels(c) for c in _classes(n)},
         "carriers": sorted(set(CARRIERS) & set(n.components.carriers.names)),
         "sub_networks": _sub_networks(n),
-        "market": n.meta.get(MARKET),
+        "market": n.meta.get(META),
         "linearized": "_linearized_uc" in vars(n),
         "objective": None if objective is None else float(objective),
         "objective_constant": None if constant is None else float(constant),

@@ -13,8 +13,8 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.errors import DataError, listed
+from pypsa_p2p.names import CONTROLLABLE
 from pypsa_p2p.pandapower_tables import (
-    CONTROLLABLE,
     Losses,
     add_rows,
     flag_column,

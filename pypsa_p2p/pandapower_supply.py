@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pypsa
 
+from pypsa_p2p.names import CONTROLLABLE
 from pypsa_p2p.pandapower_tables import (
-    CONTROLLABLE,
     PANDAPOWER_INDEX,
     PANDAPOWER_TABLE,
     UNLIMITED,

@@ -18,8 +18,6 @@ UNLIMITED: Final = 1e6
 #: Table and index of an element in the pandapower network, columns of every component.
 PANDAPOWER_TABLE: Final = "pandapower_table"
 PANDAPOWER_INDEX: Final = "pandapower_index"
-#: Column of generators: whether their set point is the optimiser's to move, as in pandapower.
-CONTROLLABLE: Final = "controllable"
 
 
 class Losses:

@@ -14,8 +14,8 @@ from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.costs import by_owner
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.market_data import MarketData, read_market
-from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT, TRADE
-from pypsa_p2p.record import OWN_MULTIPLIERS, recorded
+from pypsa_p2p.names import NAME, OWN_MULTIPLIERS, PROSUMER, SCENARIO, SNAPSHOT, TRADE
+from pypsa_p2p.record import recorded
 from pypsa_p2p.results import results
 from pypsa_p2p.tables import carrier_names, dynamic_values, first_scenario
 

@@ -15,28 +15,23 @@ from pypsa_p2p.costs import checksums
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.files import in_order
 from pypsa_p2p.market_data import MarketData
-from pypsa_p2p.names import PROSUMER, SCENARIO
+from pypsa_p2p.names import (
+    CONTRACT_PAYOUT,
+    INSURANCE,
+    KEPT_DUALS,
+    META,
+    OWN_MULTIPLIERS,
+    PROSUMER,
+    RISK_ADJUSTED_PROBABILITY,
+    SCENARIO,
+    TERMS,
+)
 from pypsa_p2p.risk import NEUTRAL
 from pypsa_p2p.solvers.volumes import Hedges
 from pypsa_p2p.solvers.weighing import MarketSolution
 
 if TYPE_CHECKING:
     from pypsa_p2p.market import Market
-
-META = "p2p"  # n.meta["p2p"]: which market was solved
-RISK_ADJUSTED_PROBABILITY = "risk_adjusted_probability"  # column of n.buses
-#: Columns of n.buses, with contracts: what W pays a prosumer, and J, EUR in the scenario.
-CONTRACT_PAYOUT, INSURANCE = "contract", "insurance"
-#: In n.meta["p2p"]: prices and volumes of contracts, by the keys of `_terms`.
-TERMS = "contract_terms"
-#: Columns of n.links that make PyPSA keep the multipliers of constraints with these endings:
-#: zeta of (1), and xi of (2) for the prosumers at bus0 and at bus1.
-KEPT_DUALS = ("mu_reciprocity", "mu_capacity0", "mu_capacity1")
-#: Column of n.links_t: zeta of (1) for the prosumer at bus1, where it differs from that of the
-#: one at bus0, which is then "mu_reciprocity".
-RECIPROCITY1 = "mu_reciprocity1"
-#: In n.meta["p2p"]: whether the two ends' zeta differ, so that RECIPROCITY1 must be read.
-OWN_MULTIPLIERS = "own_multipliers"
 
 
 #: Status of models whose solve failed; a copied network's model counts as not yet solved.

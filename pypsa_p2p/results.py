@@ -23,20 +23,18 @@ from pypsa_p2p.hedging import recorded_hedges, regimes
 from pypsa_p2p.market_data import MarketData, read_market
 from pypsa_p2p.names import (
     ELASTIC_DEMAND_CARRIER,
+    KEPT_DUALS,
     NAME,
+    OWN_MULTIPLIERS,
     PROSUMER,
+    RECIPROCITY1,
+    RISK_ADJUSTED_PROBABILITY,
     SCENARIO,
     SNAPSHOT,
     TRADE,
 )
 from pypsa_p2p.ownership import asset_owners, bus_columns, bus_owners
-from pypsa_p2p.record import (
-    KEPT_DUALS,
-    OWN_MULTIPLIERS,
-    RECIPROCITY1,
-    RISK_ADJUSTED_PROBABILITY,
-    recorded,
-)
+from pypsa_p2p.record import recorded
 from pypsa_p2p.risk import CVaR, cvar
 from pypsa_p2p.tables import carrier_names, dynamic_values, first_scenario, static_values
 

@@ -10,11 +10,9 @@ import pypsa
 
 from pypsa_p2p.errors import DataError, MarketError, listed
 from pypsa_p2p.market_data import MarketData
-from pypsa_p2p.names import GRID_BUS, PROSUMER, PROSUMER_CARRIER
+from pypsa_p2p.names import GRID_BUS, PROSUMER, PROSUMER_CARRIER, SLACK
 from pypsa_p2p.ownership import branches, ports
 from pypsa_p2p.tables import first_scenario
-
-SLACK = "Slack"  # PyPSA's `control` of the generator at a grid's connection
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,15 @@ import xarray as xr
 from pypsa_p2p.errors import MarketError, P2PError, listed, shown
 from pypsa_p2p.market import Market
 from pypsa_p2p.market_data import read_market
-from pypsa_p2p.names import CONGESTION, ELASTIC_DEMAND_CARRIER, TRADE_CARRIER
+from pypsa_p2p.names import (
+    CONGESTION,
+    ELASTIC_DEMAND_CARRIER,
+    KEPT_DUALS,
+    RECIPROCITY1,
+    RISK_ADJUSTED_PROBABILITY,
+    TRADE_CARRIER,
+)
 from pypsa_p2p.quiet import quiet_libraries
-from pypsa_p2p.record import KEPT_DUALS, RECIPROCITY1, RISK_ADJUSTED_PROBABILITY
 from pypsa_p2p.results import results
 from pypsa_p2p.study import community_figures
 

@@ -11,8 +11,7 @@ import xarray as xr
 from pypsa_p2p.formulation.arrays import sum_at_buses
 from pypsa_p2p.formulation.trading import NODAL_BALANCE, QUANTITY1
 from pypsa_p2p.market_data import MarketData
-from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT
-from pypsa_p2p.record import KEPT_DUALS, RECIPROCITY1
+from pypsa_p2p.names import KEPT_DUALS, NAME, RECIPROCITY1, SCENARIO, SNAPSHOT
 from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.tables import dynamic_values, first_scenario
 

@@ -13,13 +13,16 @@ from pypsa_p2p.equilibrium.knapsack import Array
 from pypsa_p2p.equilibrium.play import Answer, Run
 from pypsa_p2p.market_data import MarketData
 from pypsa_p2p.markets import PeerToPeerMarket
-from pypsa_p2p.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
-from pypsa_p2p.record import (
+from pypsa_p2p.names import (
     KEPT_DUALS,
     META,
+    NAME,
     OWN_MULTIPLIERS,
+    PROSUMER,
     RECIPROCITY1,
     RISK_ADJUSTED_PROBABILITY,
+    SCENARIO,
+    SNAPSHOT,
 )
 from pypsa_p2p.tables import dynamic_values, first_scenario, write_static
 from pypsa_p2p.writing import write_table

@@ -13,8 +13,8 @@ from pypsa_p2p.equilibrium.best_response import best_response, dispatch
 from pypsa_p2p.equilibrium.game import Game
 from pypsa_p2p.equilibrium.knapsack import Array
 from pypsa_p2p.errors import MarketError, listed
-from pypsa_p2p.names import NAME, SCENARIO, SNAPSHOT, TRADE
-from pypsa_p2p.record import RISK_ADJUSTED_PROBABILITY, recorded
+from pypsa_p2p.names import NAME, RISK_ADJUSTED_PROBABILITY, SCENARIO, SNAPSHOT, TRADE
+from pypsa_p2p.record import recorded
 from pypsa_p2p.tables import dynamic_values, static_values
 
 

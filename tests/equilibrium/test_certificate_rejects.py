@@ -11,7 +11,7 @@ import pytest
 
 import pypsa_p2p as p2p
 from pypsa_p2p.certificate import certify
-from pypsa_p2p.record import KEPT_DUALS
+from pypsa_p2p.names import KEPT_DUALS
 from tests.equilibrium.cases import small
 
 

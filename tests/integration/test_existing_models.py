@@ -14,15 +14,6 @@ import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.errors import DataError, MarketError
-from pypsa_p2p.originals import MARKET, MARKET_RESULTS
-from pypsa_p2p.record import (
-    CONTRACT_PAYOUT,
-    INSURANCE,
-    KEPT_DUALS,
-    META,
-    RECIPROCITY1,
-    RISK_ADJUSTED_PROBABILITY,
-)
 from pypsa_p2p.releasing import release_prosumers
 
 HOURS = pd.date_range("2030-01-01", periods=4, freq="h")
@@ -260,12 +251,6 @@ def test_scenarios_storage_and_files(tmp_path: Path) -> None:
     assert_identical(n, original)
     release_prosumers(read)
     assert_identical(read, pypsa.Network(str(tmp_path / "original.nc")))
-
-
-def test_what_is_remembered_of_a_market_is_what_one_writes() -> None:
-    assert MARKET == META
-    assert MARKET_RESULTS["Bus"] == (RISK_ADJUSTED_PROBABILITY, CONTRACT_PAYOUT, INSURANCE)
-    assert set(MARKET_RESULTS["Link"]) == {*KEPT_DUALS, RECIPROCITY1}
 
 
 # --- several carriers, several prosumers at a bus, assets of nobody ---
