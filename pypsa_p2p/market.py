@@ -75,7 +75,7 @@ class Market(ABC):
         require_model(n, data)
         forget_market(n)
         compiled, solution = self._solve(n, data)
-        record_market(n, self, data, solution)
+        self._record(n, data, solution)
         write_own_multipliers(n, data, solution.reciprocity1)
         forget_solution(n, data)
         pose_linear(compiled, solution)
@@ -120,11 +120,23 @@ class Market(ABC):
         if extra_functionality is not None:
             extra_functionality(n, data.snapshots)
         compiled, solution = self._solve(n, data)
-        record_market(n, self, data, solution)
+        self._record(n, data, solution)
         status = compiled.assign(solution.x, solution.row_dual, solution.objective, solution.solver)
         write_solution(n, data, plain=plain)
         write_own_multipliers(n, data, solution.reciprocity1)
         return status
+
+    def _record(self, n: pypsa.Network, data: MarketData, solution: MarketSolution) -> None:
+        """Note in the network which market was solved, and how."""
+        record_market(
+            n,
+            data,
+            solution,
+            settings=self.settings(),
+            attitudes=(self.risk or NEUTRAL).attitudes(data.risk_attitude),
+            terms=self.terms(data),
+            least_attitude=self.least_attitude(data),
+        )
 
     def _read(self, n: pypsa.Network, sns: object) -> MarketData:
         """Read the market and refuse what cannot be honoured, before anything is built."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.contract_terms import Terms
 from pypsa_p2p.costs import checksums
 from pypsa_p2p.errors import MarketError
 from pypsa_p2p.files import in_order
@@ -26,13 +27,8 @@ from pypsa_p2p.names import (
     SCENARIO,
     TERMS,
 )
-from pypsa_p2p.risk import NEUTRAL
 from pypsa_p2p.solvers.volumes import Hedges
 from pypsa_p2p.solvers.weighing import MarketSolution
-
-if TYPE_CHECKING:
-    from pypsa_p2p.market import Market
-
 
 #: Status of models whose solve failed; a copied network's model counts as not yet solved.
 _FAILED = ("warning", "error", "aborted", "unknown")
@@ -44,37 +40,55 @@ def forget_market(n: pypsa.Network) -> None:
 
 
 def record_market(
-    n: pypsa.Network, market: Market, data: MarketData, solution: MarketSolution
+    n: pypsa.Network,
+    data: MarketData,
+    solution: MarketSolution,
+    *,
+    settings: Mapping[str, Any],
+    attitudes: xr.DataArray,
+    terms: Terms | None,
+    least_attitude: float,
 ) -> None:
-    """Note which market it is, and tau of every prosumer, in ``n.meta`` and ``n.buses``."""
+    """Note which market it is, and tau of every prosumer, in ``n.meta`` and ``n.buses``.
+
+    Parameters
+    ----------
+    settings : mapping
+        What was asked for, as plain values that survive netCDF.
+    attitudes : DataArray (prosumer)
+        chi, the market's own where it has one.
+    terms : Terms, optional
+        Of the contracts traded.
+    least_attitude : float
+        min chi of MODEL.md §5, by which contracts are priced.
+    """
     tau = np.broadcast_to(
         solution.risk_adjusted_probability.T, (len(data.scenarios), len(data.prosumers))
     )
     labelled = xr.DataArray(tau, coords={SCENARIO: data.scenarios, PROSUMER: data.prosumers})
     _write_bus_column(n, data, RISK_ADJUSTED_PROBABILITY, labelled)
-    terms = _record_contracts(n, market, data, solution.hedges)
+    contracts = _record_contracts(n, data, solution.hedges, terms, least_attitude)
     for column in KEPT_DUALS:
         n.c["Link"].static[column] = 0.0
     n.meta[META] = {
-        **market.settings(),
+        **settings,
         "solver": solution.solver,
         "objective": solution.objective,
         "objective_scale": solution.scale,
         "typical_price": solution.units.price / float(data.weighting.median()),
-        "attitudes": (market.risk or NEUTRAL).attitudes(data.risk_attitude).to_numpy().tolist(),
-        "inputs": checksums(n, data, market.delivery),
+        "attitudes": attitudes.to_numpy().tolist(),
+        "inputs": checksums(n, data, settings["delivery"]),
         OWN_MULTIPLIERS: solution.reciprocity1 is not None,
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
         "constraints": sorted(n.model.constraints),
-        **terms,
+        **contracts,
     }
 
 
 def _record_contracts(
-    n: pypsa.Network, market: Market, data: MarketData, hedges: Hedges | None
+    n: pypsa.Network, data: MarketData, hedges: Hedges | None, terms: Terms | None, least: float
 ) -> dict[str, Any]:
     """Write what contracts pay into ``n.buses``; the entry of ``n.meta["p2p"]`` about them."""
-    terms = market.terms(data)
     if terms is None or hedges is None:
         static = n.c["Bus"].static
         for column in {CONTRACT_PAYOUT, INSURANCE} & set(static):
@@ -84,7 +98,7 @@ def _record_contracts(
     payout = terms.payoff.T @ hedges.volume
     for column, values in ((CONTRACT_PAYOUT, payout), (INSURANCE, hedges.insurance)):
         _write_bus_column(n, data, column, xr.DataArray(values, coords=coords))
-    probability, least = data.probability.to_numpy(), market.least_attitude(data)
+    probability = data.probability.to_numpy()
     own = not terms.every_scenario
     kept = {
         "clearing_price": hedges.price,
