@@ -78,7 +78,9 @@ class Market(ABC):
         self._record(n, data, solution)
         write_own_multipliers(n, data, solution.reciprocity1)
         forget_solution(n, data)
-        pose_linear(compiled, solution)
+        pose_linear(
+            compiled, solution.x, solution.row_dual, solution.objective, solution.units.power
+        )
 
     def optimize(
         self,

@@ -20,7 +20,6 @@ import xarray as xr
 from pypsa_p2p.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Labels, Vector
 from pypsa_p2p.solvers.compiled import CONSTANT, CompiledModel
-from pypsa_p2p.solvers.weighing import MarketSolution
 
 #: Among a model's parameters: the market's multipliers and solution, by linopy's labels, and how
 #: far variables may move from it, MW.
@@ -60,26 +59,28 @@ class PosedModel(linopy.Model):
         return labels.copy(data=self.parameters[kind].to_numpy()[labels.to_numpy()])
 
 
-def pose_linear(compiled: CompiledModel, solution: MarketSolution) -> None:
+def pose_linear(
+    compiled: CompiledModel, x: Vector, row_dual: Vector, objective: float, power: float
+) -> None:
     """Replace the model's objective by a linear one that the market's solution minimises.
 
     With cost A'y every feasible point that keeps active what has a multiplier is optimal, and
     y are multipliers: linear programming duality, no tolerance involved. The solved model will
-    report the solution's objective, EUR.
+    report `objective`, EUR; `power`, MW, is what is typical.
     """
-    m, x, power = compiled.model, solution.x, solution.units.power
+    m = compiled.model
     room = ACCURACY.room * power
-    cost = np.asarray(compiled.program.A.T @ solution.row_dual)
+    cost = np.asarray(compiled.program.A.T @ row_dual)
     at = _by_label(compiled.column_labels, x)
     price = _by_label(compiled.column_labels, cost)
     terms = []
     for variable in m.variables.data.values():
         terms.append((variable * _shaped(price, variable, 0.0)).sum())
         _confine(variable, _shaped(at, variable, np.nan), room)
-    fixed = solution.objective - float(cost @ x)
+    fixed = objective - float(cost @ x)
     m.objective = linopy.merge(terms, cls=linopy.LinearExpression) + _constant(m, fixed)
     found = {
-        POSED: ("constraint_label", _by_label(compiled.row_labels, solution.row_dual)),
+        POSED: ("constraint_label", _by_label(compiled.row_labels, row_dual)),
         SOLUTION: ("variable_label", at),
         ROOM: room,
     }
