@@ -18,7 +18,7 @@ import pypsa
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.sampling import draw_trade_prices
+from pypsa_p2p.network.scenarios.sampling import draw_trade_prices
 
 PROSUMERS = [f"P{k}" for k in range(1, 15)]
 MEAN = 0.5

@@ -14,9 +14,9 @@ import pypsa
 from scipy import stats
 
 import pypsa_p2p as p2p
-from pypsa_p2p.copula import sample_copula
-from pypsa_p2p.histories import scenarios_from_history
-from pypsa_p2p.power_flow import check_power_flow, power_flow_violations
+from pypsa_p2p.network.scenarios.copula import sample_copula
+from pypsa_p2p.network.scenarios.history import scenarios_from_history
+from pypsa_p2p.solution.power_flow import check_power_flow, power_flow_violations
 
 for library in ("linopy", "pypsa"):
     logging.getLogger(library).setLevel(logging.ERROR)  # no report of every solve

@@ -18,9 +18,9 @@ import pypsa
 from ieee_markets import write_ieee_market
 from village_market import write_village_market
 
-from pypsa_p2p.pandapower import from_pandapower
-from pypsa_p2p.pandapower_tables import PANDAPOWER_INDEX, PANDAPOWER_TABLE
-from pypsa_p2p.sampling import draw_trade_prices
+from pypsa_p2p.network.pandapower.conversion import from_pandapower
+from pypsa_p2p.network.pandapower.tables import PANDAPOWER_INDEX, PANDAPOWER_TABLE
+from pypsa_p2p.network.scenarios.sampling import draw_trade_prices
 
 HERE = Path(__file__).parent
 COMPONENTS = ("Bus", "Line", "Transformer", "Load", "Generator", "ShuntImpedance")

@@ -2,7 +2,7 @@
 
 import sys
 
-from pypsa_p2p.commands import command_line
+from pypsa_p2p.studies.commands import command_line
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]

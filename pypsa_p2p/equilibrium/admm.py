@@ -24,14 +24,14 @@ from itertools import count
 
 import numpy as np
 
-from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.equilibrium.averse import Reply, Subproblem, averse_reply, pose, reply_to
-from pypsa_p2p.equilibrium.game import Game
-from pypsa_p2p.equilibrium.knapsack import Array
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.equilibrium.game.averse import Reply, Subproblem, averse_reply, pose, reply_to
+from pypsa_p2p.equilibrium.game.game import Game
+from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.options import require_flag, require_number
-from pypsa_p2p.equilibrium.play import Answer, Iterate, assessed, relative
+from pypsa_p2p.equilibrium.running import Answer, Iterate, assessed, relative
 from pypsa_p2p.equilibrium.scaling import GameUnits
-from pypsa_p2p.errors import MarketError, listed
 
 #: Iteration of the first change of the penalty; each next one is this much later.
 _FIRST_CHANGE, _RARER = 10, 1.3

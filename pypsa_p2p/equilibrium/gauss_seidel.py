@@ -18,15 +18,15 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.equilibrium.best_response import best_response, multipliers
-from pypsa_p2p.equilibrium.game import Game
-from pypsa_p2p.equilibrium.knapsack import Array
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.equilibrium.game.best_response import best_response, multipliers
+from pypsa_p2p.equilibrium.game.game import Game
+from pypsa_p2p.equilibrium.game.knapsack import Array
+from pypsa_p2p.equilibrium.game.pieces import Positions
 from pypsa_p2p.equilibrium.options import Start, require_number, require_start, stored_order
-from pypsa_p2p.equilibrium.pieces import Positions
-from pypsa_p2p.equilibrium.play import Answer, Iterate, assessed, relative
+from pypsa_p2p.equilibrium.running import Answer, Iterate, assessed, relative
 from pypsa_p2p.equilibrium.scaling import GameUnits
-from pypsa_p2p.errors import MarketError, listed
 
 
 @dataclass(frozen=True, kw_only=True)

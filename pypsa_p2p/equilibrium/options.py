@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pypsa_p2p.errors import MarketError, listed, shown
+from pypsa_p2p.common.errors import MarketError, listed, shown
 
 Start = Literal["zero", "variational", "random"] | Any
 """Names of starts, or quantities (scenario, snapshot, trade)."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.equilibrium.game import Game
-from pypsa_p2p.equilibrium.knapsack import Array
-from pypsa_p2p.equilibrium.play import Run
-from pypsa_p2p.units import Units, typical
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.units import Units, typical
+from pypsa_p2p.equilibrium.game.game import Game
+from pypsa_p2p.equilibrium.game.knapsack import Array
+from pypsa_p2p.equilibrium.running import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,14 @@ import numpy as np
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.equilibrium.best_response import best_response, dispatch
-from pypsa_p2p.equilibrium.game import Game
-from pypsa_p2p.equilibrium.knapsack import Array
-from pypsa_p2p.errors import MarketError, listed
-from pypsa_p2p.names import NAME, RISK_ADJUSTED_PROBABILITY, SCENARIO, SNAPSHOT, TRADE
-from pypsa_p2p.record import recorded
-from pypsa_p2p.tables import dynamic_values, static_values
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.names import NAME, RISK_ADJUSTED_PROBABILITY, SCENARIO, SNAPSHOT, TRADE
+from pypsa_p2p.common.tables import dynamic_values, static_values
+from pypsa_p2p.equilibrium.game.best_response import best_response, dispatch
+from pypsa_p2p.equilibrium.game.game import Game
+from pypsa_p2p.equilibrium.game.knapsack import Array
+from pypsa_p2p.markets.record import recorded
 
 
 def remembered(game: Game, n: pypsa.Network) -> dict[str, Array]:

@@ -1,1 +1,1 @@
-"""Markets as linopy variables, constraints and costs."""
+"""Everything between a PyPSA model and arrays, both ways."""

@@ -9,13 +9,13 @@ import pandas as pd
 import xarray as xr
 from linopy.constants import TERM_DIM
 
-from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.errors import MarketError, listed
-from pypsa_p2p.formulation.arrays import NO_VARIABLE, add_rows
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.names import NAME
+from pypsa_p2p.formulation.rows import NO_VARIABLE, add_rows
 from pypsa_p2p.formulation.trading import NODAL_BALANCE, quantities
-from pypsa_p2p.market_data import MarketData
-from pypsa_p2p.names import NAME
-from pypsa_p2p.sites import Sites
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.sites import Sites
 
 #: What each prosumer takes from the grid, and what leaves it at each connection, MW;
 #: PyPSA writes them to n.buses_t.net_import and n.buses_t.surplus.

@@ -14,10 +14,10 @@ import numpy as np
 import xarray as xr
 from linopy.constraints import Constraint
 
-from pypsa_p2p.errors import MarketError, listed
-from pypsa_p2p.formulation.arrays import add_rows, total_cost
-from pypsa_p2p.market_data import MarketData
-from pypsa_p2p.names import NAME
+from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.names import NAME
+from pypsa_p2p.formulation.rows import add_rows, total_cost
+from pypsa_p2p.network.market_data import MarketData
 
 #: p1, the power entering a trade edge at bus1; PyPSA writes it to ``n.links_t.p1``.
 QUANTITY1 = "Link-p1"

@@ -1,1 +1,1 @@
-"""Numeric solvers: arrays in, arrays out; nothing here knows PyPSA, linopy or prosumers."""
+"""Numbers only: nothing here knows PyPSA, linopy or prosumers."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.errors import ConvergenceError
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import ConvergenceError
 
 Vector = npt.NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from typing import Any, Generic
 
 import numpy as np
 
-from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector
 from pypsa_p2p.solvers.program import Constraints, Program, RiskProgram, Solution
 

@@ -9,14 +9,14 @@ import numpy as np
 import piqp
 from scipy import sparse
 
-from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.units import typical
 from pypsa_p2p.solvers.arrays import Vector
-from pypsa_p2p.solvers.cones import LinearCones, solve_cones
-from pypsa_p2p.solvers.limits import within_reach
+from pypsa_p2p.solvers.backends.clarabel import LinearCones, solve_cones
+from pypsa_p2p.solvers.backends.limits import within_reach
 from pypsa_p2p.solvers.presolve import Presolved, presolve
 from pypsa_p2p.solvers.program import QuadraticProgram, Solution, no_solution
 from pypsa_p2p.solvers.residuals import price_error, quadratic_residuals
-from pypsa_p2p.units import typical
 
 _Point = tuple[Vector, Vector, Vector, int]  # x, y, z, iterations
 

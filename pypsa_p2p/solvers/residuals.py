@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from pypsa_p2p.solvers.arrays import Vector, sum_by
-from pypsa_p2p.solvers.limits import probability_of
+from pypsa_p2p.solvers.backends.limits import probability_of
 from pypsa_p2p.solvers.program import Constraints, QuadraticProgram, RiskProgram, Solution
 
 

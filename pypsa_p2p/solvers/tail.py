@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Labels, Vector, sum_by
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Sparse, Vector
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic

@@ -13,9 +13,9 @@ from unittest import mock
 
 import pypsa
 
-from pypsa_p2p import market as market_module
-from pypsa_p2p.market import Market
-from pypsa_p2p.solvers import weighing
+from pypsa_p2p.markets import base
+from pypsa_p2p.markets.base import Market
+from pypsa_p2p.markets.clearing import convex
 from pypsa_p2p.solvers.program import RiskProgram
 
 
@@ -88,9 +88,9 @@ def direct_route(market: Market, n: pypsa.Network) -> tuple[Parts, RiskProgram]:
     spans = Spans()
     gc.collect()
     watched = {
-        "solve_market": market_module,
-        "solve_quadratic": weighing,
-        "solve_risk": weighing,
+        "solve_market": base,
+        "solve_quadratic": convex,
+        "solve_risk": convex,
     }
     with spans.watching(watched):
         start = Duration.now()

@@ -11,9 +11,9 @@ import clarabel
 import numpy as np
 from scipy import sparse
 
-from pypsa_p2p.accuracy import ACCURACY
-from pypsa_p2p.solvers import conic
-from pypsa_p2p.solvers.cones import ConicAnswer, LinearCones
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.solvers.backends import conic
+from pypsa_p2p.solvers.backends.clarabel import ConicAnswer, LinearCones
 from pypsa_p2p.solvers.presolve import presolve
 from pypsa_p2p.solvers.program import RiskProgram
 from tests.benchmarks.clock import Duration

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pypsa_p2p as p2p
-from pypsa_p2p.market import Market
+from pypsa_p2p.markets.base import Market
 from pypsa_p2p.solvers.program import RiskProgram
 from tests.benchmarks.clock import Duration, Parts, direct_route, hook_route, medians
 from tests.benchmarks.raw import RawProgram, conical, quadratic, quadratic_expected

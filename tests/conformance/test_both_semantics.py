@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import P2PError
-from pypsa_p2p.market import Market
+from pypsa_p2p.common.errors import P2PError
+from pypsa_p2p.markets.base import Market
 from tests.conformance.assets import Battery
 from tests.reference.instances import network, random_instance
 

@@ -8,15 +8,15 @@ import pytest
 from scipy.optimize import OptimizeResult
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import DataError, MarketError
-from pypsa_p2p.solvers import exports, weighing
+from pypsa_p2p.common.errors import DataError, MarketError
+from pypsa_p2p.markets.clearing import connection, convex
 from tests.conformance.markets import idle_link, meshed, two_buses
 
 
 def test_a_price_that_is_not_the_least_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     n = two_buses(limit=9.0)
     idle_link(n)
-    monkeypatch.setattr(exports, "linprog", lambda *_, **__: OptimizeResult(status=4, x=None))
+    monkeypatch.setattr(connection, "linprog", lambda *_, **__: OptimizeResult(status=4, x=None))
     with pytest.warns(UserWarning, match="higher than they need be"):
         p2p.CentralizedMarket(delivery="grid", surplus=False).optimize(n)
 
@@ -26,7 +26,7 @@ def test_inexact_prices_are_said_to_be(exact: bool, monkeypatch: pytest.MonkeyPa
     """Once, however many programs were solved on the way."""
     n = meshed(1, 1.5)
     if not exact:
-        monkeypatch.setattr(weighing, "price_error", lambda *_: (0.5, 10.0))
+        monkeypatch.setattr(convex, "price_error", lambda *_: (0.5, 10.0))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         p2p.PeerToPeerMarket(delivery="grid", risk=p2p.CVaR()).optimize(n)

@@ -10,7 +10,7 @@ import pypsa
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import MarketError
+from pypsa_p2p.common.errors import MarketError
 from tests.conformance.assets import Reference, solve_with
 from tests.conformance.markets import (
     ASSETS,

@@ -9,7 +9,7 @@ import pypsa
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import MarketError, P2PError
+from pypsa_p2p.common.errors import MarketError, P2PError
 from tests.conformance.markets import ASSETS, AVERSE, house, instance, market_network
 
 

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.market import Market
+from pypsa_p2p.markets.base import Market
 
 MARKETS: dict[str, Market] = {
     "centralized": p2p.CentralizedMarket(),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pypsa_p2p.pandapower import from_pandapower
+from pypsa_p2p.network.pandapower.conversion import from_pandapower
 from tests.conversions.comparing import (
     TOLERANCE,
     compare_costs,

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pypsa
 
-from pypsa_p2p.pandapower import from_pandapower
-from pypsa_p2p.pandapower_islands import ANGLE_OFFSET
-from pypsa_p2p.pandapower_tables import PANDAPOWER_INDEX, PANDAPOWER_TABLE
+from pypsa_p2p.network.pandapower.conversion import from_pandapower
+from pypsa_p2p.network.pandapower.islands import ANGLE_OFFSET
+from pypsa_p2p.network.pandapower.tables import PANDAPOWER_INDEX, PANDAPOWER_TABLE
 
 TOLERANCE = 1e-6
 LARGE_LOAD = 1000.0  # MW; beyond it rounding keeps a power flow from 1e-9 MW

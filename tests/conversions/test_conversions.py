@@ -10,10 +10,10 @@ import pandas as pd
 import pypsa
 import pytest
 
-from pypsa_p2p.errors import DataError
-from pypsa_p2p.pandapower import from_pandapower
-from pypsa_p2p.pandapower_costs import _line
-from pypsa_p2p.pandapower_islands import ANGLE_OFFSET, VECTOR_GROUP
+from pypsa_p2p.common.errors import DataError
+from pypsa_p2p.network.pandapower.conversion import from_pandapower
+from pypsa_p2p.network.pandapower.costs import _line
+from pypsa_p2p.network.pandapower.islands import ANGLE_OFFSET, VECTOR_GROUP
 from tests.conversions.comparing import (
     TOLERANCE,
     compare_costs,

@@ -14,9 +14,9 @@ import xarray as xr
 import pypsa_p2p as p2p
 from pypsa_p2p.equilibrium import gauss_seidel
 from pypsa_p2p.equilibrium.admm import ADMM
-from pypsa_p2p.equilibrium.algorithms import Equilibrium, solve_equilibrium
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel, Jacobi, turns_of
-from pypsa_p2p.equilibrium.play import Iterate
+from pypsa_p2p.equilibrium.running import Iterate
+from pypsa_p2p.equilibrium.solving import Equilibrium, solve_equilibrium
 from tests.equilibrium.test_best_response import game_of, two_prosumers
 from tests.reference.best_response import exploitability
 from tests.reference.instances import Instance, network, random_instance

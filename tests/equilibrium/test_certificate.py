@@ -12,9 +12,9 @@ import pypsa
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.certificate import certify
-from pypsa_p2p.costs import checksums
-from pypsa_p2p.market_data import read_market
+from pypsa_p2p.network.costs import checksums
+from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.solution.certificate.certify import certify
 from tests.equilibrium.cases import DESIGNS, SETTINGS, draw, small, solve
 from tests.reference.best_response import _best, exploitability
 from tests.reference.instances import Instance, network, random_instance

@@ -15,11 +15,11 @@ from scipy.optimize import linprog
 
 import pypsa_p2p as p2p
 from pypsa_p2p import prices
-from pypsa_p2p.certificate_game import Game, rebuild
-from pypsa_p2p.certificate_grid import net_import_limits
-from pypsa_p2p.errors import MarketError
-from pypsa_p2p.market_data import read_market
-from pypsa_p2p.sites import read_sites
+from pypsa_p2p.common.errors import MarketError
+from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.network.sites import read_sites
+from pypsa_p2p.solution.certificate.grid import net_import_limits
+from pypsa_p2p.solution.certificate.rebuilt import Game, rebuild
 from tests.conformance.markets import meshed, solve, two_buses
 from tests.conformance.test_delivery import MARKETS
 from tests.reference.package import ROUTES

@@ -10,8 +10,8 @@ import pypsa
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.certificate import certify
-from pypsa_p2p.names import KEPT_DUALS
+from pypsa_p2p.common.names import KEPT_DUALS
+from pypsa_p2p.solution.certificate.certify import certify
 from tests.equilibrium.cases import small
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.equilibrium.algorithms import Equilibrium, solve_equilibrium
-from pypsa_p2p.equilibrium.best_response import best_response, exploitability, multipliers
+from pypsa_p2p.equilibrium.game.best_response import best_response, exploitability, multipliers
 from pypsa_p2p.equilibrium.scaling import GameUnits, scaled, units_of
+from pypsa_p2p.equilibrium.solving import Equilibrium, solve_equilibrium
 from tests.equilibrium.test_best_response import game_of, random_point, two_prosumers
 from tests.reference.instances import Array, Instance, money_scaled, network, random_instance
 

@@ -18,7 +18,7 @@ import xarray as xr
 from click.testing import CliRunner, Result
 
 import pypsa_p2p as p2p
-from pypsa_p2p.commands import command_line
+from pypsa_p2p.studies.commands import command_line
 
 mpl.use("Agg")
 

@@ -13,8 +13,8 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import DataError, MarketError
-from pypsa_p2p.releasing import release_prosumers
+from pypsa_p2p.common.errors import DataError, MarketError
+from pypsa_p2p.network.assignment.releasing import release_prosumers
 
 HOURS = pd.date_range("2030-01-01", periods=4, freq="h")
 

@@ -11,9 +11,9 @@ import pypsa
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p import grids
-from pypsa_p2p.errors import DataError
-from pypsa_p2p.grids import grids_folder
+from pypsa_p2p.common.errors import DataError
+from pypsa_p2p.network import bundled_grids
+from pypsa_p2p.network.bundled_grids import grids_folder
 
 MARKET = grids_folder() / "lv_village" / "market"
 
@@ -126,7 +126,7 @@ def test_an_unknown_profile_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     shutil.copytree(grids_folder() / "lv_village", tmp_path / "lv_village")
     table = tmp_path / "lv_village" / "market" / "prosumers.csv"
     table.write_text(table.read_text(encoding="utf-8").replace("commuters", "sailors"), "utf-8")
-    monkeypatch.setattr(grids, "grids_folder", lambda: tmp_path)
+    monkeypatch.setattr(bundled_grids, "grids_folder", lambda: tmp_path)
     with pytest.raises(DataError, match=r"profiles.csv has no 'sailors', a demand_profile"):
         village()
 

@@ -18,10 +18,10 @@ import xarray as xr
 from click.testing import CliRunner, Result
 from matplotlib.image import imread
 
-import pypsa_p2p.demonstration as job
-from pypsa_p2p.commands import command_line
-from pypsa_p2p.grids import load_grid
-from pypsa_p2p.results import results
+import pypsa_p2p.studies.demonstration as job
+from pypsa_p2p.network.bundled_grids import load_grid
+from pypsa_p2p.solution.results import results
+from pypsa_p2p.studies.commands import command_line
 
 mpl.use("Agg")
 

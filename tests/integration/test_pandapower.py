@@ -13,10 +13,10 @@ import pypsa
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import DataError
-from pypsa_p2p.grids import load_grid
-from pypsa_p2p.pandapower import from_pandapower
-from pypsa_p2p.pandapower_tables import PANDAPOWER_INDEX, PANDAPOWER_TABLE, UNLIMITED
+from pypsa_p2p.common.errors import DataError
+from pypsa_p2p.network.bundled_grids import load_grid
+from pypsa_p2p.network.pandapower.conversion import from_pandapower
+from pypsa_p2p.network.pandapower.tables import PANDAPOWER_INDEX, PANDAPOWER_TABLE, UNLIMITED
 
 CASES = ("case9", "case14", "case30", "case_ieee30", "case39", "case57", "case118")
 MORE_CASES = ("case4gs", "case5", "case6ww", "case24_ieee_rts", "case33bw", "case89pegase")

@@ -14,9 +14,9 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.hedging import recorded_hedges, worth_gap
-from pypsa_p2p.market_data import read_market
-from pypsa_p2p.record import recorded
+from pypsa_p2p.markets.record import recorded
+from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.solution.hedges import recorded_hedges, worth_gap
 from tests.laws.markets import Draw, instance_of
 from tests.reference.contracts import Hedged, solve_hedged
 from tests.reference.instances import Array, Instance, network

@@ -15,7 +15,7 @@ import pypsa
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.grids import add_grid_market
+from pypsa_p2p.network.bundled_grids import add_grid_market
 from tests.conformance.assets import Battery, Heating, LinearGenerators, StoreBehindLinks
 from tests.conformance.test_delivery import meshed
 from tests.laws.test_contracts_in_full import contracts, offer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pypsa
 import pytest
 
-from pypsa_p2p.market import Market
+from pypsa_p2p.markets.base import Market
 from tests.unit.markets import build
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from pypsa_p2p.risk import envelope
+from pypsa_p2p.markets.risk import envelope
 from pypsa_p2p.solvers.presolve import presolve
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram
 

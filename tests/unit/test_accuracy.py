@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pypsa_p2p
-from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.common.accuracy import ACCURACY
 
 PACKAGE = Path(pypsa_p2p.__file__).parent
 FILES = [path for path in PACKAGE.rglob("*.py") if path.name != "accuracy.py"]

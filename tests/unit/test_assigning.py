@@ -10,15 +10,15 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.assigning import assign_prosumers
-from pypsa_p2p.errors import DataError, MarketError
-from pypsa_p2p.grids import load_grid
-from pypsa_p2p.names import CARRIERS
-from pypsa_p2p.originals import BEFORE, ORIGINAL
-from pypsa_p2p.prosumers import add_prosumers, prosumer_names
-from pypsa_p2p.releasing import release_prosumers
-from pypsa_p2p.results import results
-from pypsa_p2p.trades import add_trades
+from pypsa_p2p.common.errors import DataError, MarketError
+from pypsa_p2p.common.names import CARRIERS
+from pypsa_p2p.network.assignment.assigning import assign_prosumers
+from pypsa_p2p.network.assignment.originals import BEFORE, ORIGINAL
+from pypsa_p2p.network.assignment.releasing import release_prosumers
+from pypsa_p2p.network.bundled_grids import load_grid
+from pypsa_p2p.network.prosumers import add_prosumers, prosumer_names
+from pypsa_p2p.network.trades import add_trades
+from pypsa_p2p.solution.results import results
 
 
 def grid() -> pypsa.Network:

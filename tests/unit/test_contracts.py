@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import DataError, MarketError
+from pypsa_p2p.common.errors import DataError, MarketError
 from pypsa_p2p.solvers.tail import worst
 from tests.unit.test_markets import build
 

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.fairness import (
+from pypsa_p2p.studies.fairness import (
     min_max,
     perceived_price,
     quality_of_experience,

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.files import limits_off_default, off_default
+from pypsa_p2p.common.files import limits_off_default, off_default
 
 
 def sunny_or_not() -> pypsa.Network:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.accuracy import ACCURACY
+from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.fixed_point import fixed_point
 
 

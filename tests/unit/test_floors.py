@@ -1,11 +1,13 @@
-"""Modules form floors: each imports only from its own floor or from those below, and in no circle.
+"""Folders form floors: a module imports from its own folder and from floors below, in no circle.
 
-The floors are also the map of the code in CONTRIBUTING.md.
+Imports for the sake of types alone count: who reads a signature has to know them too. The floors
+are also the map of the code in CONTRIBUTING.md.
 """
 
 from __future__ import annotations
 
 import ast
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -15,93 +17,25 @@ import pypsa_p2p
 
 PACKAGE = Path(pypsa_p2p.__file__).parent
 
-#: Floor of every module; a folder stands for all modules in it. Names not written yet are allowed.
+#: A folder stands for all that is in it.
 FLOORS = {
-    # 0: words, errors, and the forms of values users may give
-    "names": 0,
-    "errors": 0,
-    "values": 0,
-    "files": 0,
-    "tables": 0,
-    "quiet": 0,
-    "progress": 0,
-    "accuracy": 0,
-    "units": 0,
-    # 1: networks from and to tables; small value types
-    "prosumers": 1,
-    "assigning": 1,
-    "meters": 1,
-    "originals": 1,
-    "releasing": 1,
-    "trades": 1,
-    "scenarios": 1,
-    "sampling": 1,
-    "copula": 1,
-    "histories": 1,
-    "grids": 1,
-    "pandapower": 1,
-    "pandapower_branches": 1,
-    "pandapower_costs": 1,
-    "pandapower_demand": 1,
-    "pandapower_islands": 1,
-    "pandapower_supply": 1,
-    "pandapower_tables": 1,
-    "risk": 1,
-    "contracts": 1,
-    "contract_terms": 1,
-    "weights": 1,
-    "market_data": 1,
-    "ownership": 1,
-    "sites": 1,
-    "costs": 1,
-    # 2: algebra
+    "common": 0,
+    "network": 1,
+    "solvers": 1,
     "formulation": 2,
-    "solvers": 2,
-    # 3: problems and their answers
-    "market": 3,
     "markets": 3,
-    "assembly": 3,
-    "checks": 3,
-    "record": 3,
-    "writing": 3,
-    "results": 3,
-    "grid_prices": 3,
-    "hedging": 3,
-    "infeasibility": 3,
-    "mixed_sizes": 3,
-    "certificate": 3,
-    "certificate_contracts": 3,
-    "certificate_gains": 3,
-    "certificate_game": 3,
-    "certificate_grid": 3,
-    "certificate_kkt": 3,
-    "certificate_scale": 3,
-    "prices": 3,
-    "price_data": 3,
-    "flows": 3,
-    "power_flow": 3,
-    "equilibrium": 3,
-    # 4: what is done with answers
-    "plot": 4,
-    "plot_convergence": 4,
-    "drawing": 4,
-    "study": 4,
-    "fairness": 4,
-    "sweeping": 4,
-    "sweep_points": 4,
-    "sweep_store": 4,
-    "designs": 4,
-    "study_files": 4,
-    "demonstration": 4,
-    # 5: the doors
-    "__init__": 5,
-    "__main__": 5,
-    "commands": 5,
+    "solution": 4,
+    "equilibrium": 5,
+    "studies": 6,
+    "__init__": 7,
+    "__main__": 7,
 }
+#: All that solvers import from elsewhere, Python's own library apart.
+NUMBERS = {"clarabel", "numpy", "piqp", "qdldl", "scipy"}
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the package, as "solvers.risk"; a folder's __init__ as "solvers.__init__"."""
+    """Every module of the package, as "solvers.tail"; a folder's __init__ as "solvers.__init__"."""
     paths = sorted(path for path in PACKAGE.rglob("*.py") if "_grids" not in path.parts)
     return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in paths}
 
@@ -109,21 +43,26 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def floor(module: str) -> int | None:
-    """The floor of a module, None where the table has neither it nor its folder."""
-    return FLOORS.get(module, FLOORS.get(module.split(".", maxsplit=1)[0]))
+def top(module: str) -> str:
+    """The folder a module is in, or itself beside the folders."""
+    return module.split(".", maxsplit=1)[0]
 
 
 def imported(path: Path) -> set[str]:
-    """Modules of the package that a file imports, except for the sake of types alone."""
+    """All that a file imports, wherever in it, by dotted names."""
     found: set[str] = set()
-    for node in _running(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {_module(alias.name) for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports relatively; say from pypsa_p2p..."
-            found |= {_module(f"{node.module}.{alias.name}") for alias in node.names}
-    return found - {""}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own(path: Path) -> set[str]:
+    """Modules of the package that a file imports."""
+    return {_module(name) for name in imported(path)} - {""}
 
 
 def _module(dotted: str) -> str:
@@ -136,33 +75,40 @@ def _module(dotted: str) -> str:
     return known[-1] if known else "__init__"
 
 
-def _running(node: ast.AST) -> list[ast.AST]:
-    """A node and all below it that may run: not what stands under `if TYPE_CHECKING`."""
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-        return [below for child in node.orelse for below in _running(child)]
-    return [node, *(below for child in ast.iter_child_nodes(node) for below in _running(child))]
-
-
 def test_imports_are_found(tmp_path: Path) -> None:
-    """The reader sees all forms of imports, also inside functions, and no others."""
+    """The reader sees all forms of imports, in functions and for types too, and no others."""
     source = tmp_path / "module.py"
     source.write_text(
-        "import numpy\nimport pypsa_p2p.risk\nfrom pypsa_p2p import names, CVaR\n"
+        "import numpy\nimport pypsa_p2p.markets.risk\nfrom pypsa_p2p import CVaR\n"
         "from typing import TYPE_CHECKING\n"
-        "if TYPE_CHECKING:\n    from pypsa_p2p.markets import Market\n"
-        "def f():\n    from pypsa_p2p.solvers.tail import cvar\n"
+        "if TYPE_CHECKING:\n    from pypsa_p2p.markets.base import Market\n"
+        "def f():\n    from pypsa_p2p.common import names\n"
     )
-    assert imported(source) == {"risk", "names", "__init__", "solvers.tail"}
+    assert own(source) == {"markets.risk", "__init__", "markets.base", "common.names"}
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_from_below(module: str) -> None:
-    own = floor(module)
-    assert own is not None, f"{module} has no floor: list it in FLOORS and in CONTRIBUTING.md."
-    above = {name: floor(name) for name in imported(MODULES[module]) if (floor(name) or 0) > own}
-    assert not above, f"{module} (floor {own}) imports from floors above: {above}"
+    here = top(module)
+    assert here in FLOORS, f"{module} is in no folder of FLOORS and of CONTRIBUTING.md's map."
+    others = {name for name in own(MODULES[module]) if top(name) != here}
+    above = {name for name in others if FLOORS[top(name)] >= FLOORS[here]}
+    assert not above, f"{module} (floor {FLOORS[here]}) imports from beside or above: {above}"
 
 
 def test_no_circles() -> None:
-    """Raises CycleError, naming the circle, where modules of a floor import each other."""
-    TopologicalSorter({name: imported(path) for name, path in MODULES.items()}).prepare()
+    """Raises CycleError, naming the circle, where modules of a folder import each other."""
+    TopologicalSorter({name: own(path) for name, path in MODULES.items()}).prepare()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if top(name) == "solvers"])
+def test_solvers_know_numbers_only(module: str) -> None:
+    others = {name.split(".")[0] for name in imported(MODULES[module])} - {"pypsa_p2p"}
+    assert others <= NUMBERS | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.endswith(".__init__")])
+def test_a_folder_is_one_sentence(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    assert len(tree.body) == 1, f"{module} holds more than what the folder is."

@@ -13,11 +13,11 @@ import pypsa
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p import grids
-from pypsa_p2p.errors import DataError
-from pypsa_p2p.grids import grids_folder, list_grids, load_grid
-from pypsa_p2p.results import results
-from pypsa_p2p.sampling import draw_trade_prices
+from pypsa_p2p.common.errors import DataError
+from pypsa_p2p.network import bundled_grids
+from pypsa_p2p.network.bundled_grids import grids_folder, list_grids, load_grid
+from pypsa_p2p.network.scenarios.sampling import draw_trade_prices
+from pypsa_p2p.solution.results import results
 
 IEEE14_MARKET = grids_folder() / "ieee14" / "market"
 BY_RULE = ("ieee30", "ieee57", "ieee118")
@@ -40,7 +40,7 @@ def test_readme_states_source_and_licence(name: str) -> None:
 def test_installed_package_has_its_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grids, "files", lambda package: tmp_path / package)
+    monkeypatch.setattr(bundled_grids, "files", lambda package: tmp_path / package)
     assert grids_folder() == tmp_path / "grids"
     (tmp_path / "pypsa_p2p" / "_grids").mkdir(parents=True)
     assert grids_folder() == tmp_path / "pypsa_p2p" / "_grids"
@@ -59,7 +59,7 @@ def test_a_market_without_grid_is_not_bare() -> None:
 def test_a_grid_without_market_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "buses.csv").write_text("name,v_nom\n1,10\n", encoding="utf-8")
-    monkeypatch.setattr(grids, "grids_folder", lambda: tmp_path)
+    monkeypatch.setattr(bundled_grids, "grids_folder", lambda: tmp_path)
     assert list(load_grid("one").buses.index) == ["1"]
     with pytest.raises(DataError, match="no market of its own"):
         load_grid("one", market=True)

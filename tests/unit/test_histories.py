@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import DataError, P2PError
-from pypsa_p2p.histories import scenarios_from_history
+from pypsa_p2p.common.errors import DataError, P2PError
+from pypsa_p2p.network.scenarios.history import scenarios_from_history
 
 
 def five_days(**other: list[float]) -> xr.Dataset:

@@ -12,8 +12,8 @@ import pypsa
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import DataError, MarketError, P2PError
-from pypsa_p2p.market import Market
+from pypsa_p2p.common.errors import DataError, MarketError, P2PError
+from pypsa_p2p.markets.base import Market
 from tests.unit.markets import EDGE, assert_untouched, build, static, tables
 
 AVERSE = p2p.CVaR()

@@ -9,7 +9,7 @@ import pypsa
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import P2PError
+from pypsa_p2p.common.errors import P2PError
 from tests.unit.markets import (
     EDGE,
     Edit,

@@ -9,8 +9,8 @@ import pypsa
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import MarketError
-from pypsa_p2p.market import Market
+from pypsa_p2p.common.errors import MarketError
+from pypsa_p2p.markets.base import Market
 from tests.unit.markets import build
 
 AVERSE = p2p.CVaR()

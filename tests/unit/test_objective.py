@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import MarketError
+from pypsa_p2p.common.errors import MarketError
 
 Extra = Callable[[pypsa.Network, pd.Index], None]
 MARKETS = [p2p.CentralizedMarket(), p2p.PeerToPeerMarket(risk=p2p.CVaR())]

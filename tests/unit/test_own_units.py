@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from pypsa_p2p.contract_terms import Terms
-from pypsa_p2p.solvers.own_units import OwnUnits
-from pypsa_p2p.solvers.problem import MarketProblem
+from pypsa_p2p.markets.clearing.convex import MarketSolution
+from pypsa_p2p.markets.clearing.own_units import OwnUnits
+from pypsa_p2p.markets.clearing.problem import MarketProblem
+from pypsa_p2p.markets.contract_terms import Terms
 from pypsa_p2p.solvers.program import RiskProgram
-from pypsa_p2p.solvers.weighing import MarketSolution
 from tests.unit.solver_markets import random_market
 
 ARRAYS = ("c", "lower", "upper", "x_lower", "x_upper", "constant")

@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import DataError, MarketError
-from pypsa_p2p.power_flow import check_power_flow, power_flow_violations
+from pypsa_p2p.common.errors import DataError, MarketError
+from pypsa_p2p.solution.power_flow import check_power_flow, power_flow_violations
 from tests.by_hand.markets import add_seller_and_buyer
 
 R, X = 0.01, 0.02  # per unit of 1 MVA

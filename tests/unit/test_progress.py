@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pypsa_p2p.progress import progress_bar
+from pypsa_p2p.common.progress import progress_bar
 
 
 def run(shown: bool = True) -> None:

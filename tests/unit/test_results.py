@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import MarketError
-from pypsa_p2p.market import Market
+from pypsa_p2p.common.errors import MarketError
+from pypsa_p2p.markets.base import Market
 from tests.reference.instances import Instance, network, random_instance
 from tests.reference.solve import risk_of
 

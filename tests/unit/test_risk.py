@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import MarketError
+from pypsa_p2p.common.errors import MarketError
 
 NETWORKS = xr.DataArray([0.0, 0.1], coords={"prosumer": ["a", "b"]})
 BY_NAME = {

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from pypsa_p2p.solvers import risk
-from pypsa_p2p.solvers.conic import solve_risk_conic
-from pypsa_p2p.solvers.interior_point import solve_risk_interior_point
-from pypsa_p2p.solvers.limits import probability_of
+from pypsa_p2p.solvers import risk_averse
+from pypsa_p2p.solvers.backends.conic import solve_risk_conic
+from pypsa_p2p.solvers.backends.interior_point import solve_risk_interior_point
+from pypsa_p2p.solvers.backends.limits import probability_of
 from pypsa_p2p.solvers.program import UNOWNED, RiskProgram, no_solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import risk_residuals
-from pypsa_p2p.solvers.risk import solve_risk
+from pypsa_p2p.solvers.risk_averse import solve_risk
 from tests.unit.solver_markets import (
     neutral,
     one_scenario,
@@ -238,11 +238,11 @@ def test_cones_take_over_and_nobody_pretends(monkeypatch: pytest.MonkeyPatch) ->
     program = random_market(seed=3)
     expected = solve_risk(program).objective
     gives_up = lambda program: no_solution(program, "failed", "nobody")  # noqa: E731
-    monkeypatch.setattr(risk, "solve_risk_interior_point", gives_up)
+    monkeypatch.setattr(risk_averse, "solve_risk_interior_point", gives_up)
     second = solve_risk(program)
     assert second.solver == "clarabel"
     assert second.objective == pytest.approx(expected, rel=1e-8)
-    monkeypatch.setattr(risk, "solve_risk_conic", gives_up)
+    monkeypatch.setattr(risk_averse, "solve_risk_conic", gives_up)
     assert solve_risk(program).status == "failed"
 
 

@@ -10,9 +10,9 @@ import xarray as xr
 from scipy import stats
 
 import pypsa_p2p as p2p
-from pypsa_p2p.copula import sample_copula
-from pypsa_p2p.errors import DataError
-from pypsa_p2p.sampling import draw_trade_prices, sample_scenarios
+from pypsa_p2p.common.errors import DataError
+from pypsa_p2p.network.scenarios.copula import sample_copula
+from pypsa_p2p.network.scenarios.sampling import draw_trade_prices, sample_scenarios
 
 
 def prosumers() -> pd.DataFrame:

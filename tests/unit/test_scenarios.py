@@ -12,11 +12,11 @@ import pypsa
 import pytest
 import xarray as xr
 
-from pypsa_p2p.assigning import assign_prosumers
-from pypsa_p2p.errors import DataError, P2PError
-from pypsa_p2p.prosumers import add_prosumers
-from pypsa_p2p.scenarios import set_scenarios
-from pypsa_p2p.trades import add_trades
+from pypsa_p2p.common.errors import DataError, P2PError
+from pypsa_p2p.network.assignment.assigning import assign_prosumers
+from pypsa_p2p.network.prosumers import add_prosumers
+from pypsa_p2p.network.scenarios.setting import set_scenarios
+from pypsa_p2p.network.trades import add_trades
 
 NAMES = ["a", "b", "c"]
 SCENARIOS = ["x", "w", "y"]  # not in alphabetical order

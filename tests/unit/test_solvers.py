@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pypsa_p2p.risk import cvar
+from pypsa_p2p.markets.risk import cvar
 from pypsa_p2p.solvers import quadratic
 from pypsa_p2p.solvers.program import QuadraticProgram, Solution, no_solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import quadratic_residuals
-from pypsa_p2p.solvers.risk import solve_risk
+from pypsa_p2p.solvers.risk_averse import solve_risk
 from tests.unit.solver_markets import (
     Array,
     neutral,

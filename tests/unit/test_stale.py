@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.errors import MarketError
+from pypsa_p2p.common.errors import MarketError
 from tests.by_hand.markets import add_seller_and_buyer
 from tests.reference.instances import network, random_instance
 

@@ -8,7 +8,7 @@ import pypsa
 import pytest
 
 import pypsa_p2p as p2p
-from pypsa_p2p.study import compare, gini
+from pypsa_p2p.studies.comparison import compare, gini
 
 
 def two(price: float = 0.0, capacity: float = 2.0) -> pypsa.Network:

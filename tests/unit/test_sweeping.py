@@ -17,7 +17,7 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.sweep_points import fingerprint
+from pypsa_p2p.studies.sweep_points import fingerprint
 
 ALONE = p2p.PeerToPeerMarket(risk=p2p.CVaR())
 CONTRACTS = replace(ALONE, contracts=p2p.Contracts())

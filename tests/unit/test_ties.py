@@ -13,9 +13,9 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.market import Market
-from pypsa_p2p.solvers import weighing
-from pypsa_p2p.solvers.conic import solve_risk_conic
+from pypsa_p2p.markets.base import Market
+from pypsa_p2p.markets.clearing import convex
+from pypsa_p2p.solvers.backends.conic import solve_risk_conic
 from pypsa_p2p.solvers.program import RiskProgram
 from pypsa_p2p.solvers.ties import Tail
 from tests.reference.instances import Instance, network, random_instance
@@ -85,7 +85,7 @@ def test_trades_do_not_depend_on_the_solver_of_the_direct_route(
     """Cones instead of the structured interior point: another algorithm, the same trades."""
     _, wanted = solved(MARKETS["averse"])
     replacement: Callable[..., Any] = solve_risk_conic
-    monkeypatch.setattr(weighing, "solve_risk", replacement)
+    monkeypatch.setattr(convex, "solve_risk", replacement)
     _, found = solved(MARKETS["averse"])
     np.testing.assert_allclose(found.quantity, wanted.quantity, atol=1e-4)
     np.testing.assert_allclose(found.cost, wanted.cost, atol=1e-4)

@@ -11,10 +11,10 @@ import pandas as pd
 import pypsa
 import pytest
 
-from pypsa_p2p.errors import DataError, P2PError
-from pypsa_p2p.prosumers import add_prosumers
-from pypsa_p2p.scenarios import set_scenarios
-from pypsa_p2p.trades import add_trades, trade_edges
+from pypsa_p2p.common.errors import DataError, P2PError
+from pypsa_p2p.network.prosumers import add_prosumers
+from pypsa_p2p.network.scenarios.setting import set_scenarios
+from pypsa_p2p.network.trades import add_trades, trade_edges
 
 NAMES = ["a", "b", "c"]
 PATH = [("b", "a"), ("b", "c")]

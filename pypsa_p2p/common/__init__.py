@@ -1,0 +1,1 @@
+"""The ground: names, errors, PyPSA's tables as labelled arrays."""

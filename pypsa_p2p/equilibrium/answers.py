@@ -1,0 +1,110 @@
+"""Writing what agents found to the network, where `results` reads it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.names import (
+    KEPT_DUALS,
+    META,
+    NAME,
+    OWN_MULTIPLIERS,
+    PROSUMER,
+    RECIPROCITY1,
+    RISK_ADJUSTED_PROBABILITY,
+    SCENARIO,
+    SNAPSHOT,
+)
+from pypsa_p2p.common.tables import dynamic_values, first_scenario, write_static
+from pypsa_p2p.equilibrium.game.game import Game
+from pypsa_p2p.equilibrium.game.knapsack import Array
+from pypsa_p2p.equilibrium.running import Answer, Run
+from pypsa_p2p.markets.designs import PeerToPeerMarket
+from pypsa_p2p.markets.writing import write_table
+from pypsa_p2p.network.costs import checksums
+from pypsa_p2p.network.market_data import MarketData
+
+
+def write_answer(
+    n: pypsa.Network, market: PeerToPeerMarket, game: Game, found: Run, solver: str
+) -> None:
+    """Write a point, its multipliers and risk-adjusted probabilities, as the direct solve does.
+
+    Multipliers carry tau and hours, ``marginal_price`` carries tau, and ``n.model`` is dropped:
+    it would be another market's.
+    """
+    answer, data = found.answer, game.data
+    if n._model is not None:
+        del n.model
+    _write_power(n, game, answer.point)
+    _write_prices(n, game, answer)
+    tau = xr.DataArray(
+        answer.risk_adjusted_probability,
+        coords={SCENARIO: data.scenarios, PROSUMER: data.prosumers},
+    )
+    n.c["Bus"].static[RISK_ADJUSTED_PROBABILITY] = 0.0
+    write_static(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers, data.for_model(tau))
+    for component in ("Generator", "Link"):
+        n.c[component].static["p_nom_opt"] = n.c[component].static["p_nom"]
+    n._objective = float(found.history["social_cost"][found.kept])
+    n.meta[META] = {
+        **market.settings(),
+        "attitudes": game.attitude.tolist(),
+        "inputs": checksums(n, data, market.delivery),
+        "solver": solver,
+        "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
+        "constraints": [],
+        "objective": n._objective,
+        OWN_MULTIPLIERS: not answer.aligned,
+        "converged": bool(found.converged),
+    }
+
+
+def _write_power(n: pypsa.Network, game: Game, point: Array) -> None:
+    """Dispatch and trades (p0 and p1 are minus what the two ends buy), MW; a grid is idle."""
+    data = game.data
+    power, quantity = game.parted(point)
+    loads = first_scenario(n, "Load").index
+    load = dynamic_values(n, "Load", "p_set", loads, data.snapshots)
+    _write(n, data, "Load", "p", load)
+    _write(n, data, "Generator", "p", _named(data, power, game.generators))
+    p0, p1 = np.split(-quantity, 2, axis=-1)
+    for attribute, sent in {"p": p0, "p0": p0, "p1": p1}.items():
+        _write(n, data, "Link", attribute, _named(data, sent, data.edges))
+    injection = game.sum_by_owner(power) - game.load + game.net_import(quantity)
+    _write(n, data, "Bus", "p", _named(data, injection, data.prosumers))
+    for component in sorted(n.passive_branch_components):
+        names = first_scenario(n, component).index
+        for end in ("p0", "p1") if len(names) else ():
+            nothing = np.zeros((*injection.shape[:2], len(names)))
+            _write(n, data, component, end, _named(data, nothing, names))
+
+
+def _write_prices(n: pypsa.Network, game: Game, answer: Answer) -> None:
+    """lambda at the buses, per probability; zeta and xi of both ends, per p w."""
+    data = game.data
+    p = game.probability[:, None, None]
+    _write(n, data, "Bus", "marginal_price", _named(data, p * answer.price, data.prosumers))
+    weight = p * game.hours[:, None]
+    zeta0, zeta1 = np.split(weight * answer.reciprocity, 2, axis=-1)
+    xi0, xi1 = np.split(weight * answer.capacity, 2, axis=-1)
+    columns = (*KEPT_DUALS, RECIPROCITY1)
+    for column, values in zip(columns, (zeta0, xi0, xi1, zeta1), strict=True):
+        n.c["Link"].static[column] = 0.0
+        _write(n, data, "Link", column, _named(data, values, data.edges))
+
+
+def _named(data: MarketData, values: Array, names: pd.Index) -> xr.DataArray:
+    coords = {SCENARIO: data.scenarios, SNAPSHOT: data.snapshots, NAME: names}
+    return xr.DataArray(
+        values, coords={key: pd.Index(index, name=key) for key, index in coords.items()}
+    )
+
+
+def _write(
+    n: pypsa.Network, data: MarketData, component: str, attribute: str, values: xr.DataArray
+) -> None:
+    write_table(n, data, component, attribute, data.for_model(values))

@@ -1,0 +1,1 @@
+"""The game in arrays: what each agent decides, and her best answer."""

@@ -1,0 +1,337 @@
+"""The game the agents' algorithms play, as plain arrays with dims ordered (S, T, ...)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.tables import dynamic_values, first_scenario, unusual_attributes
+from pypsa_p2p.equilibrium.game.knapsack import Array, Flags
+from pypsa_p2p.equilibrium.game.pieces import Pieces, Positions, arrange
+from pypsa_p2p.markets.designs import PeerToPeerMarket
+from pypsa_p2p.markets.record import require_trades_delivered
+from pypsa_p2p.markets.risk import NEUTRAL, cvar
+from pypsa_p2p.network.costs import own_names
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.ownership import NOBODY, asset_owners, bus_owners
+
+#: Components without a decision or a cost of their own.
+_PASSIVE = {"Bus", "Carrier", "Shape", "SubNetwork", "LineType", "TransformerType"}
+#: Attributes of generators the agents know; any other must keep PyPSA's default.
+_KNOWN = {
+    "bus", "carrier", "efficiency", "p_nom", "p_min_pu", "p_max_pu",
+    "marginal_cost", "marginal_cost_quadratic",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Game:
+    """A market of prosumers with loads, generators and trades, nothing else (MODEL.md §2).
+
+    S scenarios, T snapshots, N prosumers, G generators, E trade edges. Trade k < E is what the
+    prosumer at bus0 of edge k buys over it, trade E + k what the one at bus1 buys. Elastic
+    demand and must-take renewables are generators like any other. Units are those of the network
+    as it is read, and the game's own once it is `scaled` (equilibrium.scaling).
+
+    Attributes
+    ----------
+    data : MarketData
+        Labels of all dimensions.
+    generators : Index
+        (G,) names.
+    attitude, weight
+        chi, (N,), and theta.
+    surplus
+        Whether (1) is an inequality.
+    owner, buyer
+        (G,) prosumer of each generator; (2E,) prosumer who decides each trade.
+    lower, upper, marginal_cost, quadratic_cost
+        (S, T, G), MW, EUR/MWh and EUR/MW2h (of p squared).
+    hours
+        (T,), w, h.
+    load, fixed_cost
+        (S, T, N), MW, and (S, N), EUR.
+    price, capacity, congestion
+        (S, T, 2E): b + p0 of the buyer, EUR/MWh; kappa, MW; a, EUR/MW2h.
+    """
+
+    data: MarketData
+    generators: pd.Index
+    attitude: Array
+    weight: float
+    surplus: bool
+    owner: Positions
+    buyer: Positions
+    hours: Array
+    lower: Array
+    upper: Array
+    marginal_cost: Array
+    quadratic_cost: Array
+    load: Array
+    fixed_cost: Array
+    price: Array
+    capacity: Array
+    congestion: Array
+
+    @cached_property
+    def probability(self) -> Array:
+        """p, (S,)."""
+        return np.asarray(self.data.probability.to_numpy(), dtype=float)
+
+    @cached_property
+    def constants(self) -> Array:
+        """What each prosumer's `fixed_cost` is on average, (N,), EUR."""
+        return np.asarray(self.probability @ self.fixed_cost)
+
+    @property
+    def prosumers(self) -> int:
+        """N."""
+        return self.load.shape[-1]
+
+    @property
+    def edges(self) -> int:
+        """E."""
+        return self.buyer.size // 2
+
+    @cached_property
+    def seller(self) -> Positions:
+        """(2E,) partner of each trade's buyer."""
+        return np.roll(self.buyer, self.edges)
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """All prosumers' decisions side by side."""
+        columns = arrange(np.concatenate([self.owner, self.buyer]), self.prosumers)
+        generators = self.owner.size
+        last = generators + self.buyer.size
+        back = generators + np.roll(np.arange(self.buyer.size), self.edges)
+        partners = np.concatenate([np.full(generators, last), back, [last]])
+
+        def side_by_side(of_generators: Array, of_trades: Array, padding: float) -> Array:
+            return np.asarray(self.joined(of_generators, of_trades, padding)[..., columns])
+
+        nothing = np.zeros_like(self.lower)
+        endless = np.full_like(self.price, -np.inf)
+        return Pieces(
+            who=np.arange(self.prosumers),
+            columns=columns,
+            partners=partners[columns],
+            trades=(columns >= generators) & (columns < last),
+            curvature=side_by_side(2 * self.quadratic_cost, 2 * self.congestion, 1.0),
+            slope=side_by_side(self.marginal_cost, self.price, 0.0),
+            congestion=side_by_side(nothing, self.congestion, 0.0),
+            lower=side_by_side(self.lower, endless, 0.0),
+            upper=side_by_side(self.upper, self.capacity, 0.0),
+            load=self.load,
+            fixed_cost=self.fixed_cost,
+            hours=self.hours,
+        )
+
+    def joined(self, power: Array, quantity: Array, last: float = 0.0) -> Array:
+        """A point, (S, T, G + 2E + 1), of powers and quantities."""
+        end = np.full((*quantity.shape[:-1], 1), last)
+        return np.concatenate([power, quantity, end], axis=-1)
+
+    def parted(self, point: Array) -> tuple[Array, Array]:
+        """Powers (S, T, G) and quantities (S, T, 2E) of a point."""
+        generators = self.owner.size
+        return point[..., :generators], point[..., generators:-1]
+
+    @cached_property
+    def net_import_limits(self) -> tuple[Array, Array]:
+        """Least and most each prosumer can import, (S, T, N), MW, by (3) and her limits."""
+        least, most = self.sum_by_owner(self.lower), self.sum_by_owner(self.upper)
+        return self.load - most, self.load - least
+
+    @cached_property
+    def risk_averse(self) -> bool:
+        """Whether any prosumer's risk-adjusted probabilities can differ from p."""
+        return self.weight > 0 and bool((self.attitude > 0).any()) and self.probability.size > 1
+
+    def partner(self, quantity: Array) -> Array:
+        """q_nm where `quantity` is q_mn, (S, T, 2E)."""
+        return np.roll(quantity, self.edges, axis=-1)
+
+    def sum_by_owner(self, power: Array) -> Array:
+        """Sums over each prosumer's generators, (S, T, N)."""
+        return power @ _incidence(self.owner, self.prosumers)
+
+    def net_import(self, quantity: Array) -> Array:
+        """Q_n, (S, T, N), MW."""
+        return quantity @ _incidence(self.buyer, self.prosumers)
+
+    def costs(self, point: Array) -> Array:
+        """Pi (7), (S, N), EUR, constants included."""
+        return self.pieces.costs(self.pieces.own(point), self.pieces.facing(point))
+
+    def risk_adjusted(self, costs: Array) -> tuple[Array, Array]:
+        """R, (N,), EUR, and a tau that attains it, (S, N), of costs (S, N)."""
+        scenarios, prosumers = costs.shape
+        tail = cvar(
+            costs.T.ravel(),
+            np.tile(self.probability, prosumers),
+            self.attitude,
+            group=np.repeat(np.arange(prosumers), scenarios),
+        )
+        tau = (1 - self.weight) * self.probability + self.weight * tail.probability.reshape(
+            prosumers, scenarios
+        )
+        expected = self.probability @ costs
+        return (1 - self.weight) * expected + self.weight * tail.value, tau.T
+
+
+def _incidence(owner: Positions, prosumers: int) -> Array:
+    return np.asarray(owner[:, None] == np.arange(prosumers), dtype=float)
+
+
+def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> Game:
+    """The game of a market on a network.
+
+    Raises
+    ------
+    MarketError
+        The market or an asset is not one the agents' algorithms know (naming it).
+    """
+    if market.contracts is not None:
+        raise MarketError(
+            "The agents' algorithms trade no contracts: use market.optimize(n), or drop them."
+        )
+    require_trades_delivered(market.settings(), "An agents' algorithm")
+    owners = bus_owners(n)
+    _check_components(n, data, owners)
+    names = own_names(n, "Generator")
+    _check_generators(n, names)
+    risk = market.risk or NEUTRAL
+    values = {
+        attribute: dynamic_values(n, "Generator", attribute, names, data.snapshots)
+        for attribute in ("p_nom", "p_min_pu", "p_max_pu", *_COSTS)
+    }
+    game = Game(
+        data=data,
+        generators=names,
+        attitude=risk.attitudes(data.risk_attitude).to_numpy().astype(float),
+        weight=float(risk.weight),
+        surplus=market.surplus,
+        owner=_positions(asset_owners(n, "Generator", owners).sel({NAME: names}), data),
+        buyer=np.concatenate([_positions(data.bus0, data), _positions(data.bus1, data)]),
+        hours=np.asarray(data.weighting.to_numpy(), dtype=float),
+        lower=_array(values["p_nom"] * values["p_min_pu"]),
+        upper=_array(values["p_nom"] * values["p_max_pu"]),
+        marginal_cost=_array(values["marginal_cost"]),
+        quadratic_cost=_array(values["marginal_cost_quadratic"]),
+        load=_load(n, data, owners),
+        fixed_cost=data.fixed_part.transpose(SCENARIO, PROSUMER).to_numpy(),
+        **_trade_arrays(data),
+    )
+    _check_numbers(game)
+    return game
+
+
+_COSTS = ("marginal_cost", "marginal_cost_quadratic")
+
+
+def _array(values: xr.DataArray, last: str = NAME) -> Array:
+    return np.ascontiguousarray(values.transpose(SCENARIO, SNAPSHOT, last).to_numpy(), dtype=float)
+
+
+def _positions(prosumer: xr.DataArray, data: MarketData) -> Positions:
+    return np.asarray(data.prosumers.get_indexer(pd.Index(prosumer.to_numpy())), dtype=np.int64)
+
+
+def _load(n: pypsa.Network, data: MarketData, owners: pd.Series) -> Array:
+    names = own_names(n, "Load")
+    power = -dynamic_values(n, "Load", "p_set", names, data.snapshots)
+    power = power * dynamic_values(n, "Load", "sign", names, data.snapshots, default=-1.0)
+    whose = _positions(asset_owners(n, "Load", owners).sel({NAME: names}), data)
+    return _array(power) @ _incidence(whose, len(data.prosumers))
+
+
+def _trade_arrays(data: MarketData) -> dict[str, Array]:
+    """Both directions of every edge, (S, T, 2E)."""
+    like = data.capacity0
+    import0, import1 = (
+        data.import_price.sel({PROSUMER: end}).drop_vars(PROSUMER) for end in (data.bus0, data.bus1)
+    )
+    both = {
+        "price": (data.price0 + import0, data.price1 + import1),
+        "capacity": (data.capacity0, data.capacity1),
+        "congestion": (data.congestion, data.congestion),
+    }
+    return {
+        name: np.concatenate([_array(part.broadcast_like(like)) for part in parts], axis=-1)
+        for name, parts in both.items()
+    }
+
+
+def _check_components(n: pypsa.Network, data: MarketData, owners: pd.Series) -> None:
+    """Refuse all but loads, generators and trades of prosumers; an idle grid may stand by."""
+    for component in [c.name for c in n.components if len(c.static)]:
+        if component in _PASSIVE:
+            continue
+        if component not in n.one_port_components | n.branch_components:
+            culprits = n.c[component].static.index
+            raise MarketError(
+                f"{component} {listed(culprits)}: the agents' algorithms do not know it. "
+                "Use market.optimize(n), or remove it."
+            )
+        names = own_names(n, component)
+        if names.empty:
+            continue
+        whose = asset_owners(n, component, owners).sel({NAME: names}).to_numpy()
+        if component in ("Generator", "Load"):
+            refused, why = names[whose == NOBODY], "belongs to no prosumer"
+        elif component in n.passive_branch_components or component == "ShuntImpedance":
+            refused, why = names[whose != NOBODY], "stands behind a prosumer's meter"
+        else:
+            refused, why = names, "is no load, generator or trade edge"
+        if len(refused):
+            raise MarketError(
+                f"{component} {listed(refused)} {why}; the agents' algorithms know only "
+                "prosumers with loads, generators and trades. Use market.optimize(n)."
+            )
+    for component in ("Generator", "Load"):
+        _check_at_own_bus(n, data, component)
+
+
+def _check_at_own_bus(n: pypsa.Network, data: MarketData, component: str) -> None:
+    at = first_scenario(n, component)["bus"].reindex(own_names(n, component))
+    stray = at.index[~at.isin(data.prosumers)]
+    if len(stray):
+        raise MarketError(
+            f"{component} {listed(stray)} is not at a prosumer's own bus. Move it there, or use "
+            "market.optimize(n)."
+        )
+
+
+def _check_generators(n: pypsa.Network, names: pd.Index) -> None:
+    """Refuse attributes that would change what a generator can do."""
+    for attribute, culprits in unusual_attributes(n, "Generator", _KNOWN, names).items():
+        raise MarketError(
+            f"Generator {listed(culprits)} has {attribute!r}, which the agents' algorithms "
+            "do not know. Use market.optimize(n), or clear it."
+        )
+
+
+def _check_numbers(game: Game) -> None:
+    names = game.generators
+    for what, good in {
+        "finite limits and costs": np.isfinite(
+            game.lower + game.upper + game.marginal_cost + game.quadratic_cost
+        ),
+        "marginal_cost_quadratic of at least 0": game.quadratic_cost >= 0,
+        "a lower limit not above the upper one": game.lower <= game.upper,
+    }.items():
+        _refuse_generators(names, good, what)
+
+
+def _refuse_generators(names: pd.Index, good: Flags, what: str) -> None:
+    culprits = names[np.flatnonzero(~good.all(axis=(0, 1)))]
+    if len(culprits):
+        raise MarketError(f"The agents' algorithms need {what}; not so of {listed(culprits)}.")

@@ -1,0 +1,175 @@
+"""From a built linopy model to the arrays the solvers take, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import linopy
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import xarray as xr
+from linopy.constants import Result, Status
+from linopy.constants import Solution as LinopySolution
+
+from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.names import NAME, SCENARIO, SNAPSHOT
+from pypsa_p2p.solvers.arrays import Sparse, Vector
+from pypsa_p2p.solvers.program import UNOWNED, QuadraticProgram
+
+Labels = npt.NDArray[np.int64]
+
+CONSTANT = "objective_constant"  # PyPSA's own name for what no decision changes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CompiledModel:
+    """A linopy model as arrays, one column a variable and one row a constraint.
+
+    Attributes
+    ----------
+    program : QuadraticProgram
+        The model's own objective (weighted by probability), rows and bounds.
+    column_labels, row_labels : (columns,), (rows,)
+        linopy's labels.
+    scenario : (columns,)
+        Position of each column's scenario; -1 where the variable has none.
+    owner : (columns,)
+        Position of each column's owner; UNOWNED where it is nobody's.
+    capacities : (C,)
+        Columns of what somebody decides once for all snapshots and scenarios: what she builds.
+    """
+
+    model: linopy.Model
+    program: QuadraticProgram
+    column_labels: Labels
+    row_labels: Labels
+    scenario: Labels
+    owner: Labels
+    capacities: Labels
+
+    def columns(self, *labels: xr.DataArray) -> Labels:
+        """Columns of the variables with these labels, (number of labels,)."""
+        return _positions(self.column_labels, labels)
+
+    def rows(self, *labels: xr.DataArray) -> Labels:
+        """Rows of the constraints with these labels, (number of labels,)."""
+        return _positions(self.row_labels, labels)
+
+    def assign(self, x: Vector, row_dual: Vector, objective: float, solver: str) -> tuple[str, str]:
+        """Write a solution back onto the linopy model the way its own solvers do."""
+        primal = np.full(int(self.column_labels.max()) + 1, np.nan)
+        primal[self.column_labels] = x
+        dual = np.full(int(self.row_labels.max()) + 1, np.nan)
+        dual[self.row_labels] = row_dual
+        result = Result(
+            status=Status.from_termination_condition("optimal"),
+            solution=LinopySolution(primal=primal, dual=dual, objective=objective),
+            solver_name=solver,
+        )
+        status, condition = self.model.assign_result(result)
+        return str(status), str(condition)
+
+
+def compile_model(
+    m: linopy.Model,
+    scenarios: npt.NDArray[np.object_],
+    owners: Mapping[str, xr.DataArray],
+) -> CompiledModel:
+    """Arrays of a model.
+
+    The variable by which PyPSA leaves the capital cost of standing capacity out of its objective
+    is taken from the model: a prosumer's cost is that of all her capacity.
+
+    Parameters
+    ----------
+    scenarios : (S,)
+        Labels in the order of their positions.
+    owners : mapping
+        By name of a variable, or else by class of components (what stands before the "-"), the
+        position of each component's owner, dims (name).
+
+    Raises
+    ------
+    MarketError
+        The model has integer variables or other things no market here can honour.
+    """
+    _refuse_discrete(m)
+    if CONSTANT in m.variables:
+        m.remove_variables(CONSTANT)
+    matrices = m.matrices
+    n = len(matrices.vlabels)
+    sense = np.asarray(matrices.sense, dtype=str)
+    program = QuadraticProgram(
+        P=_quadratic(matrices.Q, n),
+        c=np.asarray(matrices.c, dtype=float),
+        A=sp.csr_matrix(matrices.A),
+        lower=np.where(sense == "<", -np.inf, matrices.b).astype(float),
+        upper=np.where(sense == ">", np.inf, matrices.b).astype(float),
+        x_lower=np.asarray(matrices.lb, dtype=float),
+        x_upper=np.asarray(matrices.ub, dtype=float),
+    )
+    scenario, owner, once = [], [], []
+    for name, variable in m.variables.items():
+        active = (variable.labels != -1).to_numpy().ravel()
+        scenario.append(_scenario_of(variable, scenarios).ravel()[active])
+        whose = owners.get(name, owners.get(name.split("-", 1)[0]))
+        owner.append(_owner_of(variable, whose).ravel()[active])
+        once.append(np.full(active.sum(), not {SCENARIO, SNAPSHOT} & set(variable.dims)))
+    owners_of_columns = np.concatenate(owner)
+    return CompiledModel(
+        model=m,
+        program=program,
+        column_labels=np.asarray(matrices.vlabels, dtype=np.int64),
+        row_labels=np.asarray(matrices.clabels, dtype=np.int64),
+        scenario=np.concatenate(scenario),
+        owner=owners_of_columns,
+        capacities=np.flatnonzero(np.concatenate(once) & (owners_of_columns != UNOWNED)),
+    )
+
+
+def _positions(known: Labels, labels: Iterable[xr.DataArray]) -> Labels:
+    """Where each of the labels stands among those known."""
+    position = np.full(int(known.max(initial=-1)) + 1, -1)
+    position[known] = np.arange(known.size)
+    wanted = [array.to_numpy().ravel() for array in labels]
+    return np.asarray(position[np.concatenate([*wanted, np.empty(0, dtype=np.int64)])])
+
+
+def _quadratic(Q: Sparse | None, n: int) -> Sparse:
+    return sp.csc_matrix((n, n)) if Q is None else sp.csc_matrix(Q)
+
+
+def _scenario_of(variable: linopy.Variable, scenarios: npt.NDArray[np.object_]) -> Labels:
+    """Position of the scenario of each of a variable's entries, in the variable's shape."""
+    if SCENARIO in variable.dims:
+        index = variable.indexes[SCENARIO].get_indexer(scenarios)
+        position = np.empty(len(index), dtype=np.int64)
+        position[index] = np.arange(len(index))
+        values = xr.DataArray(position, coords={SCENARIO: variable.indexes[SCENARIO]})
+    else:
+        values = xr.DataArray(0 if len(scenarios) == 1 else -1)
+    return _full(values, variable)
+
+
+def _owner_of(variable: linopy.Variable, owner: xr.DataArray | None) -> Labels:
+    """Position of the owner of each of a variable's entries, in the variable's shape."""
+    if owner is None or NAME not in variable.dims:
+        return np.full(variable.shape, UNOWNED)
+    names = variable.indexes[NAME]
+    return _full(owner.reindex({NAME: names}, fill_value=UNOWNED), variable)
+
+
+def _full(values: xr.DataArray, variable: linopy.Variable) -> Labels:
+    full = values.broadcast_like(variable.labels).transpose(*variable.labels.dims)
+    return np.asarray(full.to_numpy(), dtype=np.int64)
+
+
+def _refuse_discrete(m: linopy.Model) -> None:
+    discrete = [*m.binaries, *m.integers]
+    if discrete:
+        raise MarketError(
+            f"Variables {listed(discrete)} are integer. A market with unit commitment or "
+            "modular investment has no prices of the kind computed here: remove integer variables."
+        )

@@ -1,0 +1,1 @@
+"""The designs: what is asked, refused, formulated, cleared, recorded."""

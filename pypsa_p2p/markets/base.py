@@ -1,0 +1,254 @@
+"""What markets share: a hook for PyPSA's optimize, and the fastest way to the same answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import pypsa
+import scipy.sparse as sp
+import xarray as xr
+
+from pypsa_p2p.common.errors import MarketError
+from pypsa_p2p.formulation.columns import export_columns, trade_arrays, variable_owners
+from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
+from pypsa_p2p.formulation.delivery import define_delivery
+from pypsa_p2p.formulation.model import build_model
+from pypsa_p2p.formulation.posed import pose_linear
+from pypsa_p2p.formulation.trading import define_trading, trade_cost
+from pypsa_p2p.markets.checks import (
+    check_network,
+    require_choice,
+    require_model,
+    require_options,
+    require_type,
+)
+from pypsa_p2p.markets.clearing.clearing import solve_market
+from pypsa_p2p.markets.clearing.convex import MarketSolution
+from pypsa_p2p.markets.clearing.infeasibility import explain
+from pypsa_p2p.markets.clearing.mixed_sizes import warn_of_mixed_sizes
+from pypsa_p2p.markets.clearing.problem import MarketProblem, risk_program
+from pypsa_p2p.markets.contract_terms import Terms, require_no_arbitrage
+from pypsa_p2p.markets.contracts import Contracts
+from pypsa_p2p.markets.record import forget_market, record_market
+from pypsa_p2p.markets.risk import NEUTRAL, CVaR, envelope
+from pypsa_p2p.markets.weights import plain
+from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, write_solution
+from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.sites import read_sites
+from pypsa_p2p.solvers.arrays import Vector
+from pypsa_p2p.solvers.program import RiskProgram
+
+Extra = Callable[[pypsa.Network, pd.Index], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Market(ABC):
+    """What all market designs share. Use `CentralizedMarket` or `PeerToPeerMarket`."""
+
+    risk: CVaR | None = None
+    contracts: Contracts | None = None
+    surplus: bool = True
+    delivery: Literal["trades", "grid"] = "trades"
+
+    #: Share of the partner's quantity in the congestion cost a design minimises.
+    cross: ClassVar[float]
+
+    def __post_init__(self) -> None:
+        require_type("risk", self.risk, CVaR)
+        require_type("contracts", self.contracts, Contracts)
+        require_choice("surplus", self.surplus, (True, False))
+        require_choice("delivery", self.delivery, ("trades", "grid"))
+        if self.contracts is not None and self.risk is None:
+            raise MarketError(
+                "Contracts hedge risk, but the market is risk-neutral: give a risk measure, "
+                "risk=CVaR(), or drop the contracts."
+            )
+
+    def __call__(self, n: pypsa.Network, sns: pd.Index) -> None:
+        """Turn `n.model` into this market: PyPSA's ``extra_functionality``; see `optimize`."""
+        data = self._read(n, sns)
+        require_model(n, data)
+        forget_market(n)
+        compiled, solution = self._solve(n, data)
+        self._record(n, data, solution)
+        write_own_multipliers(n, data, solution.reciprocity1)
+        forget_solution(n, data)
+        pose_linear(
+            compiled, solution.x, solution.row_dual, solution.objective, solution.units.power
+        )
+
+    def optimize(
+        self,
+        n: pypsa.Network,
+        snapshots: pd.Index | None = None,
+        *,
+        extra_functionality: Extra | None = None,
+        **model_options: Any,
+    ) -> tuple[str, str]:
+        """Solve the market the fastest way and write the solution to the network.
+
+        Parameters
+        ----------
+        n : pypsa.Network
+        snapshots : sequence, optional
+            A subset of ``n.snapshots``; default all.
+        extra_functionality : callable, optional
+            The user's own ``f(n, snapshots)`` that adds to ``n.model``; its constraints hold.
+        **model_options
+            Passed to ``n.optimize.create_model`` (``transmission_losses``, ...).
+
+        Returns
+        -------
+        status, condition : str
+            PyPSA's, ("ok", "optimal").
+
+        Raises
+        ------
+        DataError, MarketError
+            The data make no sense, the market cannot be formed, or it has no solution.
+        ConvergenceError
+            No solver met the package's own residual checks.
+        """
+        data = self._read(n, snapshots)
+        require_options(n, extra_functionality, model_options)
+        bare = extra_functionality is None and self.delivery == "trades"
+        plain = build_model(n, data, model_options, bare=bare)
+        forget_market(n)
+        if extra_functionality is not None:
+            extra_functionality(n, data.snapshots)
+        compiled, solution = self._solve(n, data)
+        self._record(n, data, solution)
+        status = compiled.assign(solution.x, solution.row_dual, solution.objective, solution.solver)
+        write_solution(n, data, plain=plain)
+        write_own_multipliers(n, data, solution.reciprocity1)
+        return status
+
+    def _record(self, n: pypsa.Network, data: MarketData, solution: MarketSolution) -> None:
+        """Note in the network which market was solved, and how."""
+        record_market(
+            n,
+            data,
+            solution,
+            settings=self.settings(),
+            attitudes=(self.risk or NEUTRAL).attitudes(data.risk_attitude),
+            terms=self.terms(data),
+            least_attitude=self.least_attitude(data),
+        )
+
+    def _read(self, n: pypsa.Network, sns: object) -> MarketData:
+        """Read the market and refuse what cannot be honoured, before anything is built."""
+        data = read_market(n, sns)
+        check_network(n, data)
+        self._check(data)
+        if self.delivery == "grid":
+            read_sites(n, data)
+        terms = self.terms(data)
+        if terms is not None:
+            least, weight = self.least_attitude(data), (self.risk or NEUTRAL).weight
+            require_no_arbitrage(terms, data.probability.to_numpy(), least, weight)
+        return data
+
+    def terms(self, data: MarketData) -> Terms | None:
+        """The contracts traded, as arrays; None where there are none."""
+        if self.contracts is None:
+            return None
+        return self.contracts.terms(data.scenarios, data.prosumers)
+
+    def least_attitude(self, data: MarketData) -> float:
+        """Attitude of the least averse prosumer, min chi of MODEL.md §5."""
+        return float(self._chi(data).min())
+
+    def _solve(self, n: pypsa.Network, data: MarketData) -> tuple[CompiledModel, MarketSolution]:
+        """Formulate the market on `n.model`, compile and solve it."""
+        m = n.model
+        if m.objective.sense == "max":  # assigning an objective, below, would make it "min"
+            raise MarketError(
+                "The model's objective is to be maximised, but a market minimises cost: leave its "
+                "sense 'min' and write benefits as negative costs."
+            )
+        if len(data.edges):
+            define_trading(m, data, self.surplus)
+            m.objective = m.objective.expression + trade_cost(m, data, self.cross)
+        if len(data.edges) and self.delivery == "grid":
+            define_delivery(m, data, read_sites(n, data))
+        compiled = compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
+        solution = solve_market(compiled, self._problem(compiled, data))
+        if solution.status != "optimal":
+            raise explain(compiled, solution)
+        warn_of_mixed_sizes(compiled, solution.x, data.prosumers)
+        return compiled, solution
+
+    def _problem(self, compiled: CompiledModel, data: MarketData) -> MarketProblem:
+        """What is minimised, and by whom."""
+        trades, reciprocity, price = trade_arrays(compiled, data)
+        size = compiled.owner.size
+        both = (np.tile(price, 2), (trades.ravel(), trades[::-1].ravel()))
+        partner = sp.csr_matrix(both, (size, size))
+        partner.eliminate_zeros()
+        each = self._chi(data).to_numpy()
+        return MarketProblem(
+            program=self._program(compiled, data, self.attitudes(data)),
+            partner=partner,
+            cross=self.cross,
+            share=np.append(self._shares(data), 1.0)[compiled.owner],
+            trades=trades,
+            reciprocity=reciprocity,
+            exports=export_columns(compiled),
+            terms=self.terms(data),
+            by_prosumer=None if self.contracts is None else self._program(compiled, data, each),
+        )
+
+    def _program(self, compiled: CompiledModel, data: MarketData, attitudes: Vector) -> RiskProgram:
+        p = data.probability.to_numpy()
+        ends = envelope(p, attitudes, (self.risk or NEUTRAL).weight)
+        return risk_program(compiled, p, ends, data.fixed_part.to_numpy())
+
+    def _shares(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Weight of each prosumer's cost in what is solved, 1 on average."""
+        return np.ones(len(data.prosumers))
+
+    def attitudes(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Attitude of each group whose risk is taken: the prosumers, or the community.
+
+        With complete contracts the community is as risk-averse as its least averse member
+        (MODEL.md §5); a risk-neutral community needs no distinction.
+        """
+        chi = self._chi(data).to_numpy()
+        terms = self.terms(data)
+        if (terms is not None and terms.complete) or not chi.any():
+            return chi.min(keepdims=True)
+        return self._groups(chi)
+
+    def _chi(self, data: MarketData) -> xr.DataArray:
+        """Attitude of each prosumer; 0 where there is nothing to be averse to."""
+        risk = self.risk or NEUTRAL
+        uncertain = risk.weight > 0 and len(data.scenarios) > 1
+        return risk.attitudes(data.risk_attitude) * uncertain
+
+    def _groups(self, chi: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return chi
+
+    @abstractmethod
+    def _check(self, data: MarketData) -> None:
+        """Refuse what this design cannot honour."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, as plain values that survive netCDF."""
+
+    def _common_settings(self) -> dict[str, Any]:
+        risk = self.risk or NEUTRAL
+        return {
+            "design": type(self).__name__,
+            "risk_averse": self.risk is not None,
+            "attitude": plain(risk.attitude),
+            "weight": float(risk.weight),
+            "contracts": self.contracts is not None,
+            "surplus": bool(self.surplus),
+            "delivery": self.delivery,
+        }

@@ -1,0 +1,351 @@
+"""What a market refuses, before anything is built: which element, what is wrong, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from inspect import signature
+
+import linopy
+import numpy as np
+import pandas as pd
+import pypsa
+
+from pypsa_p2p.common.errors import DataError, MarketError, listed, shown
+from pypsa_p2p.common.names import META, NAME, SCENARIO, SNAPSHOT, TRADE_CARRIER
+from pypsa_p2p.common.tables import (
+    dynamic_values,
+    first_scenario,
+    static_values,
+    unusual_attributes,
+)
+from pypsa_p2p.formulation.posed import POSED
+from pypsa_p2p.formulation.trading import QUANTITY1
+from pypsa_p2p.network.costs import CAPACITIES, capital_cost, extendable_names, own_names
+from pypsa_p2p.network.market_data import MarketData, require
+from pypsa_p2p.network.ownership import NOBODY, asset_owners, bus_columns, bus_owners
+
+#: Numbers an active asset's model depends on: they must be finite where they are given.
+_NUMBERS = (
+    "marginal_cost",
+    "marginal_cost_quadratic",
+    "marginal_cost_storage",
+    "spill_cost",
+    "p_nom",
+    "e_nom",
+    "s_nom",
+    "s_max_pu",
+    "p_min_pu",
+    "p_max_pu",
+    "e_min_pu",
+    "e_max_pu",
+    "efficiency",
+    "efficiency_store",
+    "efficiency_dispatch",
+    "standing_loss",
+    "max_hours",
+    "inflow",
+    "sign",
+)
+_NO_CAPACITY = "is missing, infinite or negative; give a number that is not below zero"
+_NEVER_NEGATIVE = ("marginal_cost_quadratic", "p_nom", "e_nom", "s_nom", "s_max_pu", "max_hours")
+#: What a trade edge may have besides PyPSA's defaults.
+TRADE_ATTRIBUTES = frozenset({"bus0", "bus1", "carrier", "p_nom", "p_min_pu", "p_max_pu"})
+
+
+def check_network(n: pypsa.Network, data: MarketData) -> None:
+    """Refuse a network whose market could not be honoured or whose assets make no sense.
+
+    Raises
+    ------
+    DataError
+        Numbers that are missing, infinite, negative or cross each other; unknown buses.
+    MarketError
+        Unit commitment, several investment periods; investment in what is nobody's, in lines,
+        in modules or along a curve; prosumers connected by more than trades.
+    """
+    if isinstance(n.snapshots, pd.MultiIndex):
+        raise MarketError(
+            "Markets over several investment periods are not available; solve one period at a "
+            "time on n.copy() with plain snapshots."
+        )
+    if n.has_risk_preference:
+        raise MarketError(
+            "n.set_risk_preference is PyPSA's own risk measure, over the whole system; a market "
+            "takes risk=CVaR(attitude=..., weight=...). Unset it on this network."
+        )
+    _check_trade_edges(n, data)
+    for component in sorted(n.one_port_components | n.branch_components):
+        if len(n.c[component].static):
+            _check_buses(n, component)
+            _check_numbers(n, component)
+            _check_limits(n, data, component)
+            _check_commitment(n, component)
+    owners = bus_owners(n)
+    for component in sorted(n.one_port_components | n.branch_components):
+        names = extendable_names(n, component)
+        if len(names):
+            _check_investment(n, component, names, owners)
+    _check_supply(n, data)
+
+
+def require_type(name: str, value: object, wanted: type) -> None:
+    """Refuse an option that is neither None nor of its type."""
+    if value is not None and not isinstance(value, wanted):
+        raise MarketError(f"Option {name} must be a {wanted.__name__} or None, not {shown(value)}.")
+
+
+def require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Refuse an option that is none of its choices."""
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise MarketError(f"Option {name} must be one of {listed(choices)}, not {shown(value)}.")
+
+
+def require_model(n: pypsa.Network, data: MarketData) -> None:
+    """Refuse a model that is missing, of other snapshots, or holds a market already.
+
+    Refused too is the second window of a rolling horizon, see `_refuse_windows`.
+    """
+    m = n._model
+    if m is None:
+        raise MarketError(
+            "The network has no model to add a market to: call n.optimize.create_model() first, "
+            "or n.optimize(extra_functionality=market)."
+        )
+    if not pd.Index(m.parameters["snapshots"].to_numpy()).equals(pd.Index(data.snapshots)):
+        raise MarketError(
+            "The model was built for other snapshots than the market is asked for: pass the same "
+            "to n.optimize.create_model and to the market."
+        )
+    if QUANTITY1 in m.variables or POSED in m.parameters:
+        raise MarketError(
+            "The model holds a market already. Build it anew, n.optimize.create_model(), and give "
+            "it one market."
+        )
+    _refuse_windows(n, data)
+
+
+def _refuse_windows(n: pypsa.Network, data: MarketData) -> None:
+    """Refuse to solve a network's snapshots window by window inside one call of PyPSA.
+
+    Every window is a market of its own, with its own risk and prices, and `results` tells of
+    one market: after ``n.optimize.optimize_with_rolling_horizon`` it would show the last alone.
+    A window within the one on record, or around it, replaces that.
+    """
+    before = set(n.meta.get(META, {}).get("snapshots", ()))
+    now = set(n.snapshots.get_indexer(data.snapshots).tolist())
+    if before <= now or now <= before:
+        return
+    raise MarketError(
+        f"Snapshots {listed(data.snapshots.astype(str), limit=2)}: the network holds the market of "
+        f"other snapshots, {listed(n.snapshots[sorted(before)].astype(str), limit=2)}, and each "
+        "window is a market of its own (rolling horizons are not available as a hook). Solve all "
+        "snapshots together; or call market.optimize(n, window) in a loop and take results(n) "
+        "after each; or use a copy of the network, n.copy(), for every window."
+    )
+
+
+def require_given_capacities(n: pypsa.Network, what: str) -> None:
+    """Refuse a network whose prosumers invest where `what` knows operation only.
+
+    Raises
+    ------
+    MarketError
+    """
+    for component in sorted(n.one_port_components | n.branch_components):
+        names = extendable_names(n, component)
+        if len(names):
+            raise MarketError(
+                f"{component} {listed(names)}: {what} is not available with investment in this "
+                "version. Fix the capacities, n.optimize.fix_optimal_capacities(), and solve the "
+                "market again."
+            )
+
+
+def require_options(n: pypsa.Network, extra: object, options: Collection[str]) -> None:
+    """Refuse what `create_model` does not take, such as options of PyPSA's solvers."""
+    if extra is not None and not callable(extra):
+        raise MarketError(
+            f"Option extra_functionality must be a function f(n, snapshots), not {extra!r}."
+        )
+    known = {*signature(n.optimize.create_model).parameters, *signature(linopy.Model).parameters}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise MarketError(
+            f"Unknown options {listed(unknown)}: market.optimize passes options to "
+            "n.optimize.create_model and chooses the solver itself. To use a solver of your own, "
+            "call n.optimize(extra_functionality=market, ...)."
+        )
+
+
+def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
+    """A trade edge carries energy without loss, delay or cost of its own; one per pair."""
+    pairs = pd.Series(
+        [frozenset(ends) for ends in zip(data.bus0.values, data.bus1.values, strict=True)]
+    )
+    twice = data.edges[pairs.duplicated(keep=False).to_numpy(bool)]
+    if len(twice):
+        raise DataError(
+            f"Trade edges {listed(twice)} connect the same prosumers; keep one of each."
+        )
+    static = first_scenario(n, "Link").reindex(data.edges)
+    for column in bus_columns(static):
+        third = data.edges[(static[column].fillna("") != "").to_numpy(bool)]
+        if len(third) and column not in ("bus0", "bus1"):
+            raise DataError(f"Trade edges {listed(third)} must have two ends only; clear {column}.")
+    for attribute, edges in unusual_attributes(n, "Link", TRADE_ATTRIBUTES, data.edges).items():
+        raise DataError(
+            f"Trade edges {listed(edges)}: {attribute} must keep PyPSA's default. Put prices in "
+            "price0, price1 and congestion, and anything else on a Link that is no trade."
+        )
+
+
+def _check_buses(n: pypsa.Network, component: str) -> None:
+    static = first_scenario(n, component)
+    for column in bus_columns(static):
+        buses = static[column]
+        first = column in ("bus", "bus0", "bus1")
+        known = buses.isin(first_scenario(n, "Bus").index)
+        if not first:
+            known |= buses.fillna("") == ""
+        if not known.all():
+            culprits = static.index[~known]
+            raise DataError(
+                f"{component} {listed(culprits)}: {column} {listed(buses[~known])} is not a bus of "
+                "the network. Add the bus or correct the name."
+            )
+
+
+def _check_supply(n: pypsa.Network, data: MarketData) -> None:
+    """Loads where nothing else stands, which PyPSA cannot write a balance for."""
+    names = own_names(n, "Load")
+    supplied: set[object] = set()
+    for component in (n.one_port_components | n.branch_components) - {"Load"}:
+        static = first_scenario(n, component)
+        active = static[static["active"].astype(bool)] if "active" in static else static
+        supplied |= {bus for column in bus_columns(active) for bus in active[column]}
+    bus = first_scenario(n, "Load")["bus"]
+    alone = names[~bus.reindex(names).isin(supplied).to_numpy()]
+    taken = dynamic_values(n, "Load", "p_set", alone, data.snapshots)
+    unmet = alone[(taken != 0).any([SCENARIO, SNAPSHOT]).to_numpy()]
+    if len(unmet):
+        raise MarketError(
+            f"Load {listed(unmet)} at bus {listed(bus[unmet].unique())}: nothing there can supply "
+            "it, no trade, asset or line. Add a trade edge (add_trades) or connect the bus."
+        )
+
+
+def _check_commitment(n: pypsa.Network, component: str) -> None:
+    static = first_scenario(n, component)
+    if "committable" in static:
+        culprits = static.index[static["committable"].astype(bool)]
+        if len(culprits):
+            raise MarketError(
+                f"{component} {listed(culprits)}: unit commitment is not available in a market of "
+                "this version. Set committable to False."
+            )
+
+
+def _check_investment(n: pypsa.Network, component: str, names: pd.Index, owners: pd.Series) -> None:
+    """A capacity to build is one prosumer's, continuous, and decided before the scenario is known.
+
+    Its cost is then a number added to hers in every scenario, and so to any of the risk measures.
+    """
+    which = f"{component} {listed(names)}"
+    if component not in CAPACITIES:
+        raise MarketError(
+            f"{which}: investment in lines and transformers is not available in a market, as what "
+            "is built changes how power flows. Give them a capacity and set s_nom_extendable to "
+            "False."
+        )
+    whose = asset_owners(n, component, owners).sel({NAME: names}).to_numpy()
+    if (whose == NOBODY).any():
+        raise MarketError(
+            f"{component} {listed(names[whose == NOBODY])} belongs to no prosumer, so that nobody "
+            "decides about an investment in it. Put it at a prosumer's bus or give it a capacity "
+            f"and set {CAPACITIES[component]}_extendable to False."
+        )
+    _check_capital_cost(n, component, names)
+    _check_capacity(n, component, names)
+
+
+def _check_capital_cost(n: pypsa.Network, component: str, names: pd.Index) -> None:
+    """Finite, a single number for each unit of capacity, and the same in all scenarios."""
+    curves = getattr(n.c[component], "piecewise", {}).get("capital_cost")  # PyPSA >= 1.4
+    if curves is not None and not curves.empty:
+        raise MarketError(
+            f"{component} {listed(names)}: a piecewise capital_cost is not available in a market. "
+            "Give every asset a number."
+        )
+    cost = capital_cost(n, component, names, static_values(n, component, "capital_cost", names))
+    values = cost.transpose(SCENARIO, NAME).to_numpy()
+    what = "(or overnight_cost, discount_rate, lifetime, fom_cost) is missing or infinite"
+    _refuse(component, "capital_cost", ~np.isfinite(values), names, f"{what}; give a number")
+    what = "differs between scenarios, but is paid before any is known; give one number"
+    _refuse(component, "capital_cost", values != values[0], names, what)
+
+
+def _check_capacity(n: pypsa.Network, component: str, names: pd.Index) -> None:
+    """Limits of capacities: from 0 up, not crossed, and no modules, whose number is an integer."""
+    column = CAPACITIES[component]
+    least, most, fixed, module = (
+        static_values(n, component, f"{column}{end}", names, default).transpose(SCENARIO, NAME)
+        for end, default in (("_min", 0.0), ("_max", np.inf), ("_set", np.nan), ("_mod", 0.0))
+    )
+    floor, ceiling = least.max(SCENARIO).to_numpy(), most.min(SCENARIO).to_numpy()
+    flag = static_values(n, component, f"{column}_extendable", names)
+    for end, bad, what in (
+        ("_min", ~(np.isfinite(floor) & (least >= 0).all(SCENARIO).to_numpy()), _NO_CAPACITY),
+        ("_max", most.isnull().any(SCENARIO).to_numpy(), "is missing; give a number or inf"),
+        ("_min", floor > ceiling, f"exceeds {column}_max; give a lower one"),
+        ("_set", ((fixed < 0) | (abs(fixed) == np.inf)).any(SCENARIO).to_numpy(), _NO_CAPACITY),
+        ("_extendable", (flag == 0).any(SCENARIO).to_numpy(), "differs between scenarios"),
+    ):
+        _refuse(component, column + end, bad[None], names, what)
+    modular = names[(module != 0).any(SCENARIO).to_numpy()]
+    if len(modular):
+        raise MarketError(
+            f"{component} {listed(modular)}: modules, a whole number of which is built, are not "
+            f"available in a market. Set {column}_mod to 0."
+        )
+
+
+def _check_numbers(n: pypsa.Network, component: str) -> None:
+    c = n.c[component]
+    for attribute in [a for a in _numbers_of(component) if a in c.static]:
+        table = c.dynamic.get(attribute)
+        static = c.static[attribute]
+        if table is not None and len(table.columns):
+            static = static[~static.index.isin(table.columns)]
+            _require_good(component, attribute, table.to_numpy(float), table.columns)
+        _require_good(component, attribute, static.to_numpy(float)[None], static.index)
+
+
+def _numbers_of(component: str) -> tuple[str, ...]:
+    return (*_NUMBERS, "p_set") if component == "Load" else _NUMBERS
+
+
+def _require_good(component: str, attribute: str, values: np.ndarray, labels: pd.Index) -> None:
+    finite = np.isfinite(values)
+    _refuse(component, attribute, ~finite, labels, "is missing or infinite; give a number")
+    if attribute in _NEVER_NEGATIVE:
+        what = "is negative; a cost must not be concave, a capacity not below zero"
+        _refuse(component, attribute, values < 0, labels, what)
+
+
+def _refuse(component: str, attribute: str, bad: np.ndarray, labels: pd.Index, what: str) -> None:
+    if bad.any():
+        culprits = labels[np.asarray(bad.any(axis=0))]
+        raise DataError(f"{component} {listed(culprits)}: {attribute} {what}.")
+
+
+def _check_limits(n: pypsa.Network, data: MarketData, component: str) -> None:
+    """Lower limits below upper ones, per unit of a capacity."""
+    static = first_scenario(n, component)
+    names = static.index
+    if component == "Link":
+        names = static.index[static["carrier"] != TRADE_CARRIER]
+    for low, high in (("p_min_pu", "p_max_pu"), ("e_min_pu", "e_max_pu")):
+        if low in static and high in static and len(names):
+            lower = dynamic_values(n, component, low, names, data.snapshots)
+            upper = dynamic_values(n, component, high, names, data.snapshots)
+            require(lower <= upper, f"{low} of {component}", f"not exceed {high}")

@@ -1,0 +1,186 @@
+"""From a compiled model and a risk attitude to the market's one solution."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import ConvergenceError, MarketError, listed
+from pypsa_p2p.formulation.compiled import CompiledModel
+from pypsa_p2p.markets.clearing.connection import least_worth
+from pypsa_p2p.markets.clearing.convex import ByScenario, MarketSolution, RiskAverse, answer_near
+from pypsa_p2p.markets.clearing.hedged import WithContracts, hedges, with_contracts
+from pypsa_p2p.markets.clearing.own_units import OwnUnits
+from pypsa_p2p.markets.clearing.problem import MarketProblem, separates
+from pypsa_p2p.markets.clearing.volumes import Hedges
+from pypsa_p2p.solvers.arrays import Labels, Vector
+from pypsa_p2p.solvers.fixed_point import fixed_point
+from pypsa_p2p.solvers.program import RiskProgram
+
+
+def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
+    """The market's solution, ties broken as in MODEL.md §8.8-8.9.
+
+    It is found in the market's own units, and returned in those of `compiled`.
+
+    Raises
+    ------
+    MarketError
+        Contracts at unequal weights, where something connects scenarios or they are limited.
+    ConvergenceError
+        Prosumers' answers to each other's trades did not settle, or no contract volumes fit.
+    """
+    _refuse_objective(compiled, problem)
+    own = OwnUnits.of(problem)
+    found = _solved_in_own_units(own.compiled(compiled), own.problem(problem))
+    return own.solution(found, problem)
+
+
+def _solved_in_own_units(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
+    by_scenario = _decomposes(compiled, problem.program)
+    found, bought = _solved(compiled, problem, by_scenario)
+    if found.status != "optimal":
+        return found
+    _warn_of_prices(found, problem)
+    dual = found.row_dual
+    if problem.exports.size:
+        dual = least_worth(compiled, problem, found.x, dual)
+    own = problem.own_duals(dual)
+    found = replace(found, row_dual=own, reciprocity1=problem.reciprocity1(own))
+    if problem.terms is None:
+        return found
+    tau = found.risk_adjusted_probability
+    return replace(found, hedges=hedges(problem, found.x, tau, found.tail, bought))
+
+
+def _solved(
+    compiled: CompiledModel, problem: MarketProblem, by_scenario: bool
+) -> tuple[MarketSolution, Hedges | None]:
+    """The solution in the market's own columns and rows, and the contracts a solver bought."""
+    if problem.terms is None or problem.terms.idle or by_scenario:
+        return _weighed(compiled, problem, by_scenario), None
+    inside = with_contracts(problem, problem.terms)
+    found = _weighed(compiled, inside.problem, by_scenario)
+    bought = inside.found(found.x, found.row_dual) if found.status == "optimal" else None
+    return _without_contracts(found, inside), bought
+
+
+def _without_contracts(solution: MarketSolution, inside: WithContracts) -> MarketSolution:
+    """A solution in the market's own columns and rows."""
+    certificate = solution.certificate
+    return replace(
+        solution,
+        x=solution.x[: inside.columns],
+        row_dual=solution.row_dual[: inside.rows],
+        certificate=None if certificate is None else certificate[: inside.rows],
+    )
+
+
+def _weighed(compiled: CompiledModel, problem: MarketProblem, by_scenario: bool) -> MarketSolution:
+    """The solution in the columns and rows of the problem's own, scaled, program."""
+    program, congested = problem.program, problem.partner.nnz > 0
+    weigh = ByScenario(compiled) if by_scenario else RiskAverse(compiled.capacities)
+    neutral = by_scenario or not program.at_risk.any()
+    together = program.groups == 2
+    if not problem.even and not neutral and (together or problem.terms is not None):
+        raise MarketError(
+            "Contracts in an equilibrium of unequal weights must be complete, without limits, and "
+            "need scenarios that nothing connects: leave out limits, investment and what else "
+            "couples scenarios, use equal weights, or no contracts."
+        )
+    if not congested or problem.cross == 1.0 or (problem.even and neutral):
+        return weigh(problem.scaled(), problem)
+    return _settle(weigh, problem)
+
+
+def _refuse_objective(compiled: CompiledModel, problem: MarketProblem) -> None:
+    """Refuse what a user's own terms in the objective must not be."""
+    P, owner, scenario = problem.without_partners(), compiled.owner, compiled.scenario
+    concave = compiled.program.P.diagonal() < 0
+    if concave.any():
+        raise MarketError(
+            f"The objective is concave in {_named(compiled, np.flatnonzero(concave))}: a cost must "
+            "not have a negative square. Remove that term."
+        )
+    row, column = P.nonzero()
+    shared = (owner[row] != owner[column]) | (scenario[row] != scenario[column])
+    if shared.any():
+        columns = np.union1d(row[shared], column[shared])
+        raise MarketError(
+            f"The objective multiplies {_named(compiled, columns)} with each other, decisions of "
+            "different prosumers or scenarios, so that their cost is nobody's. Leave the product "
+            "out, or put it into a constraint."
+        )
+
+
+def _named(compiled: CompiledModel, columns: Labels) -> str:
+    """Variables of the model that have some of these columns."""
+    labels = compiled.column_labels[columns]
+    names = [
+        name
+        for name, variable in compiled.model.variables.items()
+        if np.isin(labels, variable.labels.to_numpy()).any()
+    ]
+    return listed(names)
+
+
+def _settle(weigh: ByScenario | RiskAverse, problem: MarketProblem) -> MarketSolution:
+    """Trades that are everybody's best answer to themselves (MODEL.md §4).
+
+    Each answer is a convex problem, the partners' trades given. Where a scenario is about to
+    enter somebody's tail, the answer of least expected cost (MODEL.md §8.9) may jump; then any
+    answer will do, and the one near the trades given is taken.
+    """
+    x = np.zeros(problem.program.c.size)
+    answers: list[MarketSolution] = []
+
+    def best(quantities: Vector) -> Vector | None:
+        x[problem.coupled] = quantities
+        answers.append(weigh(problem.given(x, problem.spent(x)), problem))
+        return answers[-1].x[problem.coupled] if answers[-1].status == "optimal" else None
+
+    def near(quantities: Vector) -> Vector | None:
+        x[problem.coupled] = quantities
+        answers.append(answer_near(problem, x))
+        return answers[-1].x[problem.coupled] if answers[-1].status == "optimal" else None
+
+    try:
+        fixed_point(best, x[problem.coupled])
+    except ConvergenceError:
+        fixed_point(near, x[problem.coupled], settled=ACCURACY.fixed_point_near)
+        warnings.warn(
+            "Of several equilibria the one reported need not have the least expected cost: "
+            "prosumers' answers of least expected cost do not settle.",
+            stacklevel=2,
+        )
+    return answers[-1]
+
+
+def _decomposes(compiled: CompiledModel, program: RiskProgram) -> bool:
+    """Whether dispatch is a matter of each scenario, and tau of sorting their costs."""
+    whole = program.groups == 2
+    if not (whole and separates(compiled, program)):
+        return False
+    return not (program.at_risk.any() and _unowned_costs(program))
+
+
+def _unowned_costs(program: RiskProgram) -> bool:
+    unowned = program.cell >= program.group.size - program.group.size // program.groups
+    return bool(program.c[unowned].any() or program.P.diagonal()[unowned].any())
+
+
+def _warn_of_prices(found: MarketSolution, problem: MarketProblem) -> None:
+    if found.price_error <= ACCURACY.price_warning:
+        return
+    why = (
+        " Where nothing may come in at a connection and nothing can leave, some multipliers have "
+        "no limit: surplus=True helps, or a grid without losses and idle assets of its own."
+    )
+    warnings.warn(
+        f"Prices are off by up to {found.price_error:.1g} of the largest, and costs by more than "
+        f"usual.{why if problem.exports.size else ''}",
+        stacklevel=2,
+    )

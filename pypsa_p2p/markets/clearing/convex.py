@@ -1,0 +1,235 @@
+"""A market's convex problem solved, its ties broken, as a solution of the market."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.units import UNITS_OF_USER, Units
+from pypsa_p2p.formulation.compiled import CompiledModel
+from pypsa_p2p.markets.clearing.problem import MarketProblem
+from pypsa_p2p.markets.clearing.volumes import Hedges
+from pypsa_p2p.markets.contract_terms import Terms
+from pypsa_p2p.solvers.arrays import Labels, Vector
+from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
+from pypsa_p2p.solvers.quadratic import solve_quadratic
+from pypsa_p2p.solvers.residuals import price_error
+from pypsa_p2p.solvers.risk_averse import solve_risk
+from pypsa_p2p.solvers.tail import worst
+from pypsa_p2p.solvers.ties import (
+    Tail,
+    classify,
+    least_expected_cost,
+    least_norm,
+    optimal_face,
+    risk_of,
+)
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MarketSolution:
+    """A market's solution in the columns and rows of the compiled model.
+
+    Attributes
+    ----------
+    status : {"optimal", "infeasible", "unbounded", "failed"}
+    x, row_dual : (columns,), (rows,)
+        Multipliers are those of the risk-weighted problem: they carry tau and the hours, and
+        are in each prosumer's own units whatever her weight in the equilibrium.
+    risk_adjusted_probability : (G, S)
+        tau of each group, G = 1 for the community as a whole.
+    objective : float
+        Sum of the groups' risk-adjusted costs, weights left out, EUR.
+    certificate : (rows,) or None
+        Weights of rows that cannot hold together, of an infeasible market.
+    reciprocity1 : (E S T,) or None
+        zeta of (1) of the prosumers at bus1 where it may differ from that of those at bus0.
+    tail : Tail or None
+        Which costs lie below and above their values at risk, where contracts are traded and no
+        sorting told.
+    hedges : Hedges or None
+        The contracts held, where they are traded.
+    price_error : float
+        Largest error of stationarity, relative to the largest price.
+    units : Units
+        What the market was solved in.
+    scale : float
+        What errors of the objective are relative to, EUR: its size, constants left out.
+    """
+
+    status: str
+    solver: str
+    x: Vector
+    row_dual: Vector
+    risk_adjusted_probability: Matrix
+    objective: float
+    certificate: Vector | None = None
+    reciprocity1: Vector | None = None
+    tail: Tail | None = None
+    hedges: Hedges | None = None
+    price_error: float = 0.0
+    units: Units = UNITS_OF_USER
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class ByScenario:
+    """Nothing physical is decided before the scenario is known: dispatch each at least cost.
+
+    MODEL.md §5: the optimum of min CVaR of the community's cost is the optimum of every
+    scenario; tau follows by sorting s(omega), and multiplies the scenario's prices.
+    """
+
+    compiled: CompiledModel
+
+    def __call__(self, program: RiskProgram, problem: MarketProblem) -> MarketSolution:
+        """The market's solution where `program` is what is minimised."""
+        qp = program.weighted(np.ones(program.group.size))
+        found = solve_quadratic(qp)
+        if found.status != "optimal":
+            return _no_solution(found)
+        tidy = np.append(problem.trades.ravel(), self.compiled.capacities)
+        x = _least_norm(qp, found, tidy, np.ones(found.x.size))
+        x = found.x if _dearer(qp, x, found.x) else x
+        true = problem.true(x)
+        tau, objective = _tau_of_all(true, true.costs(x), problem.terms)
+        return MarketSolution(
+            status="optimal",
+            solver=found.solver,
+            x=x,
+            row_dual=found.row_dual * tau[0][self._scenario_of_rows(program)],
+            risk_adjusted_probability=tau,
+            objective=float(objective),
+            price_error=_price_error(qp, found, np.ones(found.x.size)),
+        )
+
+    def _scenario_of_rows(self, program: RiskProgram) -> Labels:
+        A = program.A.tocsr()
+        filled = np.diff(A.indptr) > 0
+        scenario = np.zeros(A.shape[0], dtype=np.int64)
+        scenario[filled] = self.compiled.scenario[A.indices[A.indptr[:-1][filled]]]
+        return scenario
+
+
+def _tau_of_all(program: RiskProgram, costs: Vector, terms: Terms | None) -> tuple[Matrix, float]:
+    """The community's tau, (1, S), and its risk, EUR; insurance keeps tau below its price."""
+    if terms is None or terms.insurance_price is None:
+        tail = program.tail(costs)
+        return program.tail(_rounded(costs)).probability.reshape(2, -1)[:1], tail.value.sum()
+    scenarios = terms.insurance_price.size
+    least = np.minimum(program.least[:scenarios], terms.insurance_price)  # to rounding
+    most = np.minimum(program.most[:scenarios], terms.insurance_price)
+    exact, rounded = (
+        worst(c[:scenarios], least, most).probability for c in (costs, _rounded(costs))
+    )
+    unowned = float(program.probability[scenarios:] @ costs[scenarios:])
+    return rounded[None], float(exact @ costs[:scenarios]) + unowned
+
+
+@dataclass(frozen=True)
+class RiskAverse:
+    """Every group at its own risk: the general case."""
+
+    capacities: Labels
+
+    def __call__(self, program: RiskProgram, problem: MarketProblem) -> MarketSolution:
+        """The market's solution where `program` is what is minimised."""
+        found = solve_risk(program)
+        if found.status != "optimal":
+            return _no_solution(found)
+        x = _reported(program, found, np.append(problem.trades.ravel(), self.capacities))
+        return _solution(problem, program, found, x, found.row_dual)
+
+
+def answer_near(problem: MarketProblem, x: Vector) -> MarketSolution:
+    """A best answer to trades x that does not move them without need."""
+    program = problem.kept_near(problem.given(x, problem.spent(x)), x)
+    found = solve_risk(program)
+    if found.status != "optimal":
+        return _no_solution(found)
+    rows, columns = problem.program.A.shape
+    return _solution(problem, program, found, found.x[:columns], found.row_dual[:rows])
+
+
+def _solution(
+    problem: MarketProblem, program: RiskProgram, found: Solution, x: Vector, row_dual: Vector
+) -> MarketSolution:
+    """What `found` says, of the `program` that was solved, with x to report."""
+    tau, _ = risk_of(found)
+    true, tail = problem.true(x), None
+    if problem.terms is not None:
+        tail = classify(true, replace(found, x=found.x[: x.size]))
+    return MarketSolution(
+        status="optimal",
+        solver=found.solver,
+        x=x,
+        row_dual=row_dual,
+        risk_adjusted_probability=tau.reshape(problem.program.groups, -1)[:-1],
+        objective=true.objective(x),
+        tail=tail,
+        price_error=_price_error(
+            program.weighted(tau), found, program.per_column(program.probability)
+        ),
+    )
+
+
+def _price_error(qp: QuadraticProgram, found: Solution, unit: Vector) -> float:
+    error, largest = price_error(qp, found, unit)
+    return error / max(1.0, largest)
+
+
+def _reported(program: RiskProgram, found: Solution, tidy: Labels) -> Vector:
+    """The optimum to report, of least norm in `tidy`: trades and capacities.
+
+    The solver's own where breaking ties would cost anything.
+    """
+    chosen = least_expected_cost(program, found)
+    if chosen is None:
+        warnings.warn(
+            "Of several equally good solutions the solver's own is reported: the one of least "
+            "expected cost was not found to the accuracy asked for.",
+            stacklevel=2,
+        )
+        return found.x
+    qp, solution = chosen
+    unit = program.per_column(program.probability)
+    groups = program.groups
+    weight = np.append(unit, np.ones(groups))
+    x = _least_norm(qp, solution, tidy, weight)[: found.x.size]
+    return found.x if _dearer(program, x, found.x) else x
+
+
+def _dearer(program: QuadraticProgram | RiskProgram, x: Vector, best: Vector) -> bool:
+    """Whether x costs more than the optimum, by more than rounding."""
+    lost = program.objective(x) - program.objective(best)
+    return lost > ACCURACY.tied * max(1.0, np.abs(program.cost_by_column(best)).sum())
+
+
+def _least_norm(qp: QuadraticProgram, found: Solution, tidy: Labels, weight: Vector) -> Vector:
+    if not tidy.size:
+        return found.x
+    nearest = least_norm(optimal_face(qp, found, weight), tidy)
+    return nearest.x if nearest.status == "optimal" else found.x
+
+
+def _rounded(costs: Vector) -> Vector:
+    scale = ACCURACY.tied * max(1.0, np.abs(costs).max())
+    return np.asarray(np.round(costs / scale) * scale)
+
+
+def _no_solution(found: Solution) -> MarketSolution:
+    return MarketSolution(
+        status=found.status,
+        solver=found.solver,
+        x=found.x,
+        row_dual=found.row_dual,
+        risk_adjusted_probability=np.empty((0, 0)),
+        objective=np.nan,
+        certificate=found.certificate,
+    )

@@ -1,0 +1,286 @@
+"""Contracts as columns and rows of the market's program (MODEL.md §5, (43)).
+
+With V_n^s what n's contracts pay her in scenario s, W_n^k the units she bought of contract k
+(negative: sold) and J_n^s >= 0 her insurance,
+
+    min  sum_n R_n[Pi_n - V_n] + sum_n,s gamma_s J_n^s
+    s.t. V_n^s = sum_k payoff_k^s W_n^k + J_n^s,   sum_n W_n^k = 0,   -limit <= W <= limit.
+
+Stationarity in W and J: alpha_k = sum_s payoff_k^s tau_n^s within the limits, alpha the multiplier
+of clearing, and tau_n <= gamma with equality where n insures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from scipy.linalg import null_space
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import ConvergenceError
+from pypsa_p2p.markets.clearing.problem import MarketProblem
+from pypsa_p2p.markets.clearing.volumes import Hedges, Position, least_volumes
+from pypsa_p2p.markets.contract_terms import Terms
+from pypsa_p2p.solvers.arrays import Sparse, Vector
+from pypsa_p2p.solvers.program import UNOWNED, RiskProgram
+from pypsa_p2p.solvers.ties import Tail
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WithContracts:
+    """A market's problem with contracts in it, behind its own columns and rows.
+
+    Attributes
+    ----------
+    problem : MarketProblem
+    columns, rows : int
+        How many of the program's are the market's own; then come V, W and J, and the rows that
+        define V, those of clearing and those that make the volumes finite.
+    clearing : slice
+        Rows of clearing; none where the community is told apart by nobody.
+    unit : float
+        EUR in which V, W and J are counted: with the largest price, their prices are of the size
+        of those of energy, and as exact.
+    """
+
+    problem: MarketProblem
+    columns: int
+    rows: int
+    clearing: slice
+    unit: float
+
+    def found(self, x: Vector, row_dual: Vector) -> Hedges | None:
+        """The contracts a solver chose; None where only the community's insurance is known."""
+        terms, groups = self.problem.terms, self.problem.program.groups - 1
+        if terms is None or groups == 1:
+            return None
+        contracts, scenarios = terms.payoff.shape
+        bought = self.unit * x[self.columns + groups * scenarios :]
+        volume, insurance = np.split(bought, [groups * contracts])
+        insurance = insurance if insurance.size else np.zeros(groups * scenarios)
+        return Hedges(
+            volume=volume.reshape(groups, contracts).T,
+            insurance=np.maximum(insurance, 0.0).reshape(groups, scenarios).T,
+            price=-row_dual[self.clearing] / self.unit,
+        )
+
+
+def with_contracts(problem: MarketProblem, terms: Terms) -> WithContracts:
+    """Add contracts to a problem.
+
+    Where its groups are the community as a whole, contracts inside it cancel and only insurance
+    remains.
+    """
+    program = problem.program
+    n, m = program.c.size, program.A.shape[0]
+    groups = program.groups - 1
+    scenarios = program.group.size // program.groups
+    contracts = len(terms.names) if groups > 1 else 0
+    insured = terms.insurance_price is not None
+    paid = groups * scenarios
+    rows = _rows(terms, groups, contracts, insured)
+    clearing = m + paid
+    unit = max(1.0, float(np.abs(program.c).max(initial=0.0)))
+    columns = _Columns.of(terms, program, groups, contracts, unit)
+    size = columns.c.size
+    extended = replace(
+        program,
+        P=sp.block_diag([program.P, sp.csc_matrix((size, size))], format="csc"),
+        c=np.append(program.c, columns.c),
+        A=sp.block_diag([program.A, rows], format="csr"),
+        lower=np.append(program.lower, np.zeros(rows.shape[0])),
+        upper=np.append(program.upper, np.zeros(rows.shape[0])),
+        x_lower=np.append(program.x_lower, columns.lower),
+        x_upper=np.append(program.x_upper, columns.upper),
+        cell=np.append(program.cell, columns.cell),
+    )
+    partner = sp.block_diag([problem.partner, sp.csr_matrix((size, size))], format="csr")
+    return WithContracts(
+        problem=replace(
+            problem,
+            program=extended,
+            partner=partner,
+            share=np.append(problem.share, np.ones(size)),
+        ),
+        columns=n,
+        rows=m,
+        clearing=slice(clearing, clearing + contracts),
+        unit=unit,
+    )
+
+
+def _rows(terms: Terms, groups: int, contracts: int, insured: bool) -> Sparse:
+    """V - payoff W - J = 0, clearing, and what keeps volumes finite; in the columns (V, W, J)."""
+    scenarios = terms.payoff.shape[1]
+    paid = groups * scenarios
+    payout = sp.kron(sp.identity(groups), terms.payoff.T[:, :contracts])
+    rest = [-sp.identity(paid)] if insured else []
+    blocks = [[sp.identity(paid), -payout, *rest]]
+    nothing = [None] if insured else []
+    if contracts:
+        blocks.append([None, sp.kron(np.ones((1, groups)), sp.identity(contracts)), *nothing])
+        idle = _idle_portfolios(terms.payoff) if terms.limit is None else np.empty((0, contracts))
+        if len(idle) and groups > 1:
+            first = sp.identity(groups, format="csr")[: groups - 1]
+            blocks.append([None, sp.kron(first, idle), *nothing])
+    return sp.bmat(blocks, format="csr")
+
+
+def _idle_portfolios(payoff: Matrix) -> Matrix:
+    """Combinations of contracts that pay the same in every scenario, (r, K), orthonormal.
+
+    One unit of it costs what it pays, so that without limits any amount is as good as none;
+    they are held at none, which takes no choice away from anybody.
+    """
+    spread = payoff - payoff.mean(axis=1, keepdims=True)
+    return np.asarray(null_space(spread.T).T)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Columns:
+    """Costs, cells and bounds of V, W and J, each by group first."""
+
+    c: Vector
+    cell: npt.NDArray[np.int64]
+    lower: Vector
+    upper: Vector
+
+    @classmethod
+    def of(
+        cls, terms: Terms, program: RiskProgram, groups: int, contracts: int, unit: float
+    ) -> _Columns:
+        """The columns, in `unit`, of so many groups and contracts; J only where it is sold.
+
+        V lowers the cost of its own cell; W costs nothing and J gamma, outside any risk measure.
+        J is held at 0 where gamma is as much as a EUR can be worth, or more.
+        """
+        cells = groups * terms.payoff.shape[1]
+        volume = _most_volume(terms, program, groups, contracts).ravel() / unit
+        free = np.full(cells, np.inf)
+        insurance, price = np.empty(0), np.empty(0)
+        if terms.insurance_price is not None:
+            price = np.tile(terms.insurance_price, groups)
+            insurance = np.where(program.most[:cells] > price, np.inf, 0.0)
+        return cls(
+            c=unit * np.concatenate([-np.ones(cells), np.zeros(volume.size), price]),
+            cell=np.append(np.arange(cells), np.full(volume.size + price.size, UNOWNED)),
+            lower=np.concatenate([-free, -volume, np.zeros(price.size)]),
+            upper=np.concatenate([free, volume, insurance]),
+        )
+
+
+def _most_volume(terms: Terms, program: RiskProgram, groups: int, contracts: int) -> Matrix:
+    """Upper limits of W, (G, K); lower ones are minus these.
+
+    Between two risk-neutral prosumers any volume is as good as none, so that without limits one
+    of them trades for all.
+    """
+    if terms.limit is not None:
+        return terms.limit.T[:, :contracts]
+    neutral = np.flatnonzero(program.to_assign[:groups] == 0.0)
+    most = np.full((groups, contracts), np.inf)
+    most[neutral[1:]] = 0.0
+    return most
+
+
+def hedges(
+    problem: MarketProblem,
+    x: Vector,
+    tau: Matrix,
+    tail: Tail | None,
+    bought: Hedges | None,
+) -> Hedges:
+    """The contracts held at a solution: no premium, least norm (MODEL.md §5).
+
+    Parameters
+    ----------
+    x : (n,)
+        In the market's own columns.
+    tau : (G, S)
+        Of every prosumer, or of the community.
+    tail : Tail or None
+        Where costs after contracts lie; None where tau is exact.
+    bought : Hedges or None
+        A solver's choice and its price, where prosumers were told apart.
+
+    Raises
+    ------
+    ConvergenceError
+        No volumes fit.
+    """
+    terms, own = problem.terms, problem.by_prosumer
+    if terms is None or own is None:
+        raise TypeError("a problem with contracts is needed")
+    scenarios = terms.payoff.shape[1]
+    least, most = (end.reshape(-1, scenarios)[:-1].T for end in (own.least, own.most))
+    near = ACCURACY.at_end if tail is None else ACCURACY.at_end_found
+    tau = np.broadcast_to(_at_ends(problem.program, tau, tail).T, least.shape)
+    worth = terms.payoff @ tau
+    if terms.idle:
+        price = _price(terms, worth[:, 0], worth)
+        return Hedges(volume=np.zeros(worth.shape), insurance=np.zeros(tau.shape), price=price)
+    price = worth[:, 0] if bought is None else _price(terms, bought.price, worth)
+    volume_limits = _limits(terms, worth - price[:, None])
+    position = Position(
+        cost=problem.costs_by_prosumer(x),
+        may_exceed=tau >= most - ACCURACY.at_end * most,
+        may_fall_short=tau <= least + ACCURACY.at_end * most,
+        least=volume_limits[0],
+        most=volume_limits[1],
+        most_insurance=_most_insurance(terms, tau, near),
+        payoff=terms.payoff,
+        price=price,
+        limited=terms.limit is not None,
+    )
+    found = least_volumes(position)
+    if found is not None:
+        return Hedges(volume=found[0], insurance=found[1], price=price)
+    if bought is not None:
+        return replace(bought, price=price)
+    raise ConvergenceError(
+        "No contract volumes reproduce the contract prices; the solution's prices and costs "
+        "do not fit each other. Look for data of very different sizes (EUR, probabilities)."
+    )
+
+
+def _at_ends(program: RiskProgram, tau: Matrix, tail: Tail | None) -> Matrix:
+    """tau with the limits it is at by its multipliers, (G, S)."""
+    if tail is None:
+        return tau
+    shape = (-1, tau.shape[1])
+    below, above, least, most = (
+        values.reshape(shape)[:-1]
+        for values in (tail.below, tail.above, program.least, program.most)
+    )
+    return np.where(below, least, np.where(above, most, tau))
+
+
+def _price(terms: Terms, multiplier: Vector, worth: Matrix) -> Vector:
+    """alpha, (K,): what clears, between the least and the most a unit is worth to anybody.
+
+    Where limits leave nobody a partner any price clears; the middle is taken.
+    """
+    low, high = worth.min(axis=1), worth.max(axis=1)
+    return np.where(terms.tradable, np.clip(multiplier, low, high), 0.5 * (low + high))
+
+
+def _limits(terms: Terms, gain: Matrix) -> tuple[Matrix, Matrix]:
+    """Least and most W, (K, N), where a unit gains its buyer so much: as much as she may."""
+    if terms.limit is None:
+        return np.full(gain.shape, -np.inf), np.full(gain.shape, np.inf)
+    size = ACCURACY.at_end_found * np.maximum(1.0, np.abs(terms.payoff).sum(axis=1, keepdims=True))
+    least = np.where(gain > size, terms.limit, -terms.limit)
+    return least, np.where(gain < -size, -terms.limit, terms.limit)
+
+
+def _most_insurance(terms: Terms, tau: Matrix, near: float) -> Matrix:
+    """Infinite where insurance is worth its price, else 0; (S, N)."""
+    if terms.insurance_price is None:
+        return np.zeros(tau.shape)
+    price = terms.insurance_price[:, None]
+    return np.where(tau >= price * (1 - near), np.inf, 0.0)

@@ -1,0 +1,252 @@
+"""What a market's prosumers minimise, as programs the solvers take (MODEL.md §3, §4).
+
+A prosumer's cost depends on her partner's quantity where a trade edge is congested: her price
+a (q_mn + q_nm) + b_mn rises with both. Everything a design does about that is here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.formulation.compiled import CompiledModel
+from pypsa_p2p.markets.contract_terms import Terms
+from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, sum_by
+from pypsa_p2p.solvers.program import UNOWNED, RiskProgram
+
+Matrix = npt.NDArray[np.float64]
+
+#: Stiffness of the springs of `kept_near`, relative to the congestion coefficient.
+_SPRING = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MarketProblem:
+    """A market in the columns of its compiled model.
+
+    Attributes
+    ----------
+    program : RiskProgram
+        As the model states it, `cross` of the partners' quantities counted.
+    partner : (n, n)
+        C: how much a column's own price rises with its partner's quantity, a w, EUR/MW2.
+    cross : float
+        1: in full (a planner's social cost); 1/2: as in the potential, whose gradient is that of
+        every prosumer's own cost.
+    share : (n,)
+        Rosen's weight of each column's owner, 1 on average; 1 of what is nobody's.
+    trades : (2, E S T)
+        Columns of p0 and of p1 of every trade.
+    reciprocity : (E S T,)
+        Rows of (1), in the same order.
+    exports : (X,)
+        Columns of what leaves the grid at its connections, where nothing may come in.
+    terms : Terms or None
+        The contracts traded.
+    by_prosumer : RiskProgram or None
+        With contracts: `program` with a group for every prosumer, whoever's risk is taken.
+    """
+
+    program: RiskProgram
+    partner: Sparse
+    cross: float
+    share: Vector
+    trades: Labels
+    reciprocity: Labels
+    exports: Labels
+    terms: Terms | None = None
+    by_prosumer: RiskProgram | None = None
+
+    @property
+    def even(self) -> bool:
+        """Whether all prosumers have the same weight."""
+        return bool((self.share == 1.0).all())
+
+    def true(self, x: Vector) -> RiskProgram:
+        """The program whose costs at x are the prosumers' own costs Pi (7) there."""
+        return self._with_partners(self.program, x)
+
+    def costs_by_prosumer(self, x: Vector) -> Matrix:
+        """Pi (7) of every prosumer, (S, N), EUR, of the market's own columns."""
+        if self.by_prosumer is None:
+            raise TypeError("a problem with contracts is needed")
+        costs = self._with_partners(self.by_prosumer, x).costs(x)
+        return costs.reshape(self.by_prosumer.groups, -1)[:-1].T
+
+    def _with_partners(self, program: RiskProgram, x: Vector) -> RiskProgram:
+        if not self.partner.nnz:
+            return program
+        missing = (1.0 - self.cross) * np.asarray(self.partner @ x)
+        return replace(program, c=program.c + missing)
+
+    def scaled(self) -> RiskProgram:
+        """What is minimised: every prosumer's cost times her weight."""
+        return self._weighted(self.program.P.tocsc(copy=True), self.program.c)
+
+    def given(self, x: Vector, mirrored: Flags) -> RiskProgram:
+        r"""What prosumers minimise near trades x, each against her partners' quantities there.
+
+        Each prosumer's cost holds her own decisions only, so that it is weighted by her own
+        risk-adjusted probabilities, and has the value and the slope of her true cost at x:
+
+        .. math:: a (\hat q_{mn} + \hat q_{nm}) \hat q_{mn}
+            + a (2 \hat q_{mn} + \hat q_{nm}) (q_{mn} - \hat q_{mn})
+            + \tfrac{h}{2} a (q_{mn} - \hat q_{mn})^2
+
+        With h = 2 the partner stays where she is; with h = 1 she moves against her, as she has
+        to where nothing is left over, which leads to the equilibrium in fewer rounds.
+
+        Parameters
+        ----------
+        x : (n,)
+        mirrored : (n,)
+            Where h is 1; elsewhere it is 2.
+        """
+        steep = np.asarray(self.partner.sum(axis=1)).ravel() * mirrored
+        P = (self.without_partners() - sp.diags(steep)).tocsc()
+        P.eliminate_zeros()
+        c = self.program.c + np.asarray(self.partner @ x) + steep * x
+        return self._weighted(P, c, self._by_cell(-0.5 * steep * x**2))
+
+    @property
+    def coupled(self) -> Labels:
+        """Columns whose price moves with a partner's quantity."""
+        return np.flatnonzero(np.diff(self.partner.tocsr().indptr))
+
+    def kept_near(self, program: RiskProgram, x: Vector) -> RiskProgram:
+        """A program with the coupled columns drawn towards x, by springs in further columns.
+
+        A spring costs nothing where it is at rest, so that a solution at x solves `program`
+        too. It is weighted by the scenario's probability whether anybody weighs that or not.
+        """
+        at, n = self.coupled, x.size
+        here = sp.csr_matrix((np.ones(at.size), (np.arange(at.size), at)), (at.size, n))
+        slope = np.asarray(self.partner.sum(axis=1)).ravel()[at]
+        stiff = _SPRING * slope * program.per_column(program.probability)[at]
+        free = np.full(at.size, np.inf)
+        return replace(
+            program,
+            P=sp.block_diag([program.P, sp.diags(stiff)], format="csc"),
+            c=np.append(program.c, np.zeros(at.size)),
+            A=sp.bmat([[program.A, None], [here, -sp.identity(at.size)]], format="csr"),
+            lower=np.append(program.lower, x[at]),
+            upper=np.append(program.upper, x[at]),
+            x_lower=np.append(program.x_lower, -free),
+            x_upper=np.append(program.x_upper, free),
+            cell=np.append(program.cell, np.full(at.size, UNOWNED)),
+        )
+
+    def without_partners(self) -> Sparse:
+        """P without the products of partners' quantities, (n, n)."""
+        P = self.program.P
+        return P - P.multiply(self.partner != 0) if self.partner.nnz else P
+
+    def spent(self, x: Vector) -> Flags:
+        """Columns of trades of which nothing is left over to be sold at the import price."""
+        p0, p1 = x[self.trades]
+        spent = np.zeros(x.size, dtype=bool)
+        spent[self.trades] = p0 + p1 <= ACCURACY.no_surplus * np.maximum(1.0, np.abs(p0))
+        return spent
+
+    def _weighted(self, P: Sparse, c: Vector, more: Vector | None = None) -> RiskProgram:
+        P.data = P.data * np.repeat(self.share, np.diff(P.indptr))
+        constant = self.program.constant if more is None else self.program.constant + more
+        cells = self.program.cell
+        of_cell = np.ones(constant.size)
+        if self.program.groups > 2:  # a cell is one prosumer's, who has one weight
+            of_cell[cells[cells >= 0]] = self.share[cells >= 0]
+        return replace(self.program, P=P, c=c * self.share, constant=constant * of_cell)
+
+    def _by_cell(self, by_column: Vector) -> Vector:
+        owned = self.program.cell >= 0
+        cells = self.program.constant.size
+        return sum_by(self.program.cell[owned], by_column[owned], cells)
+
+    def own_duals(self, row_dual: Vector) -> Vector:
+        """Multipliers in each prosumer's own units, (rows,), of the weighted problem's.
+
+        (1) is in those of the prosumer at bus0. Other rows that prosumers of different weights
+        share keep the common multiplier.
+        """
+        if self.even:
+            return row_dual
+        A = self.program.A.tocsr()
+        filled = np.flatnonzero(np.diff(A.indptr))
+        of_entry, starts = self.share[A.indices], A.indptr[filled]
+        least = np.minimum.reduceat(of_entry, starts)
+        most = np.maximum.reduceat(of_entry, starts)
+        unit = np.ones(row_dual.size)
+        unit[filled] = np.where(least == most, least, 1.0)
+        unit[self.reciprocity] = self.share[self.trades[0]]
+        return row_dual / unit
+
+    def reciprocity1(self, own_dual: Vector) -> Vector | None:
+        """zeta of (1) in the units of the prosumers at bus1, (E S T,), by `own_duals`.
+
+        None where all weights are equal: it is that of the prosumers at bus0.
+        """
+        if self.even:
+            return None
+        ratio = self.share[self.trades[0]] / self.share[self.trades[1]]
+        return own_dual[self.reciprocity] * ratio
+
+
+def risk_program(
+    compiled: CompiledModel,
+    probability: Vector,
+    envelope: tuple[Matrix, Matrix],
+    fixed_cost: Matrix,
+) -> RiskProgram:
+    """The market as min sum_g R_g, its groups the prosumers or, where there is one, all of them.
+
+    Parameters
+    ----------
+    probability : (S,)
+    envelope : (G, S) each
+        Least and most risk-adjusted probability of every prosumer, or of the community.
+    fixed_cost : (S, N)
+        What no decision changes, EUR.
+    """
+    least, most = (np.append(end.ravel(), probability) for end in envelope)
+    scenarios, groups = probability.size, len(envelope[0])
+    of_prosumer = compiled.owner if groups > 1 else np.minimum(compiled.owner, 0)
+    group = np.where(of_prosumer == UNOWNED, groups, of_prosumer)
+    cell = np.where(compiled.scenario < 0, UNOWNED, group * scenarios + compiled.scenario)
+    constant = fixed_cost if groups > 1 else fixed_cost.sum(axis=1, keepdims=True)
+    unowned = np.zeros((scenarios, 1))  # a risk-neutral group of its own
+    by_column = np.append(probability, 1.0)[compiled.scenario]
+    qp = compiled.program
+    P = qp.P.tocsc(copy=True)
+    P.data = P.data / np.repeat(by_column, np.diff(P.indptr))
+    return RiskProgram(
+        P=P,
+        c=qp.c / by_column,
+        A=qp.A,
+        lower=qp.lower,
+        upper=qp.upper,
+        x_lower=qp.x_lower,
+        x_upper=qp.x_upper,
+        cell=cell,
+        constant=np.hstack([constant, unowned]).T.ravel(),
+        group=np.repeat(np.arange(groups + 1), scenarios),
+        probability=np.tile(probability, groups + 1),
+        least=least,
+        most=most,
+    )
+
+
+def separates(compiled: CompiledModel, program: RiskProgram) -> bool:
+    """Whether no row and no variable ties scenarios together."""
+    if (compiled.scenario < 0).any():
+        return False
+    A = program.A.tocsr()
+    filled = np.flatnonzero(np.diff(A.indptr))
+    if not filled.size:
+        return True
+    of_entry, starts = compiled.scenario[A.indices], A.indptr[filled]
+    least, most = np.minimum.reduceat(of_entry, starts), np.maximum.reduceat(of_entry, starts)
+    return bool((least == most).all())

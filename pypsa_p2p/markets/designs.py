@@ -1,0 +1,175 @@
+"""The market designs: whose risk counts, and what each of them refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from pypsa_p2p.common.errors import MarketError
+from pypsa_p2p.common.names import PROSUMER
+from pypsa_p2p.common.values import as_array, refuse
+from pypsa_p2p.markets.base import Market
+from pypsa_p2p.markets.checks import require_choice
+from pypsa_p2p.markets.weights import stored_weights
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.solvers.arrays import Vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class CentralizedMarket(Market):
+    r"""A market operator minimises social cost: the benchmark (MODEL.md §4, (10), (24), (28)).
+
+    Solve it with ``market.optimize(n)``, or inside PyPSA's own call,
+    ``n.optimize(extra_functionality=market)``; `results` reads the solution.
+
+    Parameters
+    ----------
+    aggregate : {"prosumers", "community"}
+        Whose risk counts, where `risk` is given: each prosumer's,
+        :math:`\sum_n CVaR_{\chi_n}[\Pi_n]` (28), or that of all costs together,
+        :math:`CVaR_\chi[\sum_n \Pi_n]` (24). The second needs one attitude for all:
+        ``CVaR(attitude=0.5)``.
+    risk : CVaR, optional
+        How costs that differ by scenario are weighed; ``CVaR()`` takes the prosumers' own
+        attitudes. Default: their expectation, risk-neutral.
+    contracts : Contracts, optional
+        What prosumers may trade to hedge those costs; needs `risk`. Default: nothing.
+    surplus : bool
+        Whether more may be sold over a trade edge than is bought over it, (1): the rest goes to
+        the grid operator at the import price. If False the two are equal.
+    delivery : {"trades", "grid"}
+        "trades": the trade edges move the energy, whatever the grid. "grid": it must get from
+        `grid_bus` to `grid_bus` over PyPSA's lines, links and transformers, by PyPSA's linear
+        power flow within their limits (MODEL.md §6).
+
+    Raises
+    ------
+    MarketError
+        An option that is none of these, or contracts without risk. What does not fit the network
+        is refused when the market is solved.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.CentralizedMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> round(n.objective, 6)
+    7.61029
+    """
+
+    aggregate: Literal["prosumers", "community"] = "prosumers"
+    cross: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("aggregate", self.aggregate, ("prosumers", "community"))
+
+    def _groups(self, chi: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return chi if self.aggregate == "prosumers" else chi[:1]
+
+    def _check(self, data: MarketData) -> None:
+        chi = self._chi(data)
+        terms = self.terms(data)
+        limited = terms is not None and not terms.complete
+        if self.aggregate == "community" and limited:
+            raise MarketError(
+                "aggregate='community' minimises the risk of the community's cost, in which "
+                "contracts inside it cancel, so that limit and payoff mean nothing. Use "
+                "aggregate='prosumers', or complete contracts, Contracts()."
+            )
+        if self.aggregate == "community" and float(chi.max()) > float(chi.min()):
+            raise MarketError(
+                "aggregate='community' takes the operator's one attitude, but the prosumers' "
+                "differ: give it, risk=CVaR(attitude=0.5)."
+            )
+        if self.attitudes(data).size > 1 and bool((data.congestion > 0).any()):
+            raise MarketError(
+                "A planner who sums the prosumers' CVaR faces a problem that is not convex when "
+                "congestion > 0: the cross term a q_mn q_nm is weighted by the risk-adjusted "
+                "probabilities of one prosumer on one side and of another on the other. Use "
+                "aggregate='community', complete Contracts(), or congestion 0."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, as plain values that survive netCDF."""
+        return {**self._common_settings(), "aggregate": self.aggregate}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerToPeerMarket(Market):
+    r"""Every prosumer minimises her own risk-adjusted cost, given the others' trades.
+
+    A generalized Nash game (MODEL.md §4, (21), (38)); its variational equilibrium gives an
+    edge one price, whoever looks at it.
+
+    Parameters
+    ----------
+    equilibrium : {"variational", "generalized"}
+        At the variational equilibrium both ends of an edge value it alike: it has one price. At a
+        generalized Nash equilibrium they may not; there are many, of which `weights` select one.
+    weights : scalar, sequence, mapping or Series by prosumer, optional
+        Rosen's weights r > 0, with "generalized" alone; only their ratios matter: r_n times n's
+        multipliers of what is shared is the same for all. The larger her weight, the less a
+        shared limit costs her; equal weights, the default, give the variational one.
+    risk, contracts, surplus, delivery
+        As in `CentralizedMarket`; it is each prosumer's own risk that counts.
+
+    Notes
+    -----
+    With congestion > 0 and risk there is no potential: everybody's best answers to the others'
+    trades are repeated until they settle, a convex problem each time, sped up by extrapolation.
+    Where they do not settle, `ConvergenceError` holds the changes of every round in `history`.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(risk=p2p.CVaR(), surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> p2p.results(n).risk_adjusted_cost.round(6).values
+    array([-0.678826,  3.981606, 10.674345])
+    """
+
+    equilibrium: Literal["variational", "generalized"] = "variational"
+    weights: Any = field(default=None, hash=False)
+    cross: ClassVar[float] = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("equilibrium", self.equilibrium, ("variational", "generalized"))
+        object.__setattr__(self, "weights", stored_weights(self.weights))
+        if self.equilibrium == "variational" and self.weights is not None:
+            raise MarketError(
+                "At the variational equilibrium all weights are equal: leave weights out, or ask "
+                "for equilibrium='generalized'."
+            )
+
+    def _check(self, data: MarketData) -> None:
+        averse = bool(self._chi(data).any())
+        uneven = bool(np.ptp(self._shares(data)) > 0)
+        terms = self.terms(data)
+        limited = terms is not None and not terms.complete
+        if uneven and averse and limited:
+            raise MarketError(
+                "In an equilibrium of unequal weights contracts must be complete: leave limit and "
+                "payoff out, or use equal weights."
+            )
+
+    def _shares(self, data: MarketData) -> Vector:
+        weights = super()._shares(data)
+        if self.weights is not None:
+            given = as_array(self.weights, "weights", {PROSUMER: data.prosumers})
+            refuse(given <= 0, "weights must be positive", "give numbers above zero")
+            weights = weights * given.to_numpy()
+        return weights / weights.mean() if np.ptp(weights) > 0 else np.ones(weights.size)
+
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, as plain values that survive netCDF."""
+        return {
+            **self._common_settings(),
+            "equilibrium": self.equilibrium,
+            "weights": self.weights,
+        }

@@ -1,0 +1,177 @@
+"""What a solved market leaves in the network, all of it in PyPSA's own tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import MarketError
+from pypsa_p2p.common.files import in_order
+from pypsa_p2p.common.names import (
+    CONTRACT_PAYOUT,
+    INSURANCE,
+    KEPT_DUALS,
+    META,
+    OWN_MULTIPLIERS,
+    PROSUMER,
+    RISK_ADJUSTED_PROBABILITY,
+    SCENARIO,
+    TERMS,
+)
+from pypsa_p2p.markets.clearing.convex import MarketSolution
+from pypsa_p2p.markets.clearing.volumes import Hedges
+from pypsa_p2p.markets.contract_terms import Terms
+from pypsa_p2p.network.costs import checksums
+from pypsa_p2p.network.market_data import MarketData
+
+#: Status of models whose solve failed; a copied network's model counts as not yet solved.
+_FAILED = ("warning", "error", "aborted", "unknown")
+
+
+def forget_market(n: pypsa.Network) -> None:
+    """Note that no market is solved: another is about to be."""
+    n.meta.pop(META, None)
+
+
+def record_market(
+    n: pypsa.Network,
+    data: MarketData,
+    solution: MarketSolution,
+    *,
+    settings: Mapping[str, Any],
+    attitudes: xr.DataArray,
+    terms: Terms | None,
+    least_attitude: float,
+) -> None:
+    """Note which market it is, and tau of every prosumer, in ``n.meta`` and ``n.buses``.
+
+    Parameters
+    ----------
+    settings : mapping
+        What was asked for, as plain values that survive netCDF.
+    attitudes : DataArray (prosumer)
+        chi, the market's own where it has one.
+    terms : Terms, optional
+        Of the contracts traded.
+    least_attitude : float
+        min chi of MODEL.md §5, by which contracts are priced.
+    """
+    tau = np.broadcast_to(
+        solution.risk_adjusted_probability.T, (len(data.scenarios), len(data.prosumers))
+    )
+    labelled = xr.DataArray(tau, coords={SCENARIO: data.scenarios, PROSUMER: data.prosumers})
+    _write_bus_column(n, data, RISK_ADJUSTED_PROBABILITY, labelled)
+    contracts = _record_contracts(n, data, solution.hedges, terms, least_attitude)
+    for column in KEPT_DUALS:
+        n.c["Link"].static[column] = 0.0
+    n.meta[META] = {
+        **settings,
+        "solver": solution.solver,
+        "objective": solution.objective,
+        "objective_scale": solution.scale,
+        "typical_price": solution.units.price / float(data.weighting.median()),
+        "attitudes": attitudes.to_numpy().tolist(),
+        "inputs": checksums(n, data, settings["delivery"]),
+        OWN_MULTIPLIERS: solution.reciprocity1 is not None,
+        "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
+        "constraints": sorted(n.model.constraints),
+        **contracts,
+    }
+
+
+def _record_contracts(
+    n: pypsa.Network, data: MarketData, hedges: Hedges | None, terms: Terms | None, least: float
+) -> dict[str, Any]:
+    """Write what contracts pay into ``n.buses``; the entry of ``n.meta["p2p"]`` about them."""
+    if terms is None or hedges is None:
+        static = n.c["Bus"].static
+        for column in {CONTRACT_PAYOUT, INSURANCE} & set(static):
+            del static[column]
+        return {}
+    coords = {SCENARIO: data.scenarios, PROSUMER: data.prosumers}
+    payout = terms.payoff.T @ hedges.volume
+    for column, values in ((CONTRACT_PAYOUT, payout), (INSURANCE, hedges.insurance)):
+        _write_bus_column(n, data, column, xr.DataArray(values, coords=coords))
+    probability = data.probability.to_numpy()
+    own = not terms.every_scenario
+    kept = {
+        "clearing_price": hedges.price,
+        "price": terms.paid(hedges.price, probability, least),
+        "insurance_price": terms.insurance_price,
+        "limit": terms.limit,
+        "payoff": terms.payoff if own else None,
+        "volume": hedges.volume if own else None,
+    }
+    plain = {key: None if value is None else value.tolist() for key, value in kept.items()}
+    return {TERMS: {**plain, "names": list(map(str, terms.names)), "least_attitude": least}}
+
+
+def recorded(n: pypsa.Network) -> dict[str, Any]:
+    """What `record_market` noted.
+
+    Raises
+    ------
+    MarketError
+        No market was solved on this network, its last solve failed, or constraints were added
+        after the market had been.
+    """
+    settings = n.meta.get(META) if isinstance(n, pypsa.Network) else None
+    model = n._model if settings is not None else None
+    ended = model.termination_condition if model is not None and model.status in _FAILED else ""
+    if settings is None or not (n.is_solved or ended):
+        raise MarketError(
+            "The network holds no solved market. Solve one first: market.optimize(n) or "
+            "n.optimize(extra_functionality=market)."
+        )
+    if ended:
+        raise MarketError(
+            f"The last solve ended with {ended!r}, so there is nothing to "
+            "report. If constraints were added after the market, let the market come last."
+        )
+    scale = settings.get("objective_scale", abs(settings["objective"]))
+    if abs(n.objective - settings["objective"]) > ACCURACY.promised * scale:
+        raise MarketError(
+            "The network was solved again without the market, whose results are gone. Solve it "
+            "with the market: market.optimize(n) or n.optimize(extra_functionality=market)."
+        )
+    added = [] if model is None else sorted(set(model.constraints) - set(settings["constraints"]))
+    if added:
+        raise MarketError(
+            f"Constraints {', '.join(map(repr, added))} were added after the market, which does "
+            "not know them: let the market come last in extra_functionality."
+        )
+    return dict(settings)
+
+
+def require_trades_delivered(settings: Mapping[str, Any], what: str) -> None:
+    """Refuse a market whose trades the grid delivers where prices of the grid are not known.
+
+    Raises
+    ------
+    MarketError
+    """
+    if settings["delivery"] == "grid":
+        raise MarketError(
+            f"{what} is not available for delivery='grid' in this version, whose nodal prices hold "
+            "grid prices too. Use delivery='trades'."
+        )
+
+
+def _write_bus_column(
+    n: pypsa.Network, data: MarketData, column: str, values: xr.DataArray
+) -> None:
+    static = n.c["Bus"].static
+    if data.stochastic:
+        index = pd.MultiIndex.from_product([data.scenarios, data.prosumers])
+        series = pd.Series(values.transpose(SCENARIO, PROSUMER).to_numpy().ravel(), index=index)
+    else:
+        series = pd.Series(values.isel({SCENARIO: 0}).to_numpy(), index=data.prosumers)
+    static[column] = series.reindex(static.index).fillna(0.0).to_numpy()
+    if data.stochastic:
+        static.index = in_order(static.index)

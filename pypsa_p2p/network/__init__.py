@@ -1,0 +1,1 @@
+"""PyPSA networks with prosumers: made, read, and given back."""

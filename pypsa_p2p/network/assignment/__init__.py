@@ -1,0 +1,1 @@
+"""Assets of an existing network given to prosumers, and given back."""

@@ -1,0 +1,234 @@
+"""What a market needs from a network, as labelled arrays (MODEL.md §1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import DataError, listed, shown
+from pypsa_p2p.common.names import (
+    CONGESTION,
+    FIXED_COST,
+    IMPORT_PRICE,
+    NAME,
+    PRICE0,
+    PRICE1,
+    PROSUMER,
+    PROSUMER_CARRIER,
+    RISK_ATTITUDE,
+    SCENARIO,
+    SNAPSHOT,
+    TRADE_CARRIER,
+    USAGE_BENEFIT,
+)
+
+# What reads tables can be had from here, too: a market is read with it.
+from pypsa_p2p.common.tables import (
+    ONLY_SCENARIO,
+    carrier_names,
+    dynamic_values,
+    first_scenario,
+    probabilities,
+    static_values,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarketData:
+    """Sets and data of a market, read from a network and checked.
+
+    Attributes
+    ----------
+    probability : DataArray (scenario)
+        Sums to 1; one scenario of probability 1 when the network has none.
+    weighting : DataArray (snapshot)
+        ``snapshot_weightings.objective``, h.
+    risk_attitude : DataArray (prosumer)
+    usage_benefit, fixed_cost : DataArray (scenario, prosumer)
+        EUR/h.
+    import_price : DataArray (scenario, snapshot, prosumer)
+        EUR/MWh.
+    bus0, bus1 : DataArray (name)
+        Prosumers at the two ends of each trade edge; ``name`` are the Links.
+    capacity0, capacity1 : DataArray (scenario, snapshot, name)
+        Most that the prosumer at bus0 (bus1) may buy over the edge, MW.
+    price0, price1, congestion : DataArray (scenario, name)
+        EUR/MWh, EUR/MWh, EUR/MW2h.
+    """
+
+    stochastic: bool
+    probability: xr.DataArray
+    weighting: xr.DataArray
+    risk_attitude: xr.DataArray
+    usage_benefit: xr.DataArray
+    fixed_cost: xr.DataArray
+    import_price: xr.DataArray
+    bus0: xr.DataArray
+    bus1: xr.DataArray
+    capacity0: xr.DataArray
+    capacity1: xr.DataArray
+    price0: xr.DataArray
+    price1: xr.DataArray
+    congestion: xr.DataArray
+
+    @property
+    def scenarios(self) -> pd.Index:
+        """Labels of the scenarios, (S,)."""
+        return self.probability.indexes[SCENARIO]
+
+    @property
+    def snapshots(self) -> pd.Index:
+        """Labels of the snapshots, (T,)."""
+        return self.weighting.indexes[SNAPSHOT]
+
+    @property
+    def prosumers(self) -> pd.Index:
+        """Names of the prosumers, (N,)."""
+        return self.risk_attitude.indexes[PROSUMER]
+
+    @property
+    def edges(self) -> pd.Index:
+        """Names of the Links that are trade edges, (E,)."""
+        return self.bus0.indexes[NAME]
+
+    @property
+    def fixed_part(self) -> xr.DataArray:
+        """Cost no decision changes, sum_t w_t (d - b~), EUR; dims (scenario, prosumer)."""
+        return (self.fixed_cost - self.usage_benefit) * self.weighting.sum()
+
+    def for_model(self, array: xr.DataArray) -> xr.DataArray:
+        """`array` as a PyPSA model wants it: without the scenario dim when there is none."""
+        return array if self.stochastic else array.isel({SCENARIO: 0}, drop=True)
+
+
+def read_market(n: pypsa.Network, sns: object = None) -> MarketData:
+    """Sets and data of the market in a network, over snapshots `sns` (default: all).
+
+    Raises
+    ------
+    DataError
+        No prosumers, a trade edge whose end is not a prosumer, or values that make no sense
+        (naming the element and the way out).
+    """
+    if not isinstance(n, pypsa.Network):
+        raise DataError(f"A market needs a pypsa.Network, not a {type(n).__name__}.")
+    sns = _snapshots(n, sns)
+    prosumers = carrier_names(n, "Bus", PROSUMER_CARRIER).rename(PROSUMER)
+    if prosumers.empty:
+        raise DataError(
+            "The network has no prosumers (buses of carrier 'prosumer'). Add them with "
+            "add_prosumers(n, ...) or assign_prosumers(n, ...)."
+        )
+    edges = carrier_names(n, "Link", TRADE_CARRIER)
+    p_nom = static_values(n, "Link", "p_nom", edges)
+    data = MarketData(
+        stochastic=bool(n.has_scenarios),
+        probability=probabilities(n),
+        weighting=xr.DataArray(
+            n.snapshot_weightings["objective"].loc[sns].to_numpy(float), coords={SNAPSHOT: sns}
+        ),
+        risk_attitude=_prosumer_column(n, RISK_ATTITUDE, prosumers).isel({SCENARIO: 0}, drop=True),
+        usage_benefit=_prosumer_column(n, USAGE_BENEFIT, prosumers),
+        fixed_cost=_prosumer_column(n, FIXED_COST, prosumers),
+        import_price=_by_prosumer(dynamic_values(n, "Bus", IMPORT_PRICE, prosumers, sns)),
+        bus0=_ends(n, "bus0", edges),
+        bus1=_ends(n, "bus1", edges),
+        capacity0=-p_nom * dynamic_values(n, "Link", "p_min_pu", edges, sns),
+        capacity1=p_nom * dynamic_values(n, "Link", "p_max_pu", edges, sns),
+        price0=static_values(n, "Link", PRICE0, edges),
+        price1=static_values(n, "Link", PRICE1, edges),
+        congestion=static_values(n, "Link", CONGESTION, edges),
+    )
+    _check(n, data)
+    return data
+
+
+def _snapshots(n: pypsa.Network, sns: object) -> pd.Index:
+    """The snapshots asked for, in the network's order."""
+    if sns is None:
+        return pd.Index(n.snapshots, name=SNAPSHOT)
+    if isinstance(sns, str) or not isinstance(sns, Sequence | pd.Index | np.ndarray):
+        raise DataError(
+            f"Snapshots must be a list or index of labels of n.snapshots, not {shown(sns)}."
+        )
+    wanted = pd.Index(sns, name=SNAPSHOT)
+    positions = n.snapshots.get_indexer(wanted)
+    if wanted.empty:
+        raise DataError("No snapshots are given: name at least one, or leave them out for all.")
+    if (positions < 0).any():
+        raise DataError(
+            f"Snapshots {listed(wanted[positions < 0])} are not in n.snapshots: leave them out."
+        )
+    if (np.diff(positions) <= 0).any():
+        raise DataError("Snapshots must not repeat and must keep the order of n.snapshots.")
+    return wanted
+
+
+def _prosumer_column(n: pypsa.Network, attribute: str, prosumers: pd.Index) -> xr.DataArray:
+    return _by_prosumer(static_values(n, "Bus", attribute, prosumers))
+
+
+def _by_prosumer(by_name: xr.DataArray) -> xr.DataArray:
+    return by_name.rename({NAME: PROSUMER})
+
+
+def _ends(n: pypsa.Network, end: str, edges: pd.Index) -> xr.DataArray:
+    values = first_scenario(n, "Link")[end].reindex(edges).to_numpy(object)
+    return xr.DataArray(values, coords={NAME: edges})
+
+
+def _check(n: pypsa.Network, data: MarketData) -> None:
+    """Refuse what add_prosumers and add_trades would, for networks built or edited by hand."""
+    for end in (data.bus0, data.bus1):
+        stray = data.edges[~pd.Index(end.to_numpy()).isin(data.prosumers)]
+        if len(stray):
+            raise DataError(
+                f"Trade edges {listed(stray)}: an end is not a prosumer. Connect p2p Links to "
+                "prosumer buses only, or give these Links another carrier."
+            )
+    itself = data.edges[data.bus0.to_numpy() == data.bus1.to_numpy()]
+    if len(itself):
+        raise DataError(
+            f"Trade edges {listed(itself)} lead from a prosumer to herself; remove them."
+        )
+    _require_finite(data)
+    require(data.probability > 0, "probability", "be positive")
+    if abs(float(data.probability.sum()) - 1) > ACCURACY.probability:
+        raise DataError(f"Probabilities sum to {float(data.probability.sum()):.12g}, not 1.")
+    require(data.weighting > 0, "snapshot_weightings.objective", "be positive")
+    chi = data.risk_attitude
+    require((chi >= 0) & (chi < 1), RISK_ATTITUDE, "lie in [0, 1)")
+    require(data.capacity0 >= 0, "capacity (p_nom * -p_min_pu)", "not be negative")
+    require(data.capacity1 >= 0, "capacity (p_nom * p_max_pu)", "not be negative")
+    require(data.congestion >= 0, CONGESTION, "not be negative")
+    if data.stochastic:
+        first = static_values(n, "Bus", RISK_ATTITUDE, data.prosumers)
+        require(first == first.isel({SCENARIO: 0}), RISK_ATTITUDE, "be the same in all scenarios")
+
+
+def _require_finite(data: MarketData) -> None:
+    for name, array in vars(data).items():
+        if isinstance(array, xr.DataArray) and array.dtype.kind == "f":
+            require(
+                xr.apply_ufunc(np.isfinite, array), name, "be finite (neither missing nor infinite)"
+            )
+
+
+def require(good: xr.DataArray, what: str, must: str) -> None:
+    """Refuse data that are not `good`, naming the first labels where they are not."""
+    if bool(good.all()):
+        return
+    if SCENARIO in good.dims and list(good.indexes[SCENARIO]) == [ONLY_SCENARIO]:
+        good = good.isel({SCENARIO: 0}, drop=True)  # a label users have not given
+    labels = {dim: good.indexes[dim] for dim in good.dims}
+    culprits = [
+        " ".join(f"{dim} {shown(labels[dim][i])}" for dim, i in zip(labels, at, strict=True))
+        for at in np.argwhere(~good.to_numpy())[:3]
+    ]
+    raise DataError(f"The {what} must {must}; it does not for {'; '.join(culprits)}.")

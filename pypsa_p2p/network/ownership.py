@@ -1,0 +1,86 @@
+"""Whose is what: every bus and asset behind a prosumer's meter belongs to her."""
+
+from __future__ import annotations
+
+import networkx as nx
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.names import NAME, PROSUMER_CARRIER, TRADE_CARRIER
+from pypsa_p2p.common.tables import first_scenario
+
+#: Owner of what belongs to no prosumer (the physical grid, say).
+NOBODY = ""
+
+
+def bus_owners(n: pypsa.Network) -> pd.Series:
+    """The prosumer each bus belongs to, (buses,); NOBODY for buses of the grid.
+
+    A bus that lines, links, transformers or processes (p2p Links apart) connect to a
+    prosumer's bus lies behind her meter and is hers, with all that stands there.
+
+    Raises
+    ------
+    MarketError
+        Two prosumers connected by anything but a p2p Link: what flows there would be neither
+        trade nor anybody's own.
+    """
+    buses = first_scenario(n, "Bus")
+    prosumers = set(buses.index[buses["carrier"] == PROSUMER_CARRIER])
+    graph = nx.Graph()
+    graph.add_nodes_from(buses.index)
+    for component in branches(n):
+        for name, ends in ports(n, component).items():
+            graph.add_edges_from(((component, name), bus) for bus in ends)
+    owners = pd.Series(NOBODY, index=buses.index, dtype=object)
+    for connected in nx.connected_components(graph):
+        inside = prosumers & connected
+        if len(inside) > 1:
+            between = [name for name in connected if isinstance(name, tuple)]
+            raise MarketError(
+                f"Prosumers {listed(sorted(inside))} are connected by "
+                f"{listed(' '.join(b) for b in sorted(between))} besides their trades. Give each "
+                "a bus of her own (assign_prosumers) or make the connection a trade (add_trades)."
+            )
+        for prosumer in inside:
+            owners.loc[[bus for bus in connected if not isinstance(bus, tuple)]] = prosumer
+    return owners
+
+
+def asset_owners(n: pypsa.Network, component: str, owners: pd.Series) -> xr.DataArray:
+    """The prosumer each component of a class belongs to, dims (name); NOBODY where none."""
+    static = first_scenario(n, component)
+    column = "bus" if "bus" in static else "bus0"
+    values = static[column].map(owners).fillna(NOBODY).to_numpy(object)
+    return xr.DataArray(values, coords={NAME: pd.Index(static.index, name=NAME, dtype=object)})
+
+
+def bus_columns(static: pd.DataFrame) -> list[str]:
+    """Columns of a static table that name buses, as they stand: "bus", "bus0", "bus1", "bus2"...
+
+    >>> bus_columns(pd.DataFrame(columns=["bus0", "bus1", "carrier", "bus_type", "bus10"]))
+    ['bus0', 'bus1', 'bus10']
+    """
+    return [
+        column
+        for column in map(str, static)
+        if column == "bus" or (column.startswith("bus") and column[3:].isdigit())
+    ]
+
+
+def branches(n: pypsa.Network) -> list[str]:
+    """Classes of components present that connect several buses."""
+    classes = [*n.passive_branch_components, *n.controllable_branch_components]
+    return [component for component in classes if len(n.c[component].static)]
+
+
+def ports(n: pypsa.Network, component: str) -> dict[str, list[str]]:
+    """Buses each active component of a class connects, trade edges left out."""
+    static = first_scenario(n, component)
+    static = static[static["active"].astype(bool)]
+    if "carrier" in static:
+        static = static[static["carrier"] != TRADE_CARRIER]
+    rows = zip(static.index, static[bus_columns(static)].to_numpy(object), strict=True)
+    return {name: [bus for bus in ends if isinstance(bus, str) and bus] for name, ends in rows}

@@ -1,0 +1,1 @@
+"""Networks of pandapower as PyPSA's, one kind of element a file."""

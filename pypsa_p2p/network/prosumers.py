@@ -1,0 +1,324 @@
+"""Prosumers as native PyPSA components: one bus each, with her demand and generation on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.errors import DataError, listed
+from pypsa_p2p.common.files import limits_off_default
+from pypsa_p2p.common.names import (
+    DEMAND_SUFFIX,
+    ELASTIC_DEMAND_CARRIER,
+    ELASTIC_DEMAND_SUFFIX,
+    FIXED_COST,
+    GENERATION_CARRIER,
+    GENERATION_SUFFIX,
+    GRID_BUS,
+    IMPORT_PRICE,
+    PROSUMER,
+    PROSUMER_CARRIER,
+    RENEWABLE_CARRIER,
+    RENEWABLE_SUFFIX,
+    RISK_ATTITUDE,
+    SCENARIO,
+    SNAPSHOT,
+    USAGE_BENEFIT,
+)
+from pypsa_p2p.common.tables import first_scenario, write, write_series, write_static
+from pypsa_p2p.common.values import (
+    Coordinates,
+    Value,
+    add_carriers,
+    as_array,
+    as_names,
+    as_text,
+    coordinates_of,
+    refuse,
+    require_free,
+    require_network,
+)
+
+Data = dict[str, xr.DataArray]
+"""Arguments of `add_prosumers` as arrays over a subset of scenario, snapshot, prosumer."""
+
+EVERYWHERE = (SCENARIO, SNAPSHOT, PROSUMER)
+DIMENSIONS: dict[str, tuple[str, ...]] = {
+    "demand": EVERYWHERE,
+    "demand_max": EVERYWHERE,
+    "demand_min": EVERYWHERE,
+    "utility_quadratic": EVERYWHERE,
+    "usage_benefit": (SCENARIO, PROSUMER),
+    "generation_max": EVERYWHERE,
+    "generation_min": EVERYWHERE,
+    "marginal_cost": EVERYWHERE,
+    "marginal_cost_quadratic": EVERYWHERE,
+    "fixed_cost": (SCENARIO, PROSUMER),
+    "renewable": EVERYWHERE,
+    "risk_attitude": (PROSUMER,),
+    "import_price": EVERYWHERE,
+}
+"""The dimensions each number of a prosumer may have."""
+
+NOT_NEGATIVE = ("utility_quadratic", "marginal_cost_quadratic", "renewable")
+LIMITS = (("demand_min", "demand_max"), ("generation_min", "generation_max"))
+
+# Arguments that are one attribute of one of the prosumer's generators.
+COSTS = {
+    "utility_quadratic": (ELASTIC_DEMAND_SUFFIX, "marginal_cost_quadratic"),
+    "marginal_cost": (GENERATION_SUFFIX, "marginal_cost"),
+    "marginal_cost_quadratic": (GENERATION_SUFFIX, "marginal_cost_quadratic"),
+}
+GENERATORS = {
+    ELASTIC_DEMAND_SUFFIX: ELASTIC_DEMAND_CARRIER,
+    GENERATION_SUFFIX: GENERATION_CARRIER,
+    RENEWABLE_SUFFIX: RENEWABLE_CARRIER,
+}
+
+
+def prosumer_names(n: pypsa.Network) -> pd.Index:
+    """Names of the prosumers, in the order of the network's buses."""
+    buses = first_scenario(n, "Bus")
+    found: pd.Index = buses.index[buses["carrier"] == PROSUMER_CARRIER]
+    return found.astype(object)
+
+
+def add_prosumers(
+    n: pypsa.Network,
+    names: Iterable[str],
+    *,
+    demand: Value,
+    demand_max: Value,
+    demand_min: Value = 0.0,
+    utility_quadratic: Value,
+    usage_benefit: Value = 0.0,
+    generation_max: Value = 0.0,
+    generation_min: Value = 0.0,
+    marginal_cost: Value = 0.0,
+    marginal_cost_quadratic: Value = 0.0,
+    fixed_cost: Value = 0.0,
+    renewable: Value = 0.0,
+    risk_attitude: Value = 0.0,
+    import_price: Value = 0.0,
+    grid_bus: str | Sequence[str] | Mapping[str, str] | pd.Series = "",
+) -> None:
+    r"""Add prosumers: a bus each, with elastic demand, flexible and renewable generation.
+
+    C_n(G) = 1/2 a G^2 + b G + d and U_n(D) = -utility_quadratic (D - demand)^2 + usage_benefit
+    (MODEL.md section 1; arXiv 2004.02470, equations 4 and 5).
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        With or without scenarios; changed in place.
+    names : iterable of str
+        The prosumers; one text is one prosumer. Sequences below are in this order.
+    demand, demand_min, demand_max
+        Target demand D* and the limits of demand, MW.
+    utility_quadratic
+        Curvature of utility, at least 0, EUR/MW2h.
+    usage_benefit, fixed_cost
+        Constants of utility and of generation cost, EUR/h; the same in every snapshot.
+    generation_min, generation_max
+        Limits of flexible generation, MW.
+    marginal_cost, marginal_cost_quadratic
+        b, EUR/MWh, and a/2 (PyPSA's coefficient of p^2), at least 0, EUR/MW2h.
+    renewable
+        Must-take generation, at least 0, MW.
+    risk_attitude
+        Confidence level of the conditional value at risk, in [0, 1); by prosumer only.
+    import_price
+        Price at which the grid operator buys surplus, EUR/MWh.
+    grid_bus : str, sequence, mapping or Series
+        Bus of the physical grid each prosumer sits at, "" for none.
+
+    Each number may be a scalar; a sequence; a mapping or Series by prosumer; a DataFrame snapshot x
+    prosumer; a DataArray over any of scenario (if `n` has scenarios), snapshot and prosumer.
+
+    Raises
+    ------
+    DataError
+        Anything that does not fit; `n` is then as it was.
+
+    Notes
+    -----
+    Prosumer "a" is the Bus "a", the Load "a demand" (`p_set` = D*) and the Generators
+    "a elastic demand", "a generation" and "a renewable". The elastic one produces p = D* - D. Its
+    `p_nom` is 1 MW, so `p_min_pu` = D* - demand_max and `p_max_pu` = D* - demand_min are in MW and
+    can follow D* through scenarios, where PyPSA wants one `p_nom`.
+
+    Examples
+    --------
+    >>> import pypsa
+    >>> n = pypsa.Network()
+    >>> add_prosumers(n, ["a", "b"], demand=[5, 2], demand_max=10, utility_quadratic=0.5,
+    ...               generation_max={"a": 8, "b": 0}, marginal_cost=2.0)
+    >>> list(prosumer_names(n))
+    ['a', 'b']
+    >>> float(n.generators.p_min_pu["a elastic demand"])
+    -5.0
+    """
+    numbers = {
+        "demand": demand,
+        "demand_max": demand_max,
+        "demand_min": demand_min,
+        "utility_quadratic": utility_quadratic,
+        "usage_benefit": usage_benefit,
+        "generation_max": generation_max,
+        "generation_min": generation_min,
+        "marginal_cost": marginal_cost,
+        "marginal_cost_quadratic": marginal_cost_quadratic,
+        "fixed_cost": fixed_cost,
+        "renewable": renewable,
+        "risk_attitude": risk_attitude,
+        "import_price": import_price,
+    }
+    require_network(n)
+    prosumers = as_names(names, "names")
+    _require_free_names(n, prosumers)
+    grid_buses = _grid_buses(n, grid_bus, prosumers)
+    data = _read_numbers(numbers, coordinates_of(n, prosumers), names)
+    check_data(data)
+    add_prosumer_buses(n, prosumers, grid_buses)
+    _add_components(n, prosumers)
+    write_data(n, prosumers, data)
+
+
+def _read_numbers(
+    numbers: Mapping[str, object], coordinates: Coordinates, names: Iterable[str]
+) -> Data:
+    """The arguments as data; where one text was given as names, an error says that it is one."""
+    try:
+        return read_arguments(numbers, coordinates)
+    except DataError as error:
+        if not isinstance(names, str):
+            raise
+        hint = f"names={names!r} is one prosumer; several are a list, names=['a', 'b']"
+        raise DataError(f"{error} ({hint}.)") from error
+
+
+def read_arguments(numbers: Mapping[str, object], coordinates: Coordinates) -> Data:
+    """Every number as an array with the dimensions it may have."""
+    return {
+        argument: as_array(
+            value,
+            argument,
+            {key: coordinates[key] for key in DIMENSIONS[argument] if key in coordinates},
+        )
+        for argument, value in numbers.items()
+    }
+
+
+def check_data(data: Data) -> None:
+    """Refuse numbers outside their range: see `add_prosumers`."""
+    for argument in NOT_NEGATIVE:
+        if argument in data:
+            refuse(data[argument] < 0, f"{argument} is negative", "it must be at least 0")
+    if "risk_attitude" in data:
+        attitude = data["risk_attitude"]
+        refuse(
+            (attitude < 0) | (attitude >= 1),
+            "risk_attitude is outside [0, 1)",
+            "0 is risk neutral; take a level below 1 for the worst case",
+        )
+    for lower, upper in LIMITS:
+        if lower in data and upper in data:
+            refuse(data[lower] > data[upper], f"{lower} exceeds {upper}", "exchange or widen them")
+
+
+def write_data(n: pypsa.Network, prosumers: pd.Index, data: Data) -> None:
+    """Write what `data` has into the tables of these prosumers, which exist."""
+    for argument in (RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST):
+        if argument in data:
+            write_static(n, "Bus", argument, prosumers, data[argument])
+    if IMPORT_PRICE in data:
+        write_series(n, "Bus", IMPORT_PRICE, prosumers, data[IMPORT_PRICE])
+    for argument, (suffix, attribute) in COSTS.items():
+        if argument in data:
+            write(n, "Generator", attribute, prosumers + suffix, data[argument])
+    if "demand" in data:
+        _write_demand(n, prosumers, data)
+    if "generation_max" in data:
+        limits = data["generation_min"], data["generation_max"]
+        _write_limits(n, prosumers + GENERATION_SUFFIX, *limits)
+    if "renewable" in data:
+        _write_limits(n, prosumers + RENEWABLE_SUFFIX, data["renewable"], data["renewable"])
+
+
+def _require_free_names(n: pypsa.Network, prosumers: pd.Index) -> None:
+    require_free(n, "Bus", prosumers)
+    require_free(n, "Load", prosumers + DEMAND_SUFFIX)
+    for suffix in GENERATORS:
+        require_free(n, "Generator", prosumers + suffix)
+
+
+def _grid_buses(n: pypsa.Network, grid_bus: object, prosumers: pd.Index) -> pd.Series:
+    """The grid bus of every prosumer, which must be a bus of the grid, or ""."""
+    found = as_text(grid_bus, GRID_BUS, PROSUMER, prosumers)
+    grid = n.components.buses.names.difference(prosumer_names(n))
+    unknown = found[~found.isin([*grid, ""])]
+    if len(unknown):
+        raise DataError(
+            f"Argument grid_bus {listed(unknown.unique())} of prosumer {listed(unknown.index)} is "
+            'no bus of the grid: add it with n.add("Bus", ...) first, or leave grid_bus "".'
+        )
+    return found
+
+
+def add_prosumer_buses(n: pypsa.Network, prosumers: pd.Index, grid_buses: pd.Series) -> None:
+    """A bus for every prosumer, at the place of her bus in the grid."""
+    place = first_scenario(n, "Bus").reindex(grid_buses)[["x", "y"]].fillna(0.0).to_numpy()
+    columns: dict[str, Any] = dict.fromkeys((RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST), 0.0)
+    columns[GRID_BUS] = grid_buses.to_numpy()
+    add_carriers(n, [PROSUMER_CARRIER])
+    n.add(
+        "Bus",
+        list(prosumers),
+        carrier=PROSUMER_CARRIER,
+        x=place[:, 0],
+        y=place[:, 1],
+        **columns,
+    )
+    # PyPSA leaves NaN in columns it does not know; no grid bus is "", as for prosumers without one.
+    buses = n.components.buses.static
+    buses[GRID_BUS] = buses[GRID_BUS].fillna("")
+
+
+def _add_components(n: pypsa.Network, prosumers: pd.Index) -> None:
+    """The load and the generators of every prosumer, without numbers."""
+    add_carriers(n, list(GENERATORS.values()))
+    loads = list(prosumers + DEMAND_SUFFIX)
+    n.add("Load", loads, bus=prosumers, carrier=ELASTIC_DEMAND_CARRIER)
+    for suffix, carrier in GENERATORS.items():
+        n.add("Generator", list(prosumers + suffix), bus=prosumers, carrier=carrier, p_nom=1.0)
+
+
+def _write_demand(n: pypsa.Network, prosumers: pd.Index, data: Data) -> None:
+    """Load = D*, and D* - D_max <= D* - D <= D* - D_min for the elastic generator."""
+    demand, elastic = data["demand"], prosumers + ELASTIC_DEMAND_SUFFIX
+    write(n, "Load", "p_set", prosumers + DEMAND_SUFFIX, demand)
+    write_static(n, "Generator", "p_nom", elastic, xr.DataArray(1.0))
+    _write_per_unit(n, elastic, demand - data["demand_max"], demand - data["demand_min"])
+
+
+def _write_limits(
+    n: pypsa.Network, generators: pd.Index, lower: xr.DataArray, upper: xr.DataArray
+) -> None:
+    """Limits in MW, with the greatest one as `p_nom`: PyPSA wants one in all scenarios."""
+    size = abs(lower).where(abs(lower) > abs(upper), abs(upper))
+    nominal = size.max([dimension for dimension in size.dims if dimension != PROSUMER])
+    divisor = nominal.where(nominal > 0, 1.0)
+    write_static(n, "Generator", "p_nom", generators, nominal)
+    _write_per_unit(n, generators, lower / divisor, upper / divisor)
+
+
+def _write_per_unit(
+    n: pypsa.Network, generators: pd.Index, lower: xr.DataArray, upper: xr.DataArray
+) -> None:
+    lower, upper = limits_off_default(lower, upper)
+    write(n, "Generator", "p_min_pu", generators, lower)
+    write(n, "Generator", "p_max_pu", generators, upper)

@@ -1,0 +1,1 @@
+"""Scenarios: set, sampled, drawn by a copula, or days of a history."""

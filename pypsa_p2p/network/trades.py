@@ -1,0 +1,303 @@
+"""Trade edges as native PyPSA links of the carrier `p2p`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pypsa
+
+from pypsa_p2p.common.errors import DataError, listed, shown
+from pypsa_p2p.common.names import CONGESTION, GRID_BUS, PRICE0, PRICE1, TRADE, TRADE_CARRIER
+from pypsa_p2p.common.tables import first_scenario
+from pypsa_p2p.common.values import add_carriers, as_array, require_free, require_network
+from pypsa_p2p.network.ownership import bus_columns
+from pypsa_p2p.network.prosumers import prosumer_names
+
+EdgeValue = float | Mapping[tuple[str, str], float] | pd.Series | pd.DataFrame
+"""A number for all edges, or numbers by a pair of prosumers."""
+
+EDGES = "give pairs of prosumers, a networkx.Graph, 'complete' or 'grid'"
+BRANCHES = ("Line", "Transformer", "Link")
+
+
+def add_trades(
+    n: pypsa.Network,
+    edges: str | Iterable[tuple[str, str]] | nx.Graph,
+    *,
+    capacity: EdgeValue,
+    price: EdgeValue = 0.0,
+    congestion: EdgeValue = 0.0,
+) -> None:
+    r"""Let pairs of prosumers trade: one link for each edge {m, n} of the trade graph.
+
+    q_mn <= capacity, and the agent that decides q_mn pays (a_mn (q_mn + q_nm) + b_mn) q_mn
+    (MODEL.md sections 1 and 2; arXiv 2004.02470, equation 6). Nobody buys more than the capacity;
+    where surplus is sold at the import price, sales over an edge may exceed it.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        With prosumers; with or without scenarios; changed in place. May be called repeatedly.
+    edges : "complete", "grid", iterable of pairs, or networkx.Graph
+        "complete": every two prosumers. "grid": prosumers whose grid buses are the same, or joined
+        by an active line, transformer or link. Directions do not matter, each pair comes once.
+    capacity
+        kappa of each edge, at least 0, MW: a number, a mapping or Series by pair (one of its two
+        orders, or both alike), or a symmetric DataFrame.
+    price
+        Preference price b, EUR/MWh: a number, a mapping or Series {(buyer, seller): b}, or a
+        DataFrame buyer x seller. Both directions of every edge.
+    congestion
+        Coefficient a of each edge, at least 0, EUR/MW2h; in the forms of `capacity`.
+
+    Raises
+    ------
+    DataError
+        Unknown prosumers, edges that exist or repeat, values that miss or do not fit an edge; `n`
+        is then as it was.
+
+    Notes
+    -----
+    The edge ("a", "b") is the Link "a - b" from bus0 "a" to bus1 "b", `p_nom` = capacity and
+    `p_min_pu` = -1, with the columns `price0` (of "a" buying from "b"), `price1` and `congestion`.
+
+    Examples
+    --------
+    >>> import pypsa
+    >>> from pypsa_p2p.network.prosumers import add_prosumers
+    >>> n = pypsa.Network()
+    >>> add_prosumers(n, ["a", "b"], demand=5, demand_max=10, utility_quadratic=0.5)
+    >>> add_trades(n, "complete", capacity=3, price={("a", "b"): 1.0, ("b", "a"): 2.0})
+    >>> print(*n.links.loc["a - b", ["bus0", "bus1", "p_nom", "price0", "price1"]])
+    a b 3.0 1.0 2.0
+    """
+    require_network(n)
+    prosumers = prosumer_names(n)
+    pairs = _pairs(n, edges, prosumers)
+    _require_new(n, pairs)
+    labels = _edge_names(n, pairs)
+    columns: dict[str, Any] = {
+        "p_nom": _symmetric(capacity, "capacity", pairs, prosumers),
+        CONGESTION: _symmetric(congestion, "congestion", pairs, prosumers),
+        PRICE0: _directed(price, "price", pairs, prosumers),
+        PRICE1: _directed(price, "price", pairs.swaplevel(), prosumers),
+    }
+    add_carriers(n, [TRADE_CARRIER])
+    n.add(
+        "Link",
+        list(labels),
+        bus0=pairs.get_level_values(0),
+        bus1=pairs.get_level_values(1),
+        carrier=TRADE_CARRIER,
+        p_min_pu=-1.0,
+        **columns,
+    )
+
+
+def trade_edges(n: pypsa.Network) -> pd.DataFrame:
+    """The links that are trade edges, by name, in the order of the network: static columns."""
+    links = first_scenario(n, "Link")
+    return links[links["carrier"] == TRADE_CARRIER]
+
+
+def _pairs(n: pypsa.Network, edges: object, prosumers: pd.Index) -> pd.MultiIndex:
+    """The edges as distinct pairs of prosumers (bus0, bus1)."""
+    if isinstance(edges, str):
+        found = _named_pairs(n, edges, prosumers)
+    elif isinstance(edges, nx.Graph):
+        found = list(edges.edges())
+    elif isinstance(edges, Iterable) and not isinstance(edges, Mapping):
+        found = list(edges)
+    else:
+        raise DataError(f"Argument edges is {shown(edges)}: {EDGES}.")
+    if not found:
+        raise DataError(
+            "Argument edges has no pair: give one at least. The network has the prosumers "
+            f"{listed(prosumers) or 'none'}."
+        )
+    pairs = _multi_index(found, "edges")
+    first, second = pairs.get_level_values(0), pairs.get_level_values(1)
+    unknown = first.append(second).unique().difference(prosumers, sort=False)
+    if len(unknown):
+        raise DataError(
+            f"Argument edges has {listed(unknown)}, which is no prosumer: add her first."
+        )
+    selves = first[first == second]
+    if len(selves):
+        raise DataError(
+            f"Argument edges joins {listed(selves.unique())} to herself: leave that out."
+        )
+    repeated = _sorted(pairs).duplicated()
+    if repeated.any():
+        raise DataError(
+            f"Argument edges repeats {listed(pairs[repeated])}: give each pair once, in one order."
+        )
+    return pairs
+
+
+def _named_pairs(n: pypsa.Network, edges: str, prosumers: pd.Index) -> list[tuple[str, str]]:
+    if edges == "complete":
+        return list(combinations(prosumers, 2))
+    if edges == "grid":
+        return _grid_pairs(n, prosumers)
+    raise DataError(f"Argument edges is {shown(edges)}: {EDGES}.")
+
+
+def _grid_pairs(n: pypsa.Network, prosumers: pd.Index) -> list[tuple[str, str]]:
+    """Pairs of prosumers at one bus of the grid, or at two that a branch joins."""
+    if prosumers.empty:
+        return []
+    buses = first_scenario(n, "Bus").reindex(columns=[GRID_BUS], fill_value="")
+    grid_bus = buses.loc[prosumers, GRID_BUS].fillna("")
+    without = grid_bus.index[grid_bus == ""]
+    if len(without):
+        raise DataError(
+            f"Prosumer {listed(without)} has no grid_bus, so edges='grid' cannot place her: "
+            "set it, or give pairs."
+        )
+    grid = nx.Graph()
+    for component in BRANCHES:
+        branches = first_scenario(n, component)
+        branches = branches[branches["active"].astype(bool)]
+        if component == "Link":
+            branches = branches[branches["carrier"] != TRADE_CARRIER]
+        for one, other in combinations(bus_columns(branches), 2):
+            grid.add_edges_from(zip(branches[one], branches[other], strict=True))
+    grid.add_edges_from((bus, bus) for bus in grid_bus)
+    grid.remove_nodes_from([""])
+    at = {bus: list(group.index) for bus, group in grid_bus.groupby(grid_bus)}
+    order = {name: place for place, name in enumerate(prosumers)}
+    return [
+        (one, other)
+        for one in prosumers
+        for bus in grid[grid_bus[one]]
+        for other in at.get(bus, [])
+        if order[one] < order[other]
+    ]
+
+
+def _require_new(n: pypsa.Network, pairs: pd.MultiIndex) -> None:
+    existing = trade_edges(n)
+    if existing.empty:
+        return
+    known = pd.MultiIndex.from_arrays([existing["bus0"], existing["bus1"]])
+    old = _sorted(pairs).isin(_sorted(known))
+    if old.any():
+        raise DataError(
+            f"Prosumers trade already over the edges {listed(pairs[old])}: leave those out."
+        )
+
+
+def _edge_names(n: pypsa.Network, pairs: pd.MultiIndex) -> pd.Index:
+    labels = pairs.get_level_values(0) + " - " + pairs.get_level_values(1)
+    if not labels.is_unique:
+        twice = listed(labels[labels.duplicated()].unique())
+        raise DataError(f"Two edges would have the name {twice}: rename prosumers with ' - '.")
+    require_free(n, "Link", labels)
+    return labels
+
+
+def _symmetric(
+    value: object, argument: str, pairs: pd.MultiIndex, prosumers: pd.Index
+) -> np.ndarray[Any, Any]:
+    """One number of at least 0 for each edge, given in either or both orders of the pair."""
+    given = _by_pair(value, argument, pairs, prosumers)
+    if given is None:
+        values = np.full(len(pairs), float(as_array(value, argument, {})))
+    else:
+        one, other = given.reindex(pairs).to_numpy(), given.reindex(pairs.swaplevel()).to_numpy()
+        _refuse_edges(np.isnan(one) & np.isnan(other), pairs, f"{argument} misses", "give a value")
+        _refuse_edges(
+            ~np.isnan(one) & ~np.isnan(other) & (one != other),
+            pairs,
+            f"{argument} differs between the two orders of",
+            "it belongs to the edge: give it once, or alike",
+        )
+        values = np.where(np.isnan(one), other, one)
+    _refuse_edges(values < 0, pairs, f"{argument} is negative on", "it must be at least 0")
+    return values
+
+
+def _directed(
+    value: object, argument: str, pairs: pd.MultiIndex, prosumers: pd.Index
+) -> np.ndarray[Any, Any]:
+    """The number of the agent named first in each pair, who buys from the second."""
+    given = _by_pair(value, argument, pairs, prosumers)
+    if given is None:
+        return np.full(len(pairs), float(as_array(value, argument, {})))
+    values = given.reindex(pairs).to_numpy()
+    _refuse_edges(
+        np.isnan(values), pairs, f"{argument} misses (buyer, seller)", "give both directions"
+    )
+    return values
+
+
+def _by_pair(
+    value: object, argument: str, pairs: pd.MultiIndex, prosumers: pd.Index
+) -> pd.Series | None:
+    """Numbers by an ordered pair of prosumers, or None where `value` is one number."""
+    if isinstance(value, pd.DataFrame):
+        return _from_matrix(value, argument, prosumers)
+    if not isinstance(value, (Mapping, pd.Series)):
+        return None
+    keys = list(value.keys())
+    index = _multi_index(keys, argument)
+    if not index.is_unique:
+        repeated = listed(index[index.duplicated()].unique())
+        raise DataError(f"Argument {argument} repeats {repeated}: give each pair once.")
+    strange = index[~_sorted(index).isin(_sorted(pairs))]
+    if len(strange):
+        raise DataError(
+            f"Argument {argument} has {listed(strange)}, which is no edge added here: leave it out."
+        )
+    raw = list(value.to_numpy() if isinstance(value, pd.Series) else value.values())
+    names = pd.Index([f"{one} - {other}" for one, other in index], dtype=object)
+    return pd.Series(as_array(raw, argument, {TRADE: names}).to_numpy(), index=index)
+
+
+def _from_matrix(matrix: pd.DataFrame, argument: str, prosumers: pd.Index) -> pd.Series:
+    """The entries of a matrix that are there; what it has beyond the edges does not matter."""
+    for axis, labels in (("rows", matrix.index), ("columns", matrix.columns)):
+        unknown = labels[~labels.isin(prosumers)]
+        if len(unknown) or not labels.is_unique:
+            wrong = unknown if len(unknown) else labels[labels.duplicated()]
+            raise DataError(
+                f"Argument {argument} has the {axis} {listed(wrong)}: name prosumers, each once."
+            )
+    flat = matrix.to_numpy().ravel()
+    there = ~pd.isna(flat)
+    index = pd.MultiIndex.from_product([matrix.index, matrix.columns])[there]
+    names = pd.Index([f"{one} - {other}" for one, other in index], dtype=object)
+    raw = flat[there]
+    return pd.Series(as_array(raw, argument, {TRADE: names}).to_numpy(), index=index)
+
+
+def _multi_index(pairs: Iterable[Any], argument: str) -> pd.MultiIndex:
+    found = list(pairs)
+    wrong = [
+        pair
+        for pair in found
+        if not isinstance(pair, (tuple, list, np.ndarray))
+        or len(pair) != 2
+        or not all(isinstance(name, str) for name in pair)
+    ]
+    if wrong:
+        raise DataError(f"Argument {argument} has {listed(wrong)}: it must be a pair of names.")
+    return pd.MultiIndex.from_arrays([[str(pair[side]) for pair in found] for side in (0, 1)])
+
+
+def _sorted(pairs: pd.MultiIndex) -> pd.MultiIndex:
+    """The pairs with their two names in alphabetical order."""
+    one, other = (np.asarray(pairs.get_level_values(level), dtype=object) for level in (0, 1))
+    swap = one > other
+    return pd.MultiIndex.from_arrays([np.where(swap, other, one), np.where(swap, one, other)])
+
+
+def _refuse_edges(bad: np.ndarray[Any, Any], pairs: pd.MultiIndex, what: str, do: str) -> None:
+    if bad.any():
+        raise DataError(f"Argument {what} the edge {listed(pairs[bad])}: {do}.")

@@ -1,0 +1,1 @@
+"""A solved market: results, prices, power flow, and its proof."""

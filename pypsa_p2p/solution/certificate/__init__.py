@@ -1,0 +1,1 @@
+"""Proof of a solution from the network's tables alone."""

@@ -1,0 +1,363 @@
+"""Proof that a solution is what it claims to be, without trusting who computed it (MODEL.md §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.names import (
+    NAME,
+    OWN_MULTIPLIERS,
+    PROSUMER,
+    RISK_ADJUSTED_PROBABILITY,
+    SCENARIO,
+)
+from pypsa_p2p.common.tables import static_values
+from pypsa_p2p.markets.checks import require_given_capacities
+from pypsa_p2p.markets.record import recorded
+from pypsa_p2p.markets.risk import CVaR
+from pypsa_p2p.network.costs import own_names
+from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.ownership import NOBODY, asset_owners, bus_owners
+from pypsa_p2p.network.sites import read_sites
+from pypsa_p2p.solution.certificate import contracts, grid
+from pypsa_p2p.solution.certificate import optimality as kkt
+from pypsa_p2p.solution.certificate.gains import costs_and_best_responses, gain_at_prices
+from pypsa_p2p.solution.certificate.rebuilt import Game, differing_constants, rebuild
+from pypsa_p2p.solution.certificate.scale import Scale, find_scale, relative
+from pypsa_p2p.solution.hedges import RecordedHedges, recorded_hedges
+from pypsa_p2p.solution.solved_market import PARTNERS_SHARE
+
+Equilibrium = Literal["variational", "generalized"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Certificate:
+    """What `certify` found; every number is 0 at an exact solution and has no unit.
+
+    All are relative to `scale`, what the market itself is like at the answer, never to 1 MW or
+    1 EUR: the market in kW or MEUR has the same certificate.
+
+    Attributes
+    ----------
+    design : str
+        "CentralizedMarket" or "PeerToPeerMarket".
+    equilibrium : {"variational", "generalized", None}
+        What the market promised; None of the centralized design.
+    kkt_residual : float
+        The largest of `residuals`.
+    residuals : mapping of str to float
+        By condition of MODEL.md §2-5, how much it is violated. Powers are relative to
+        ``scale.power``, rows in other units to what that makes of their largest coefficient or
+        to the size of their terms; prices to ``scale.price``; products of a price and the
+        distance from a limit, which counts up to ``scale.power``, to both; gains at prices to
+        ``scale.money``; risk and contracts to ``scale.risk``; probabilities to those of their
+        scenarios.
+    exploitability : DataArray (prosumer)
+        How much a prosumer's own objective falls when she alone decides anew, relative to the
+        whole market's money, ``scale.money`` (with contracts ``scale.risk``): not to her own
+        objective, which may be 0 and depends on constants. Of the centralized design for
+        information: a planner makes prosumers do what they would not, where a > 0.
+    multiplier_misalignment : float
+        Largest difference of the two ends' prices of an edge, relative to ``scale.price``.
+    budget_imbalance : float
+        What payments for trades on an edge fail to cancel by, and for the grid to cover its
+        congestion rent, relative to ``scale.money``; for contracts, to ``scale.risk``.
+    scale : Scale
+        The largest quantity and price and the sum of costs at the answer, in MW, EUR/MWh and EUR.
+    unknown_constraints : tuple of str
+        Constraints of the model that are not the market's (a user's own). The certificate is of
+        the market without them: where one binds, its multiplier shows up as `kkt_residual`, and
+        what it forbids prosumers as `exploitability`.
+    """
+
+    design: str
+    equilibrium: Equilibrium | None
+    kkt_residual: float
+    residuals: Mapping[str, float]
+    exploitability: xr.DataArray
+    multiplier_misalignment: float
+    budget_imbalance: float
+    scale: Scale
+    unknown_constraints: tuple[str, ...] = ()
+
+    def is_equilibrium(
+        self, tolerance: float = ACCURACY.promised, *, equilibrium: Equilibrium | None = None
+    ) -> bool:
+        """Whether the solution is what its market promises, up to `tolerance`.
+
+        Parameters
+        ----------
+        tolerance : float, default 1e-6
+            Relative to the market's own scale.
+        equilibrium : {"variational", "generalized"}, optional
+            The kind asked for; default: the one the market promised.
+
+            - variational: `kkt_residual`, `exploitability` of everybody,
+              `multiplier_misalignment` and `budget_imbalance`.
+            - generalized: `kkt_residual` and `exploitability`. The ends of an edge may value it
+              differently, and then have no one price to pay.
+
+            Of the centralized design, which is an optimum and no game: `kkt_residual` and
+            `budget_imbalance`.
+
+        Raises
+        ------
+        MarketError
+            The kind is unknown or the design is centralized and one was asked for.
+        """
+        kind = self._kind(equilibrium)
+        required = [self.kkt_residual]
+        if kind is not None:
+            required.append(float(self.exploitability.max(skipna=False)))
+        if kind != "generalized":
+            required += [self.multiplier_misalignment, self.budget_imbalance]
+        return all(value <= tolerance for value in required)  # nan is not
+
+    def _kind(self, asked: Equilibrium | None) -> Equilibrium | None:
+        if asked is None:
+            return self.equilibrium
+        if asked not in ("variational", "generalized"):
+            raise MarketError(f"equilibrium must be 'variational' or 'generalized', not {asked!r}.")
+        if self.equilibrium is None:
+            raise MarketError(
+                "The centralized design is an optimum, not an equilibrium of a game: call "
+                "is_equilibrium without a kind."
+            )
+        return asked
+
+    def __repr__(self) -> str:
+        what = f"{self.equilibrium} equilibrium" if self.equilibrium else "the planner's optimum"
+        verdict = what if self.is_equilibrium() else f"not {what}"
+        culprit = max(self.residuals, key=lambda name: self.residuals[name])
+        gains = self.exploitability.to_series()
+        lines = [
+            f"Certificate of {self.design}: {verdict}, to {ACCURACY.promised:.0e}",
+            f"  kkt_residual             {self.kkt_residual:.1e}  (largest: {culprit})",
+            f"  exploitability           {gains.max():.1e}  (largest: {gains.idxmax()!r})",
+            f"  multiplier_misalignment  {self.multiplier_misalignment:.1e}",
+            f"  budget_imbalance         {self.budget_imbalance:.1e}",
+        ]
+        if self.unknown_constraints:
+            lines.append(f"  without constraints      {listed(self.unknown_constraints)}")
+        return "\n".join(lines)
+
+
+def certify(n: pypsa.Network) -> Certificate:
+    """Check a solved market from its quantities and prices alone.
+
+    Data, decisions and prices are read from the network's tables; the market is built anew from
+    them, also after ``n.copy()`` or from netCDF. Neither the solver nor its model is asked.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market, by whatever method.
+
+    Returns
+    -------
+    Certificate
+        ``certify(n).is_equilibrium()`` is the verdict; printing it shows the numbers.
+
+    Raises
+    ------
+    MarketError
+        The network holds no solved market, or one that is not certified yet: with investment;
+        with ``delivery="grid"`` and transmission losses or unequal weights.
+    ConvergenceError
+        The best responses could not be computed.
+
+    Notes
+    -----
+    With ``delivery="grid"`` balances, limits and Kirchhoff's voltage law of the grid are shared
+    constraints too. Prosumers see PyPSA's prices at the grid's buses on top of those of trade;
+    flows and what is nobody's must be optimal at these prices, for some multipliers of limits
+    and cycles, which are worked out anew. Who decides alone, for the exploitability, meets the
+    others' trades and the grid's own assets as they are, while flows and the surplus at the
+    connection follow her net import within the limits of all branches.
+
+    Assets with rows of their own (storage, ramp limits, branches behind the meter) have no
+    prices in the network's tables; that they are optimal is checked by what they could gain at
+    the nodal prices. Options given to PyPSA's ``create_model`` are not known here.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(risk=p2p.CVaR(), surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> certify(n).is_equilibrium()
+    True
+    """
+    solved = _Solved.of(n)
+    scale = solved.scale
+    costs = costs_and_best_responses(grid.with_room_on_the_grid(solved.game), scale)
+    held, least = map(solved.labelled, costs)
+    hedged = held if solved.hedges is None else solved.hedges.after(held)
+    risk = solved.risk_adjusted(hedged)
+    residuals = {**_energy_residuals(solved), **_risk_residuals(solved, hedged)}
+    if solved.hedges is not None:
+        p = solved.data.probability
+        residuals.update(contracts.contract_residuals(solved.hedges, solved.tau, p, scale))
+    return Certificate(
+        design=solved.settings["design"],
+        equilibrium=solved.settings.get("equilibrium"),
+        kkt_residual=max(residuals.values()),
+        residuals=residuals,
+        exploitability=_exploitability(solved, risk, held, least),
+        multiplier_misalignment=kkt.misalignment(solved.trading, scale),
+        budget_imbalance=_budget_imbalance(solved),
+        scale=scale,
+        unknown_constraints=_unknown_constraints(solved),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Solved:
+    """What the tables of a solved network hold."""
+
+    n: pypsa.Network
+    data: MarketData
+    settings: Mapping[str, Any]
+    risk: CVaR
+    attitude: xr.DataArray
+    tau: xr.DataArray
+    hedges: RecordedHedges | None
+    game: Game
+    trading: kkt.Trading
+    scale: Scale
+
+    @classmethod
+    def of(cls, n: pypsa.Network) -> _Solved:
+        """What a network's tables hold, and the game built anew from them."""
+        settings = recorded(n)
+        grid.require_known_grid(settings)
+        require_given_capacities(n, "certify")
+        data = read_market(n, n.snapshots[settings["snapshots"]])
+        risk = CVaR(attitude=settings["attitude"], weight=settings["weight"])
+        attitude = data.risk_attitude.copy(data=settings["attitudes"])
+        tau = static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers)
+        tau = tau.rename({NAME: PROSUMER})
+        sites = read_sites(n, data) if settings["delivery"] == "grid" else None
+        own, prices = bool(settings.get(OWN_MULTIPLIERS)), grid.prices_by_prosumer(n, data, sites)
+        game = rebuild(n, data, settings["surplus"], attitude.to_numpy(), risk.weight, sites)
+        trading = kkt.read_trading(n, data, tau, prices, own=own)
+        paid = trading.quantity, trading.trade_price
+        return cls(
+            n=n,
+            data=data,
+            settings=settings,
+            risk=risk,
+            attitude=attitude,
+            tau=tau,
+            hedges=recorded_hedges(n, data, settings),
+            game=game,
+            trading=trading,
+            scale=find_scale(game, data, *paid, differing_constants(data)),
+        )
+
+    @property
+    def together(self) -> bool:
+        """Whether the operator takes the risk of the community's cost."""
+        return bool(self.settings.get("aggregate") == "community" and self.settings["risk_averse"])
+
+    def labelled(self, by_cell: np.ndarray[Any, Any]) -> xr.DataArray:
+        """(N, S) numbers as (scenario, prosumer)."""
+        return self.tau.transpose(SCENARIO, PROSUMER).copy(data=by_cell.T)
+
+    def risk_of(self, cost: xr.DataArray) -> xr.DataArray:
+        """R of every prosumer, EUR, of costs as they are."""
+        return kkt.risk_adjusted(cost, self.data.probability, self.attitude, self.risk.weight)
+
+    def risk_adjusted(self, hedged: xr.DataArray) -> xr.DataArray:
+        """R of every prosumer, EUR: of her cost after contracts, and what those cost her."""
+        risk = self.risk_of(hedged)
+        return risk if self.hedges is None else risk + self.hedges.premium_at_clearing
+
+
+def _energy_residuals(solved: _Solved) -> dict[str, float]:
+    """(1)-(3), all limits, and stationarity of demand, generation, other assets and trades."""
+    n, data, game, trading = solved.n, solved.data, solved.game, solved.trading
+    scale = solved.scale
+    residuals = {
+        "balances and limits": kkt.balances_and_limits(game, scale),
+        "demand as set": kkt.load_deviation(n, data, scale),
+        "reciprocity (1)": kkt.reciprocity(trading, solved.settings["surplus"], scale),
+        "trade capacity (2)": kkt.capacity(trading, scale),
+        "trades (12), (22)": kkt.trade_stationarity(
+            trading, PARTNERS_SHARE[solved.settings["design"]], scale
+        ),
+    }
+    priced = game.priced
+    owner = asset_owners(n, "Generator", bus_owners(n)).sel({NAME: own_names(n, "Generator")})
+    if owner.sizes[NAME]:
+        owner = owner[(owner != NOBODY).to_numpy()]
+        residuals["demand and generation (17), (18)"] = kkt.generator_stationarity(
+            n, data, owner, game.by_generator(priced), solved.tau, scale
+        )
+    if (game.assets & ~priced).any():
+        gain = gain_at_prices(game, solved.tau.transpose(PROSUMER, SCENARIO).to_numpy(), scale)
+        residuals["other assets at nodal prices"] = relative(gain, scale.money)
+    if game.net_import.size:
+        residuals["grid at its prices"] = grid.grid_optimality(game, scale)
+    return residuals
+
+
+def _risk_residuals(solved: _Solved, hedged: xr.DataArray) -> dict[str, float]:
+    """Risk-adjusted probabilities: inside their envelope, attaining R, and common where due."""
+    p, tau, weight = solved.data.probability, solved.tau, solved.risk.weight
+    attitude = solved.attitude
+    residuals = {"envelope of tau (37)": kkt.envelope(tau, p, attitude, weight)}
+    if solved.together:
+        residuals["one tau for all"] = relative((tau - tau.isel({PROSUMER: 0})) / p, 1.0)
+        # Contracts inside the community cancel: what is left of them is its insurance.
+        whole = hedged.sum(PROSUMER).expand_dims({PROSUMER: tau.indexes[PROSUMER][:1]})
+        tau, attitude, hedged = tau[{PROSUMER: [0]}], attitude[{PROSUMER: [0]}], whole
+    residuals["risk attained (25), (36)"] = kkt.attainment(
+        tau, hedged, p, attitude, weight, solved.scale
+    )
+    return residuals
+
+
+def _exploitability(
+    solved: _Solved, risk: xr.DataArray, held: xr.DataArray, least: xr.DataArray
+) -> xr.DataArray:
+    """How much each prosumer gains alone; with contracts she hedges at their prices."""
+    hedges, scale = solved.hedges, solved.scale
+    if hedges is None:
+        now, best = solved.risk_of(held), solved.risk_of(least)
+    elif solved.together:
+        now, best = ((solved.tau * cost).sum(SCENARIO) for cost in (held, least))
+    else:
+        # Whatever she holds, R is no less than her costs at tau less what limits leave unpaid.
+        now, best = risk, (solved.tau * least).sum(SCENARIO)
+        if hedges.limit is not None:
+            excess = abs(hedges.worth(solved.tau) - hedges.clearing_price)
+            reach = contracts.within_reach(hedges, hedges.limit, solved.data.probability, scale)
+            best = best - (reach * excess).where(excess > 0, 0.0).sum(str(excess.dims[0]))
+    gain = (now - best).clip(min=0.0)
+    money = scale.money if hedges is None else scale.risk
+    return gain.copy(data=[relative(one, money) for one in gain]).rename("exploitability")
+
+
+def _budget_imbalance(solved: _Solved) -> float:
+    """What payments for trades and contracts do not cancel by."""
+    scale = solved.scale
+    unpaid = [relative(kkt.trade_payments(solved.trading, solved.data), scale.money)]
+    if solved.game.net_import.size:
+        unpaid.append(relative(grid.unpaid_rent(solved.game), scale.money))
+    if solved.hedges is not None:
+        unpaid.append(contracts.uncleared(solved.hedges, scale))
+    return max(unpaid)
+
+
+def _unknown_constraints(solved: _Solved) -> tuple[str, ...]:
+    ours = set(solved.game.compiled.model.constraints)
+    return tuple(sorted(set(solved.settings["constraints"]) - ours))

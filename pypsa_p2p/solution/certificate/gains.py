@@ -1,0 +1,161 @@
+"""What could be gained beside a market's answer: by prosumers alone, and by assets at its prices.
+
+Programs are posed in the market's own scale, in which powers and prices are about 1. No decision
+moves without end in them, only many times as far as the largest is: gains are concave in how
+far one goes, so that who could gain farther off gains on the way. Nor does what stands idle cost
+more than many times the largest price: nobody gains by it at less. So limits and costs of 1e9
+that matter to nobody do not spoil the solvers' numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse as sp
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import ConvergenceError
+from pypsa_p2p.solution.certificate.rebuilt import Game
+from pypsa_p2p.solution.certificate.scale import Scale
+from pypsa_p2p.solvers.arrays import Labels, Vector
+from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram
+from pypsa_p2p.solvers.quadratic import solve_quadratic
+
+
+def costs_and_best_responses(game: Game, scale: Scale) -> tuple[Vector, Vector]:
+    """Costs Pi as they are, and the least that each prosumer reaches alone; both (N, S), EUR.
+
+    Of constants these hold what scenarios differ in. Given the others' decisions nothing ties
+    prosumers or scenarios together, so one quadratic program, the sum of all costs, holds all
+    best responses; and since risk measures are monotone, costs at their least in every scenario
+    have the least risk.
+
+    Raises
+    ------
+    ConvergenceError
+        The best responses could not be computed.
+    """
+    program = held_by_others(_at_near_costs(game, scale), game.compiled.owner, game.held)
+    weighted = program.weighted(np.ones(program.group.size))
+    near = _within(weighted, game.held, ACCURACY.reach * scale.power)
+    best = solve_or_raise(near, "Best responses", scale.power, scale.cost)
+    held, least = (program.costs(x).reshape(program.groups, -1)[:-1] for x in (game.held, best))
+    return held, least
+
+
+def held_by_others(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgram:
+    """The program in which everybody decides against what the others are held at.
+
+    A row that several prosumers share, such as (1), becomes one row for each, with what the
+    others put into it moved to its limits; the cross term a q_mn q_nm of (7) becomes linear;
+    what belongs to nobody stays. Limits that the held point breaks, if only by rounding, give
+    way to it: `certificate_kkt.balances_and_limits` says by how much they are broken.
+    """
+    terms = sp.coo_matrix(program.P)
+    own = owner[terms.row] == owner[terms.col]
+    mine = sp.csc_matrix((terms.data[own], (terms.row[own], terms.col[own])), terms.shape)
+    fixed = owner < 0
+    return replace(
+        _one_row_each(program, owner, x),
+        P=mine,
+        c=program.c + (program.P - mine) @ x,
+        x_lower=np.where(fixed, x, np.minimum(program.x_lower, x)),
+        x_upper=np.where(fixed, x, np.maximum(program.x_upper, x)),
+    )
+
+
+def _one_row_each(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgram:
+    terms = sp.coo_matrix(program.A)
+    owners = int(np.max(owner, initial=-1)) + 2  # nobody counts as one
+    pair = terms.row.astype(np.int64) * owners + owner[terms.col] + 1
+    used, row = np.unique(pair, return_inverse=True)
+    source = used // owners
+    mine = sp.csr_matrix((terms.data, (row.ravel(), terms.col)), (used.size, x.size))
+    activity = mine @ x
+    others = (program.A @ x)[source] - activity
+    lower, upper = program.lower[source], program.upper[source]
+    return replace(
+        program,
+        A=mine,
+        lower=np.where(lower == upper, activity, np.minimum(lower - others, activity)),
+        upper=np.where(lower == upper, activity, np.maximum(upper - others, activity)),
+    )
+
+
+def gain_at_prices(game: Game, risk_adjusted: Vector, scale: Scale) -> float:
+    r"""How much all assets together would gain at the nodal prices, trades held, EUR.
+
+    .. math:: \max_x \sum_{n, \omega} \Big[ \tau_n^\omega (\Pi_n(\hat x) - \Pi_n(x))
+        - p_\omega \sum_t w_t \lambda_n (g_n(\hat x) - g_n(x)) \Big]
+
+    over what prosumers decide beside their trades and what prices alone decide, g being what it
+    feeds in. It is 0 exactly where such assets, storage included, are optimal at the prices: (17),
+    (18) in general. No power moves farther than the largest is: what rounding in a price makes of
+    a limit far away is no gain.
+
+    Parameters
+    ----------
+    risk_adjusted : (N, S)
+        tau.
+    """
+    program, x = _at_near_costs(game, scale), game.held
+    rows, rest = sp.csr_matrix(program.A), ~game.is_balance
+    unbalanced = replace(
+        program, A=rows[rest], lower=program.lower[rest], upper=program.upper[rest]
+    )
+    tau = np.append(risk_adjusted.ravel(), program.probability[risk_adjusted.size :])
+    qp = held_by_others(unbalanced, game.compiled.owner, x).weighted(tau)
+    fixed = ~game.assets | game.priced
+    room = np.where(game.energies, ACCURACY.reach * scale.power, scale.power)
+    qp = replace(qp, c=qp.c - rows.T @ game.balance_price)
+    qp = _within(qp, x, np.where(fixed, 0.0, room))
+    best = solve_or_raise(qp, "Best uses of assets", scale.power, scale.cost)
+    return max(0.0, qp.objective(x) - qp.objective(best))
+
+
+def _at_near_costs(game: Game, scale: Scale) -> RiskProgram:
+    """The program in which what stands idle costs, or earns, only many times the largest price."""
+    program = game.program
+    hours = game.unit / program.per_column(program.probability)
+    most = ACCURACY.reach * scale.price * hours
+    idle = (abs(game.held) <= ACCURACY.promised * scale.power) & (scale.price > 0.0)
+    return replace(program, c=np.where(idle, np.clip(program.c, -most, most), program.c))
+
+
+def _within(qp: QuadraticProgram, x: Vector, room: Vector | float) -> QuadraticProgram:
+    """The program in which no column moves farther than `room` from x."""
+    lower, upper = np.maximum(x - room, qp.x_lower), np.minimum(x + room, qp.x_upper)
+    return replace(qp, x_lower=lower, x_upper=upper)
+
+
+def solve_or_raise(
+    qp: QuadraticProgram, what: str, power: float = 1.0, money: float = 1.0
+) -> Vector:
+    """The solution of a quadratic program that finds `what` a certificate needs.
+
+    Parameters
+    ----------
+    power, money : float
+        What 1 stands for while it is solved, MW and EUR; 0 where there is nothing to go by.
+
+    Raises
+    ------
+    ConvergenceError
+    """
+    power, money = power or 1.0, money or 1.0
+    posed = replace(
+        qp,
+        P=qp.P * (power**2 / money),
+        c=qp.c * (power / money),
+        constant=0.0,
+        **{side: getattr(qp, side) / power for side in ("lower", "upper", "x_lower", "x_upper")},
+    )
+    # To a tenth of what is promised an answer still tells what can be gained.
+    found = solve_quadratic(posed, acceptable=ACCURACY.promised / 10)
+    if found.status != "optimal":
+        raise ConvergenceError(
+            f"{what} could not be computed ({found.solver}: {found.status}), so the solution is "
+            "not certified. Check for costs and limits of very different size."
+        )
+    return np.asarray(power * found.x)

@@ -1,0 +1,296 @@
+r"""The optimality conditions of both designs, equation by equation (MODEL.md §2-5, §7).
+
+Each function returns the largest violation of one of them, without a unit: relative to the
+market's own scale of powers, prices or money (`certificate_scale`). Where a price and the
+distance from a limit cannot both be there, their product counts, but no distance beyond the
+largest power: a limit far away must not make much of a price's rounding. Prices are divided by
+:math:`p_\omega w_t`, and :math:`\rho_n^\omega = \tau_n^\omega / p_\omega`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pypsa
+import scipy.sparse as sp
+import xarray as xr
+
+from pypsa_p2p.common.names import KEPT_DUALS, NAME, PROSUMER, RECIPROCITY1, SCENARIO
+from pypsa_p2p.common.tables import dynamic_values, first_scenario
+from pypsa_p2p.markets.risk import cvar
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.solution.certificate.rebuilt import Game
+from pypsa_p2p.solution.certificate.scale import Scale, relative, relative_each
+from pypsa_p2p.solution.solved_market import trade_marginal_cost
+
+END = "end"  # 0, 1: the prosumers at bus0 and bus1 of an edge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trading:
+    """Quantities and prices of all trade edges; dims (end, scenario, snapshot, name).
+
+    Attributes
+    ----------
+    quantity : DataArray
+        What the prosumer at the end buys, q, MW.
+    trade_price, capacity_price : DataArray
+        zeta and xi of the prosumer at the end, EUR/MWh.
+    nodal_price : DataArray
+        lambda of the prosumer at the end, EUR/MWh.
+    grid_price : DataArray
+        What the grid adds at the end, mu/(p w), EUR/MWh; 0 where it delivers nothing.
+    density : DataArray (end, scenario, name)
+        rho of the prosumer at the end.
+    preference : DataArray
+        b + p0 of the prosumer at the end, EUR/MWh.
+    capacity : DataArray
+        Most the prosumer at the end may buy, MW.
+    congestion : DataArray (scenario, name)
+        a, EUR/MW2h.
+    """
+
+    quantity: xr.DataArray
+    trade_price: xr.DataArray
+    capacity_price: xr.DataArray
+    nodal_price: xr.DataArray
+    grid_price: xr.DataArray
+    density: xr.DataArray
+    preference: xr.DataArray
+    capacity: xr.DataArray
+    congestion: xr.DataArray
+
+    @property
+    def reverse(self) -> xr.DataArray:
+        """What the partner buys, MW."""
+        return _other_end(self.quantity)
+
+    @property
+    def surplus(self) -> xr.DataArray:
+        """-(q_mn + q_nm), MW."""
+        return -(self.quantity + self.reverse)
+
+
+def read_trading(
+    n: pypsa.Network, data: MarketData, tau: xr.DataArray, grid_price: xr.DataArray, *, own: bool
+) -> Trading:
+    """Trades as the network's tables hold them; `own`: the ends have zeta of their own."""
+
+    def link(attribute: str) -> xr.DataArray:
+        return dynamic_values(n, "Link", attribute, data.edges, data.snapshots)
+
+    def at_ends(by_prosumer: xr.DataArray) -> xr.DataArray:
+        ends = (by_prosumer.sel({PROSUMER: bus}).drop_vars(PROSUMER) for bus in _buses(data))
+        return _ends(*ends)
+
+    hours = data.probability * data.weighting
+    zeta, xi0, xi1 = (link(multiplier) / hours for multiplier in KEPT_DUALS)
+    zeta1 = link(RECIPROCITY1) / hours if own else zeta
+    return Trading(
+        quantity=_ends(-link("p0"), -link("p1")),
+        trade_price=_ends(zeta, zeta1),
+        capacity_price=_ends(xi0, xi1),
+        nodal_price=at_ends(nodal_prices(n, data)),
+        grid_price=at_ends(grid_price),
+        density=at_ends(tau / data.probability),
+        preference=_ends(data.price0, data.price1) + at_ends(data.import_price),
+        capacity=_ends(data.capacity0, data.capacity1),
+        congestion=data.congestion,
+    )
+
+
+def nodal_prices(n: pypsa.Network, data: MarketData) -> xr.DataArray:
+    """lambda/(p w) of every prosumer, EUR/MWh; (scenario, snapshot, prosumer)."""
+    price = dynamic_values(n, "Bus", "marginal_price", data.prosumers, data.snapshots)
+    return price.rename({NAME: PROSUMER}) / data.probability
+
+
+def balances_and_limits(game: Game, scale: Scale) -> float:
+    """No row or bound is violated: relative to the size of the row's terms.
+
+    Which is at least what the largest power makes of the row's largest coefficient: rows may be
+    in other units than MW, Kirchhoff's law or emissions, and terms that cancel or are all 0 are
+    known no better.
+    """
+    program, x = game.program, game.held
+    terms = abs(sp.csr_matrix(program.A))
+    rows, coefficient = program.A @ x, terms.max(axis=1).toarray().ravel()
+    outside = np.maximum(program.lower - rows, rows - program.upper).clip(min=0)
+    beyond = np.maximum(program.x_lower - x, x - program.x_upper).clip(min=0)
+    return max(
+        relative_each(outside, np.maximum(terms @ abs(x), scale.power * coefficient)),
+        relative_each(beyond, np.maximum(abs(x), scale.power)),
+    )
+
+
+def trade_stationarity(trading: Trading, share: float, scale: Scale) -> float:
+    r"""The price at her bus is that of each of her trades and of the grid.
+
+    .. math:: \rho_n (a (2 q_{mn} + k q_{nm}) + b + p^0) + \xi_{nm} + \zeta_{mn} + \pi_n
+        = \lambda_n
+
+    (12) of the centralized design for k = `share` = 2, (22) of the peer-to-peer for k = 1; pi is
+    the price of using the grid at her bus of it, where that delivers (MODEL.md §6).
+    """
+    cost = trade_marginal_cost(
+        trading.quantity, trading.reverse, trading.congestion, trading.preference, share
+    )
+    found = trading.density * cost + trading.capacity_price + trading.trade_price
+    found = found + trading.grid_price
+    return relative(found - trading.nodal_price, scale.price)
+
+
+def reciprocity(trading: Trading, surplus: bool, scale: Scale) -> float:
+    r"""(1): :math:`s = -(q_{mn} + q_{nm}) \ge 0`, :math:`\zeta \ge 0`, :math:`\zeta s = 0`.
+
+    Without surplus, :math:`q_{mn} + q_{nm} = 0` and any :math:`\zeta`.
+    """
+    if not surplus:
+        return relative(trading.surplus, scale.power)
+    return _complementarity(trading.trade_price, trading.surplus, scale)
+
+
+def capacity(trading: Trading, scale: Scale) -> float:
+    r"""(2): :math:`q \le \kappa`, :math:`\xi \ge 0`, :math:`\xi (\kappa - q) = 0`."""
+    slack = trading.capacity - trading.quantity
+    return _complementarity(trading.capacity_price, slack, scale)
+
+
+def misalignment(trading: Trading, scale: Scale) -> float:
+    r""":math:`\max |\zeta_{mn} - \zeta_{nm}|`: 0 at a variational equilibrium."""
+    zeta = trading.trade_price
+    return relative(zeta - _other_end(zeta), scale.price)
+
+
+def trade_payments(trading: Trading, data: MarketData) -> xr.DataArray:
+    r""":math:`w_t (\zeta_{mn} q_{mn} + \zeta_{nm} q_{nm})` of every edge, EUR: they cancel.
+
+    Where surplus is sold the price of the edge is 0.
+    """
+    return (trading.trade_price * trading.quantity).sum(END) * data.weighting
+
+
+def generator_stationarity(
+    n: pypsa.Network,
+    data: MarketData,
+    owner: xr.DataArray,
+    chosen: xr.DataArray,
+    tau: xr.DataArray,
+    scale: Scale,
+) -> float:
+    r"""(17), (18): :math:`\rho_n (2 c P + b) = \lambda_n` inside the limits of a generator.
+
+    c and b are PyPSA's marginal costs; elastic demand is the generator of D* - D with
+    :math:`c = \tilde a`. At the lower limit the cost may exceed the price, at the upper it may
+    fall short of it: the product of the difference with the distance from the limit is 0.
+
+    Parameters
+    ----------
+    owner : DataArray (name)
+        Prosumers of the generators to look at.
+    chosen : DataArray (name, snapshot, and scenario if there are any)
+        Where nothing but its limits and the balance restricts a generator.
+    """
+    names = owner.indexes[NAME]
+    if names.empty:
+        return 0.0
+
+    def value(attribute: str) -> xr.DataArray:
+        return dynamic_values(n, "Generator", attribute, names, data.snapshots)
+
+    bus = first_scenario(n, "Generator")["bus"].reindex(names)
+    price = dynamic_values(n, "Bus", "marginal_price", pd.Index(bus.unique()), data.snapshots)
+    price = price.sel({NAME: bus.to_numpy()}).assign_coords({NAME: names}) / data.probability
+    density = (tau / data.probability).sel({PROSUMER: owner}).drop_vars(PROSUMER)
+    power, size = value("p"), value("p_nom")
+    cost = density * (value("marginal_cost") + 2 * value("marginal_cost_quadratic") * power)
+    excess = cost - price * dynamic_values(
+        n, "Generator", "sign", names, data.snapshots, default=1.0
+    )
+    fixed = dynamic_values(n, "Generator", "p_set", names, data.snapshots, default=np.nan)
+    above = power - fixed.fillna(size * value("p_min_pu"))
+    below = fixed.fillna(size * value("p_max_pu")) - power
+    above, below = above.clip(max=scale.power), below.clip(max=scale.power)
+    products = np.maximum(excess, 0) * above - np.minimum(excess, 0) * below
+    of_chosen = products.where(chosen.sel({NAME: names}), 0.0)
+    return relative(of_chosen, scale.price * scale.power)
+
+
+def load_deviation(n: pypsa.Network, data: MarketData, scale: Scale) -> float:
+    """Loads consume what they are set to, D*."""
+    names = first_scenario(n, "Load").index
+    if names.empty:
+        return 0.0
+    found, wanted = (dynamic_values(n, "Load", a, names, data.snapshots) for a in ("p", "p_set"))
+    return relative(found - wanted, scale.power)
+
+
+def envelope(
+    tau: xr.DataArray, probability: xr.DataArray, attitude: xr.DataArray, weight: float
+) -> float:
+    r"""(33)-(37): :math:`(1-\theta) p \le \tau_n \le (1-\theta) p + \theta p / (1 - \chi_n)`.
+
+    And :math:`\sum_\omega \tau_n^\omega = 1`. Relative to p.
+    """
+    low = (1 - weight) * probability
+    high = low + weight * probability / (1 - attitude)
+    outside = np.maximum(low - tau, tau - high) / probability
+    return max(relative(np.maximum(outside, 0), 1.0), relative(tau.sum(SCENARIO) - 1, 1.0))
+
+
+def attainment(
+    tau: xr.DataArray,
+    cost: xr.DataArray,
+    probability: xr.DataArray,
+    attitude: xr.DataArray,
+    weight: float,
+    scale: Scale,
+) -> float:
+    r""":math:`\sum_\omega \tau_n^\omega \Pi_n(\omega) = R_n`, by sorting.
+
+    Parameters
+    ----------
+    tau, cost : DataArray (scenario, prosumer)
+        Costs that risk is taken of, EUR: of every prosumer, or one of the community.
+    """
+    value = risk_adjusted(cost, probability, attitude, weight)
+    return relative((tau * cost).sum(SCENARIO) - value, scale.risk)
+
+
+def risk_adjusted(
+    cost: xr.DataArray, probability: xr.DataArray, attitude: xr.DataArray, weight: float
+) -> xr.DataArray:
+    """R = (1 - theta) E + theta CVaR of each prosumer's cost (25), EUR; (prosumer)."""
+    values = cost.transpose(PROSUMER, SCENARIO).to_numpy()
+    count, scenarios = values.shape
+    tail = cvar(
+        values.ravel(),
+        np.tile(probability.to_numpy(), count),
+        attitude.to_numpy(),
+        group=np.repeat(np.arange(count), scenarios),
+    )
+    expected = (probability * cost).sum(SCENARIO)
+    return (1 - weight) * expected + weight * expected.copy(data=tail.value)
+
+
+def _complementarity(price: xr.DataArray, slack: xr.DataArray, scale: Scale) -> float:
+    """Both are nonnegative and one of them is 0."""
+    return max(
+        relative(slack.clip(max=0), scale.power),
+        relative(price.clip(max=0), scale.price),
+        relative(price * slack.clip(max=scale.power), scale.price * scale.power),
+    )
+
+
+def _ends(one: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
+    return xr.concat([one, other], END)
+
+
+def _other_end(values: xr.DataArray) -> xr.DataArray:
+    return values.isel({END: [1, 0]})
+
+
+def _buses(data: MarketData) -> tuple[xr.DataArray, xr.DataArray]:
+    return data.bus0, data.bus1

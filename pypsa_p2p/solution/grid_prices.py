@@ -1,0 +1,69 @@
+"""What the physical grid adds to prices where it has to deliver the trades (MODEL.md §6)."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.tables import dynamic_values, first_scenario
+from pypsa_p2p.network.costs import own_names
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.ownership import NOBODY, asset_owners, branches, bus_columns, bus_owners
+from pypsa_p2p.network.sites import read_sites
+
+
+def grid_results(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
+    r"""Grid prices and the congestion rent they leave.
+
+    .. math:: \pi_n = \mu_{b(n)}/(p\, w), \qquad
+        \mathrm{rent} = -\sum_t w_t \sum_{\ell, i} \frac{\mu_{b(\ell, i)}}{p\, w_t} f_{\ell i}
+
+    with b(n) the prosumer's bus of the grid and f what a branch of the grid takes at its end i,
+    losses included. At the connection, where the surplus leaves, the price is 0 wherever nodal
+    prices allow it (`solvers.exports`), and else what more energy would be worth there.
+
+    Returns
+    -------
+    dict
+        ``grid_price`` (scenario, snapshot, prosumer), EUR/MWh; her nodal price is the price of
+        her trades plus it. ``congestion_rent`` (scenario), EUR over all snapshots.
+    """
+    price = prices_at(n, data, read_sites(n, data).bus, PROSUMER)
+    rent = sum((_collected(n, data, kind) for kind in branches(n)), xr.zeros_like(data.probability))
+    return {
+        "grid_price": price.transpose(SCENARIO, SNAPSHOT, PROSUMER),
+        "congestion_rent": rent,
+    }
+
+
+def _collected(n: pypsa.Network, data: MarketData, component: str) -> xr.DataArray:
+    """What the grid's branches of a class earn by buying at one end and selling at others, EUR."""
+    owner = asset_owners(n, component, bus_owners(n))
+    names = own_names(n, component)
+    names = names[(owner.sel({NAME: names}) == NOBODY).to_numpy()]
+    static = first_scenario(n, component).loc[names]
+    total = xr.zeros_like(data.probability)
+    for column in bus_columns(static) if len(names) else ():
+        ends = static[column].fillna("")
+        ends = ends[ends != ""]
+        here = pd.Index(ends.index, name=NAME, dtype=object)
+        taken = dynamic_values(n, component, f"p{column[3:]}", here, data.snapshots)
+        worth = prices_at(n, data, ends, NAME) * taken * data.weighting
+        total = total - worth.sum([SNAPSHOT, NAME])
+    return total
+
+
+def prices_at(n: pypsa.Network, data: MarketData, bus: pd.Series, dim: str) -> xr.DataArray:
+    """PyPSA's marginal price, mu/(p w), at the bus of each row of a table, EUR/MWh.
+
+    Returns
+    -------
+    DataArray (scenario, snapshot, dim)
+    """
+    buses = pd.Index(bus.unique(), name=NAME, dtype=object)
+    price = dynamic_values(n, "Bus", "marginal_price", buses, data.snapshots) / data.probability
+    at = xr.DataArray(bus.to_numpy(object), dims="end")
+    found = price.sel({NAME: at}).drop_vars(NAME).rename({"end": dim})
+    return found.assign_coords({dim: pd.Index(bus.index, dtype=object)})

@@ -1,0 +1,294 @@
+r"""Nodal prices explained: what a price consists of, seen from demand, generation and trades.
+
+Everything here restates the optimality conditions of the two designs (MODEL.md §4): (17) and
+(18) of demand and generation, (12) of trades in the centralized and (22) in the peer-to-peer
+design, with the risk-adjusted probabilities :math:`\tau` in the place of p where prosumers are
+averse to risk. They explain prices and, using quantities and data only, check them.
+
+Prices are divided by :math:`p_\omega w_t`, as in `results`: EUR/MWh in their scenario. With
+:math:`\rho_n^\omega = \tau_n^\omega / p_\omega` (1 when risk-neutral) the conditions read
+
+.. math::
+    \lambda_n + \bar\mu_n - \underline\mu_n &= 2 \rho_n \tilde a_n (D^*_n - D_n) \quad (17) \\
+    \lambda_n - \bar\nu_n + \underline\nu_n &= \rho_n (a_n G_n + b_n) \quad (18) \\
+    \lambda_n &= \rho_n (2 a_{mn} (q_{mn} + q_{nm}) + b_{mn} + p^0_n) + \xi_{nm} + \zeta_{mn}
+        \quad (12) \\
+    \lambda_n &= \rho_n (2 a_{mn} q_{mn} + a_{mn} q_{nm} + b_{mn} + p^0_n) + \xi_{nm} + \zeta_{mn}
+        \quad (22)
+
+With ``delivery="grid"`` the right-hand sides of (12) and (22) have the price :math:`\pi_n` of
+using the grid besides (MODEL.md §6). They are the multipliers' sides of (14)-(16), (19), (20)
+and (23) in I. Shilov, H. Le Cadre, A. Bušić, Risk-Averse Equilibrium Analysis and Computation,
+arXiv 2004.02470.
+"""
+
+from __future__ import annotations
+
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.names import ELASTIC_DEMAND_CARRIER, GENERATION_CARRIER
+from pypsa_p2p.solution.results import results
+from pypsa_p2p.solution.solved_market import SolvedMarket
+
+
+def price_from_demand(n: pypsa.Network) -> xr.DataArray:
+    r"""Marginal utility of consumption, :math:`2 \rho_n \tilde a_n (D^*_n - D_n)` (17).
+
+    It is the nodal price where demand lies inside its limits. Elsewhere it differs from the
+    price by :math:`\bar\mu_n - \underline\mu_n`, see `demand_limit_price`.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market.
+
+    Returns
+    -------
+    DataArray (scenario, snapshot, prosumer)
+        EUR/MWh; nan for prosumers without exactly one elastic demand.
+
+    Raises
+    ------
+    MarketError
+        No market is solved, or one whose prosumers see different prices of the grid.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.CentralizedMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> price_from_demand(n).sel(prosumer="1").round(5).values.ravel()
+    array([2.93944, 2.52706, 4.11376])
+    """
+    solved = SolvedMarket.of(n)
+    return solved.labelled(solved.density * solved.asset(ELASTIC_DEMAND_CARRIER).marginal)
+
+
+def price_from_generation(n: pypsa.Network) -> xr.DataArray:
+    r"""Marginal cost of flexible generation, :math:`\rho_n (a_n G_n + b_n)` (18).
+
+    It is the nodal price where generation lies inside its limits. Elsewhere it differs from the
+    price by :math:`\underline\nu_n - \bar\nu_n`, see `generation_limit_price`.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market.
+
+    Returns
+    -------
+    DataArray (scenario, snapshot, prosumer)
+        EUR/MWh; nan for prosumers without exactly one flexible generator.
+    """
+    solved = SolvedMarket.of(n)
+    return solved.labelled(solved.density * solved.asset(GENERATION_CARRIER).marginal)
+
+
+def demand_limit_price(n: pypsa.Network) -> xr.DataArray:
+    r""":math:`\bar\mu_n - \underline\mu_n = 2\rho_n\tilde a_n (D^*_n - D_n) - \lambda_n` (17).
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market.
+
+    Returns
+    -------
+    DataArray (scenario, snapshot, prosumer)
+        EUR/MWh; positive where the upper limit of demand binds, negative where the lower.
+    """
+    return price_from_demand(n) - results(n)["nodal_price"]
+
+
+def generation_limit_price(n: pypsa.Network) -> xr.DataArray:
+    r""":math:`\bar\nu_n - \underline\nu_n = \lambda_n - \rho_n (a_n G_n + b_n)` (18).
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market.
+
+    Returns
+    -------
+    DataArray (scenario, snapshot, prosumer)
+        EUR/MWh; positive where the upper limit of generation binds, negative where the lower.
+    """
+    return results(n)["nodal_price"] - price_from_generation(n)
+
+
+def price_from_balance(n: pypsa.Network) -> xr.DataArray:
+    r"""The price that makes demand and generation meet what is bought: (17), (18) put into (3).
+
+    .. math:: \lambda_n = \rho_n \, \frac{D^*_n + b_n/a_n - \Delta G_n - Q_n}
+        {1/(2 \tilde a_n) + 1/a_n}
+
+    where both lie inside their limits. One that does not joins :math:`\Delta G_n` with what it
+    gives and leaves the denominator, as do all other assets. Buying more lowers the price.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market.
+
+    Returns
+    -------
+    DataArray (scenario, snapshot, prosumer)
+        EUR/MWh; nan where neither lies inside its limits with a quadratic cost.
+    """
+    solved = SolvedMarket.of(n)
+    r = solved.r
+    residual = r["demand"] - r["renewable"] - r["net_import"] - r["generation"]
+    slope = xr.zeros_like(residual)
+    for carrier in (ELASTIC_DEMAND_CARRIER, GENERATION_CARRIER):
+        asset = solved.asset(carrier)
+        free = asset.inside & (asset.quadratic > 0)
+        steepness = (1 / (2 * asset.quadratic.where(free))).fillna(0.0)
+        residual = residual + (asset.power + asset.linear * steepness).where(free, 0.0)
+        slope = slope + steepness
+    return solved.labelled(solved.density * residual / slope.where(slope > 0))
+
+
+def price_from_trades(n: pypsa.Network) -> xr.DataArray:
+    r"""Nodal price of the buyer as each of her trades has it, (12) or (22).
+
+    .. math:: \lambda_n = \rho_n (a_{mn} (2 q_{mn} + k q_{nm}) + b_{mn} + p^0_n)
+        + \xi_{nm} + \zeta_{mn} + \pi_n
+
+    with k = 2 in the centralized and k = 1 in the peer-to-peer design, and the price of the grid,
+    if it delivers. At a solution all trades of a prosumer agree.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market.
+
+    Returns
+    -------
+    DataArray (scenario, snapshot, trade)
+        EUR/MWh; coords ``buyer``, ``seller``.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> price = price_from_trades(n)
+    >>> price.sel(trade=price.buyer == "0").isel(scenario=0).round(5).values.ravel()
+    array([0.93944, 0.93944])
+    """
+    solved = SolvedMarket.of(n)
+    cost = solved.trade_cost(solved.share) * solved.at(solved.density, "buyer")
+    cost = cost + solved.at(solved.grid_price, "buyer")
+    return cost + solved.r["capacity_price"] + solved.r["trade_price"]
+
+
+def price_from_partner(n: pypsa.Network) -> xr.DataArray:
+    r"""Nodal price of the buyer from that of the seller: the difference of (12) or (22).
+
+    .. math:: \lambda_n = \lambda_m + \rho_n c_{mn} - \rho_m c_{nm} + \xi_{nm} - \xi_{mn}
+        + \pi_n - \pi_m
+
+    where :math:`c_{mn}` is what stands in brackets in (12) or (22); :math:`\zeta` cancels because
+    both pay one price for the edge (not at generalized equilibria). Without congestion, risk and
+    binding capacity, prices at the ends differ by the difference of the preferences b.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market.
+
+    Returns
+    -------
+    DataArray (scenario, snapshot, trade)
+        EUR/MWh; coords ``buyer``, ``seller``.
+    """
+    solved = SolvedMarket.of(n)
+    own = solved.trade_cost(solved.share) * solved.at(solved.density, "buyer")
+    own = own + solved.r["capacity_price"] + solved.at(solved.grid_price, "buyer")
+    return solved.at(solved.r["nodal_price"], "seller") + own - solved.reverse(own)
+
+
+def price_gap_between_designs(n: pypsa.Network) -> xr.DataArray:
+    r"""What the designs disagree on in the price difference along an edge (Remark 6).
+
+    .. math:: (\lambda_n - \lambda_m)^{(22)} - (\lambda_n - \lambda_m)^{(12)}
+        = a_{mn} (\rho_m q_{mn} - \rho_n q_{nm})
+
+    at one and the same quantities and capacity prices; :math:`a_{mn} (q_{mn} - q_{nm})` when
+    risk-neutral, multiplied by p in the paper's units. The planner minds what a trade costs the
+    partner, prosumers do not: hence nothing where a = 0 or trades are even.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market of either design, whose quantities are taken.
+
+    Returns
+    -------
+    DataArray (scenario, snapshot, trade)
+        EUR/MWh, n the ``buyer`` and m the ``seller``.
+    """
+    solved = SolvedMarket.of(n)
+    quantity = solved.r["quantity"]
+    gap = quantity * solved.at(solved.density, "seller")
+    return solved.by_trade(solved.data.congestion) * (gap - solved.reverse(gap))
+
+
+def implied_trade_price(n: pypsa.Network) -> xr.DataArray:
+    r""":math:`\zeta_{mn} = \lambda_n - \rho_n c_{mn} - \xi_{nm} - \pi_n`: (12), (22) for the edge.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market.
+
+    Returns
+    -------
+    DataArray (scenario, snapshot, trade)
+        EUR/MWh; the same in both directions of an edge, except at generalized equilibria.
+    """
+    solved = SolvedMarket.of(n)
+    cost = solved.trade_cost(solved.share) * solved.at(solved.density, "buyer")
+    price = solved.r["nodal_price"] - solved.grid_price
+    return solved.at(price, "buyer") - cost - solved.r["capacity_price"]
+
+
+def surplus(n: pypsa.Network) -> xr.DataArray:
+    r"""Energy offered over an edge and not taken, :math:`-(q_{mn} + q_{nm}) \ge 0` (1), MW.
+
+    It is sold at the import price. (scenario, snapshot, trade); both directions of an edge
+    have the same.
+    """
+    solved = SolvedMarket.of(n)
+    quantity = solved.r["quantity"]
+    return -(quantity + solved.reverse(quantity))
+
+
+def surplus_can_be_sold(n: pypsa.Network, tolerance: float = ACCURACY.promised) -> xr.DataArray:
+    r"""Whether prices let an edge have a surplus (Proposition 3).
+
+    :math:`\zeta \ge 0` means :math:`\lambda_n \ge \rho_n c_{mn} + \xi_{nm} + \pi_n`, and a
+    surplus means :math:`\zeta = 0` (complementarity of (1)): energy leaves over an edge only
+    where it is worth to both ends no more than what selling it there brings. So where this is
+    False, `surplus` is 0.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market.
+    tolerance : float
+        Below which a price of an edge counts as 0, relative to the largest nodal price.
+
+    Returns
+    -------
+    DataArray (scenario, snapshot, trade)
+        bool; the same in both directions of an edge. All False with ``surplus=False``.
+    """
+    solved = SolvedMarket.of(n)
+    scale = float(abs(solved.r["nodal_price"]).max())
+    no_price = abs(implied_trade_price(n)) <= tolerance * scale
+    return no_price & solved.reverse(no_price) & bool(solved.allows_surplus)

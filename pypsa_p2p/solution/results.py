@@ -1,0 +1,328 @@
+"""The labelled results of a solved market, read from the network's own tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.files import ABOVE_ZERO
+from pypsa_p2p.common.names import (
+    ELASTIC_DEMAND_CARRIER,
+    KEPT_DUALS,
+    NAME,
+    OWN_MULTIPLIERS,
+    PROSUMER,
+    RECIPROCITY1,
+    RISK_ADJUSTED_PROBABILITY,
+    SCENARIO,
+    SNAPSHOT,
+    TRADE,
+)
+from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenario, static_values
+from pypsa_p2p.markets.record import recorded
+from pypsa_p2p.markets.risk import CVaR, cvar
+from pypsa_p2p.network.costs import (
+    by_owner,
+    investment_cost,
+    operating_cost,
+    own_names,
+    require_unchanged,
+)
+from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.ownership import asset_owners, bus_columns, bus_owners
+from pypsa_p2p.solution.grid_prices import grid_results
+from pypsa_p2p.solution.hedges import recorded_hedges, regimes
+
+_MW, _PRICE, _EUR = "MW", "EUR/MWh", "EUR"
+_DESCRIBED = {
+    "demand": (_MW, "consumption D"),
+    "generation": (_MW, "net injection of generators, storage and other assets G"),
+    "renewable": (_MW, "must-take renewable generation"),
+    "net_import": (_MW, "net purchases Q from all trade partners"),
+    "quantity": (_MW, "what buyer buys from seller, q; negative: sells"),
+    "nodal_price": (_PRICE, "price of energy at the prosumer's bus, lambda/(p w)"),
+    "import_price": (_PRICE, "price p0 at which the grid operator trades"),
+    "grid_price": (_PRICE, "price of using the grid at the prosumer's bus of it"),
+    "congestion_rent": (_EUR, "what grid prices collect over all snapshots"),
+    "trade_price": (_PRICE, "price of the edge to buyer, zeta/(p w)"),
+    "capacity_price": (_PRICE, "price of the trade capacity, xi/(p w)"),
+    "cost": (_EUR, "cost Pi over all snapshots, constants and investment included"),
+    "payment": (_EUR, "sum over trades of trade_price * quantity; not part of cost"),
+    "expected_cost": (_EUR, "expectation of cost"),
+    "value_at_risk": (_EUR, "quantile of cost after contracts at the risk attitude"),
+    "risk_adjusted_cost": (_EUR, "R, contracts paid"),
+    "risk_adjusted_probability": ("1", "tau, the weight of the scenario in R"),
+    "contract": (_EUR, "what contracts W bought inside the community pay"),
+    "insurance": (_EUR, "insurance J bought outside"),
+    "contract_price": ("1", "alpha, EUR now per EUR in the scenario, or per unit"),
+    "contract_volume": ("1", "units W of each contract bought inside the community"),
+    "contract_payoff": (_EUR, "what a unit of each contract pays"),
+    "insurance_price": ("1", "gamma, EUR now per EUR in the scenario"),
+    "at_cap": ("1", "whether every tau is at the cap of the least averse; coordinate regime"),
+    "social_cost": (_EUR, "sum of R, or the risk measure of the community's cost"),
+}
+
+
+def results(n: pypsa.Network) -> xr.Dataset:
+    """Results of the market solved on a network.
+
+    Names follow MODEL.md §1-5; units are in the variables' ``attrs``.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market, by ``n.optimize(extra_functionality=market)`` or
+        ``market.optimize(n)``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims ``scenario`` (length 1 when the network has none), ``snapshot``, ``prosumer`` and
+        ``trade`` (both directions of every edge; coords ``buyer``, ``seller``). Powers in MW,
+        prices in EUR/MWh of their scenario (not weighted by probability), costs in EUR over
+        the snapshots solved. `to_netcdf` works on it.
+
+    Raises
+    ------
+    MarketError
+        Nothing was solved, the last solve failed, constraints were added after the market, or
+        data that costs and prices follow from were changed since.
+
+    Notes
+    -----
+    ``renewable`` is the output of must-take generators, whatever their carrier: those whose
+    ``p_min_pu`` equals ``p_max_pu`` in every snapshot and scenario of the network. Elastic
+    demand is known by its carrier, ``elastic demand``: nothing else tells a Generator that sheds
+    load from one that generates. All other injections are ``generation``; a generator without
+    capacity counts nowhere, as its output is 0.
+
+    Capacities found (``p_nom_opt``) are in PyPSA's own tables; ``cost`` holds the capital cost of
+    all of a prosumer's extendable capacity, the same in every scenario. What stood before is
+    included, so that ``n.objective_constant`` is 0.
+
+    With contracts, ``contract`` and ``insurance`` are what W pays and J, ``contract_price`` is what
+    is paid inside the community, and ``at_cap`` with the coordinate ``regime`` tells the regimes
+    of Theorem 15 (`hedging.regimes`). Contracts with a payoff of their own have their volumes,
+    prices and payoffs along the dim ``contract_name``.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.CentralizedMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> p2p.results(n).nodal_price.sel(prosumer="0").round(5).values.ravel()
+    array([0.93944, 0.52706, 2.11376])
+    """
+    settings = recorded(n)
+    data = read_market(n, n.snapshots[settings["snapshots"]])
+    require_unchanged(n, data, settings["delivery"], settings.get("inputs", {}))
+    dispatch = _dispatch(n, data)
+    trades = _trades(n, data, settings.get(OWN_MULTIPLIERS, False))
+    costs = _costs(n, data, trades)
+    risk = _risk(n, data, settings, costs["cost"])
+    dataset = xr.Dataset({**dispatch, **trades, **costs, **risk})
+    if settings["delivery"] == "grid":
+        dataset = dataset.assign(grid_results(n, data))
+    for name, (unit, meaning) in _DESCRIBED.items():
+        if name in dataset:
+            dataset[name].attrs = {"unit": unit, "long_name": meaning}
+    dataset.attrs = {"market": str(settings["design"]), "solver": str(settings["solver"])}
+    return dataset
+
+
+def _dispatch(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
+    """Demand, generation, renewables and net imports, and prices at the prosumers' buses."""
+    owners = bus_owners(n)
+    at_bus = owners.where(owners.index.isin(data.prosumers) | (owners == ""), "")
+    generators = own_names(n, "Generator")
+    elastic = carrier_names(n, "Generator", ELASTIC_DEMAND_CARRIER)
+    renewable = _must_take(n, generators.difference(elastic))
+    shed = _injection(n, data, "Generator", "p", at_bus, elastic)
+    must_take = _injection(n, data, "Generator", "p", at_bus, renewable)
+    must_take = must_take.where(abs(must_take) > ABOVE_ZERO / ACCURACY.reported, 0.0)
+    demand = -_injection(n, data, "Load", "p", at_bus, own_names(n, "Load")) - shed
+    others = generators.difference([*elastic, *renewable])
+    generation = _injection(n, data, "Generator", "p", at_bus, others)
+    for component in ("StorageUnit", "Store"):
+        generation = generation + _injection(
+            n, data, component, "p", at_bus, own_names(n, component)
+        )
+    generation = generation + _branch_injection(n, data)
+    price = _by_prosumer(dynamic_values(n, "Bus", "marginal_price", data.prosumers, data.snapshots))
+    dims = (SCENARIO, SNAPSHOT, PROSUMER)
+    return {
+        "demand": demand.transpose(*dims),
+        "generation": generation.transpose(*dims),
+        "renewable": must_take.transpose(*dims),
+        "nodal_price": (price / data.probability).transpose(*dims),
+        "import_price": data.import_price.transpose(*dims),
+    }
+
+
+def _must_take(n: pypsa.Network, names: pd.Index) -> pd.Index:
+    """Those of some generators that have no choice, p_min_pu = p_max_pu, at any time.
+
+    All of the network's snapshots count, so that the answer is the same for a part of them.
+    """
+    least, most = (
+        dynamic_values(n, "Generator", limit, names, n.snapshots)
+        for limit in ("p_min_pu", "p_max_pu")
+    )
+    return names[(least == most).all([SCENARIO, SNAPSHOT]).to_numpy()]
+
+
+def _injection(
+    n: pypsa.Network,
+    data: MarketData,
+    component: str,
+    attribute: str,
+    at_bus: pd.Series,
+    names: pd.Index,
+) -> xr.DataArray:
+    """What components of a class feed into the prosumers' own buses, MW."""
+    if names.empty:
+        return xr.zeros_like(data.import_price)
+    power = dynamic_values(n, component, attribute, names, data.snapshots)
+    sign = dynamic_values(n, component, "sign", names, data.snapshots, default=1.0)
+    return by_owner(power * sign, asset_owners(n, component, at_bus), data)
+
+
+def _branch_injection(n: pypsa.Network, data: MarketData) -> xr.DataArray:
+    """What branches behind the meter feed into the prosumers' own buses, MW."""
+    total = xr.zeros_like(data.import_price)
+    for component in sorted(n.branch_components):
+        names = own_names(n, component)
+        static = first_scenario(n, component)
+        for column in bus_columns(static):
+            at = static[column].reindex(names).isin(data.prosumers)
+            here = names[at.to_numpy(bool)]
+            if here.empty:
+                continue
+            power = dynamic_values(n, component, f"p{column[3:]}", here, data.snapshots)
+            ends = static[column].reindex(here).to_numpy(object)
+            owner = xr.DataArray(ends, coords={NAME: here})
+            total = total - by_owner(power, owner, data)
+    return total
+
+
+def _trades(n: pypsa.Network, data: MarketData, own_multipliers: bool) -> dict[str, xr.DataArray]:
+    """Quantities and prices of both directions of every edge, each price its buyer's."""
+    sns, edges = data.snapshots, data.edges
+    hours = data.probability * data.weighting
+    multipliers = (*KEPT_DUALS, RECIPROCITY1 if own_multipliers else KEPT_DUALS[0])
+    zeta0, xi0, xi1, zeta1 = (
+        dynamic_values(n, "Link", multiplier, edges, sns) / hours for multiplier in multipliers
+    )
+    both = {
+        "quantity": [-dynamic_values(n, "Link", p, edges, sns) for p in ("p0", "p1")],
+        "trade_price": [zeta0, zeta1],
+        "capacity_price": [xi0, xi1],
+    }
+    buyer = np.concatenate([data.bus0.to_numpy(), data.bus1.to_numpy()])
+    seller = np.concatenate([data.bus1.to_numpy(), data.bus0.to_numpy()])
+    labels = [f"{b} <- {s}" for b, s in zip(buyer, seller, strict=True)]
+    coords: dict[str, Any] = {
+        TRADE: np.array(labels, dtype=object),
+        "buyer": (TRADE, buyer),
+        "seller": (TRADE, seller),
+    }
+    joined = {
+        name: xr.concat([part.rename({NAME: TRADE}) for part in parts], TRADE)
+        .transpose(SCENARIO, SNAPSHOT, TRADE)
+        .assign_coords(coords)
+        for name, parts in both.items()
+    }
+    net = _sum_by(joined["quantity"], "buyer", data)
+    return {**joined, "net_import": net.transpose(SCENARIO, SNAPSHOT, PROSUMER)}
+
+
+def _costs(
+    n: pypsa.Network,
+    data: MarketData,
+    trades: dict[str, xr.DataArray],
+) -> dict[str, xr.DataArray]:
+    """Pi (7) of every prosumer and what trades pay between them, EUR."""
+    quantity = trades["quantity"]
+    preference = xr.concat([data.price0, data.price1], NAME).rename({NAME: TRADE})
+    congestion = xr.concat([data.congestion] * 2, NAME).rename({NAME: TRADE})
+    reverse = quantity.roll({TRADE: len(data.edges)})
+    price = preference.drop_vars(TRADE) + congestion.drop_vars(TRADE) * (
+        quantity + reverse.to_numpy()
+    )
+    trading = _sum_by(price * quantity * data.weighting, "buyer", data).sum(SNAPSHOT)
+    imports = (data.import_price * trades["net_import"] * data.weighting).sum(SNAPSHOT)
+    owners = bus_owners(n)
+    own = operating_cost(n, data, owners) + investment_cost(n, data, owners)
+    paid = trades["trade_price"] * quantity * data.weighting
+    payment = _sum_by(paid, "buyer", data).sum(SNAPSHOT)
+    dims = (SCENARIO, PROSUMER)
+    return {
+        "cost": (own + trading + imports + data.fixed_part).transpose(*dims),
+        "payment": payment.transpose(*dims),
+    }
+
+
+def _risk(
+    n: pypsa.Network, data: MarketData, settings: dict[str, Any], cost: xr.DataArray
+) -> dict[str, xr.DataArray]:
+    """Risk-adjusted probabilities and costs, and contracts where they are traded (MODEL.md §5)."""
+    tau = _by_prosumer(static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers))
+    attitude = settings.get("attitudes", settings["attitude"])
+    chi = CVaR(attitude=attitude).attitudes(data.risk_attitude)
+    hedges = recorded_hedges(n, data, settings)
+    hedged = cost if hedges is None else cost - hedges.payout - hedges.insurance
+    tail = _tail(hedged, data, chi)
+    expected = (data.probability * hedged).sum(SCENARIO)
+    weight = settings["weight"]
+    risk_adjusted = (1 - weight) * expected + weight * tail["value"]
+    if settings.get("aggregate") == "community":
+        risk_adjusted = (tau * cost).sum(SCENARIO)
+        if hedges is not None:
+            risk_adjusted = risk_adjusted + hedges.beyond_clearing
+    elif hedges is not None:
+        risk_adjusted = risk_adjusted + hedges.premium
+    variables = {}
+    if hedges is not None:
+        at_cap = regimes(hedges, tau, data.probability, weight)
+        variables = {**hedges.variables(), "at_cap": at_cap}
+    return {
+        **variables,
+        "expected_cost": (data.probability * cost).sum(SCENARIO),
+        "value_at_risk": tail["value_at_risk"],
+        "risk_adjusted_cost": risk_adjusted,
+        "risk_adjusted_probability": tau.transpose(SCENARIO, PROSUMER),
+        "social_cost": risk_adjusted.sum(PROSUMER),
+    }
+
+
+def _tail(cost: xr.DataArray, data: MarketData, chi: xr.DataArray) -> dict[str, xr.DataArray]:
+    """CVaR and value at risk of every prosumer's cost, dims (prosumer)."""
+    values = cost.transpose(PROSUMER, SCENARIO).to_numpy()
+    count, scenarios = values.shape
+    probability = np.tile(data.probability.to_numpy(), count)
+    group = np.repeat(np.arange(count), scenarios)
+    tail = cvar(values.ravel(), probability, chi.to_numpy(), group=group)
+    return {
+        "value": chi.copy(data=tail.value),
+        "value_at_risk": chi.copy(data=tail.value_at_risk),
+    }
+
+
+def _by_prosumer(values: xr.DataArray) -> xr.DataArray:
+    return values.rename({NAME: PROSUMER})
+
+
+def _sum_by(by_trade: xr.DataArray, end: str, data: MarketData) -> xr.DataArray:
+    """Sum over the trades of each prosumer as `end` (buyer or seller)."""
+    if not by_trade.sizes[TRADE]:
+        dims = {dim: by_trade.indexes[dim] for dim in by_trade.dims if dim != TRADE}
+        shape = [len(index) for index in dims.values()] + [len(data.prosumers)]
+        return xr.DataArray(np.zeros(shape), coords={**dims, PROSUMER: data.prosumers})
+    summed = by_trade.groupby(end).sum().rename({end: PROSUMER})
+    return summed.reindex({PROSUMER: data.prosumers}, fill_value=0.0)

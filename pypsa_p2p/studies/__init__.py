@@ -1,0 +1,1 @@
+"""What is done with markets: compared, swept, drawn, from a terminal."""

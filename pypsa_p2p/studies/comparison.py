@@ -1,0 +1,149 @@
+"""Market designs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.errors import MarketError, listed, shown
+from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT, TRADE
+from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.solution.results import results
+
+DESIGN = "design"
+
+
+def compare(networks: Mapping[str, pypsa.Network], *, reference: str | None = None) -> pd.DataFrame:
+    r"""Solved designs side by side, one row each.
+
+    Parameters
+    ----------
+    networks : mapping from names of designs to networks
+        Each solved with a market.
+    reference : str, optional
+        The design that efficiency is measured against. Default: the first.
+
+    Returns
+    -------
+    DataFrame
+        Index ``design``. Columns, all over the whole horizon:
+
+        ============================ ========= ===============================================
+        social_cost                  EUR       what the design minimises: :math:`\sum_n R_n`, or
+                                               the risk measure of the community's cost
+        expected_social_cost         EUR       :math:`\sum_n E[\Pi_n]`
+        efficiency_loss              EUR       expected social cost above the reference's
+        efficiency                   1         1 less the loss, relative to the reference's
+                                               expected social cost without its sign
+        traded_energy                MWh       expectation of what prosumers buy from each other;
+                                               energy passed on counts on every edge it takes
+        price_min, _mean, _max       EUR/MWh   nodal prices over scenarios, snapshots, prosumers
+        cost_gini                    1         inequality of :math:`R_n`, see `gini`
+        "cost <prosumer>"            EUR       :math:`R_n`, contracts paid
+        ============================ ========= ===============================================
+
+    Raises
+    ------
+    MarketError
+        No designs, an unknown reference, or a network without a solved market (saying which).
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> designs = {"neutral": p2p.load_grid("three_node"), "averse": p2p.load_grid("three_node")}
+    >>> p2p.PeerToPeerMarket(surplus=False).optimize(designs["neutral"])
+    ('ok', 'optimal')
+    >>> p2p.PeerToPeerMarket(risk=p2p.CVaR(), surplus=False).optimize(designs["averse"])
+    ('ok', 'optimal')
+    >>> compare(designs)["social_cost"].round(5).to_dict()
+    {'neutral': 7.61029, 'averse': 13.97712}
+    """
+    if not isinstance(networks, Mapping):
+        raise MarketError(
+            'compare needs solved networks by name, {"name": n, ...}, not '
+            f"a {type(networks).__name__}."
+        )
+    if not networks:
+        raise MarketError('There is nothing to compare: give solved networks, {"name": n, ...}.')
+    first = next(iter(networks)) if reference is None else reference
+    if first not in networks:
+        raise MarketError(
+            f"The reference {shown(first)} is none of the designs {listed(networks)}."
+        )
+    table = pd.DataFrame({name: _figures(name, n) for name, n in networks.items()}).T
+    table.index.name = DESIGN
+    expected = table["expected_social_cost"]
+    loss = expected - expected[first]
+    relative = loss / abs(expected[first]) if expected[first] else loss * np.nan
+    table.insert(2, "efficiency_loss", loss)
+    table.insert(3, "efficiency", 1.0 - relative)
+    return table
+
+
+def gini(cost: np.ndarray) -> float:
+    r"""Gini coefficient of amounts of either sign, in [0, 1]; 0 where all are equal.
+
+    .. math:: G = \frac{\sum_i \sum_j |x_i - x_j|}{2 N \sum_i |x_i|}
+
+    The usual coefficient where all signs agree; dividing by absolute amounts keeps it below 1
+    where they do not (Raffinetti, Siletti, Vernizzi 2015, doi 10.1007/s10260-014-0293-4).
+    Constants of cost and utility count, so compare designs of one community with it.
+
+    Examples
+    --------
+    >>> [gini(np.array(cost)) for cost in ([2.0, 2.0], [0.0, 2.0], [-1.0, 1.0], [-2.0, 1.0, 1.0])]
+    [0.0, 0.5, 0.5, 0.5]
+    """
+    size = float(np.abs(cost).sum())
+    if size == 0.0:
+        return 0.0
+    return float(np.abs(cost[:, None] - cost[None, :]).sum() / (2 * cost.size * size))
+
+
+def expected_purchases(r: xr.Dataset, data: MarketData) -> xr.DataArray:
+    """Energy each buyer buys over each trade, E[sum_t w_t max(q, 0)], MWh; dims (trade)."""
+    bought = r["quantity"].clip(min=0.0) * data.weighting * data.probability
+    return bought.sum([SCENARIO, SNAPSHOT])
+
+
+def _figures(name: str, n: pypsa.Network) -> dict[str, float]:
+    """Everything about one design that needs no other."""
+    try:
+        r = results(n)
+    except MarketError as error:
+        raise MarketError(f"Design {shown(name)}: {error}") from error
+    data = read_market(n, pd.Index(r["snapshot"].to_numpy()))
+    cost = r["risk_adjusted_cost"]
+    figures = community_figures(r, data)
+    for volume in ("contracts_traded", "insurance_bought"):
+        figures.pop(volume, None)
+    return {
+        **figures,
+        **{f"cost {who}": float(cost.sel({PROSUMER: who})) for who in data.prosumers},
+    }
+
+
+def community_figures(r: xr.Dataset, data: MarketData) -> dict[str, float]:
+    """Figures of a community as a whole: those of `compare`, and volumes of contracts, EUR.
+
+    ``contracts_traded`` is what is bought inside, summed over scenarios; where there are no
+    contracts, neither it nor ``insurance_bought`` is among the figures.
+    """
+    price, cost = r["nodal_price"], r["risk_adjusted_cost"]
+    hours = data.weighting * data.probability
+    bought = {"contract": "contracts_traded", "insurance": "insurance_bought"}
+    volumes = {name: float(r[v].clip(min=0.0).sum()) for v, name in bought.items() if v in r}
+    return {
+        "social_cost": float(r["social_cost"]),
+        "expected_social_cost": float(r["expected_cost"].sum()),
+        "traded_energy": float(expected_purchases(r, data).sum(TRADE)),
+        "price_min": float(price.min()),
+        "price_mean": float(price.weighted(hours).mean()),
+        "price_max": float(price.max()),
+        "cost_gini": gini(cost.to_numpy()),
+        **volumes,
+    }

@@ -1,0 +1,79 @@
+"""Market designs in words: as the command line and TOML files name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.markets.base import Market
+from pypsa_p2p.markets.contracts import Contracts
+from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
+from pypsa_p2p.markets.risk import CVaR
+
+#: Designs by the words for them.
+DESIGNS: Final = ("centralized", "community", "peer-to-peer", "generalized")
+#: Settings of a market, and what they may be.
+SETTINGS: Final = {
+    "design": f"one of {', '.join(DESIGNS)}",
+    "risk": "true, or a table of attitude, weight",
+    "contracts": "true, or a table of insurance_price, price, limit, payoff",
+    "surplus": "true or false",
+    "delivery": "trades or grid",
+    "weights": "of a generalized equilibrium, by prosumer",
+}
+
+
+def market_from(settings: Mapping[str, Any]) -> Market:
+    """A market from plain words and numbers.
+
+    Parameters
+    ----------
+    settings : mapping
+        ``design``: "peer-to-peer" (default), "generalized" (equilibrium), "centralized" or
+        "community" (centralized, the community's cost as one). ``risk``: true for the network's
+        own attitudes, or a mapping of `CVaR`'s arguments; ``contracts``: true, or a mapping of
+        those of `Contracts`. ``surplus``, ``delivery``, ``weights``: as they are.
+
+    Raises
+    ------
+    MarketError
+        Settings that are not known, or that the market refuses.
+
+    Examples
+    --------
+    >>> market_from({"design": "peer-to-peer", "risk": {"attitude": 0.5}}).risk
+    CVaR(attitude=0.5, weight=1.0)
+    """
+    unknown = [name for name in settings if name not in SETTINGS]
+    if unknown:
+        known = "; ".join(f"{name}: {values}" for name, values in SETTINGS.items())
+        raise MarketError(f"A market has no setting {listed(unknown)}. It has {known}.")
+    arguments = {name: settings[name] for name in ("surplus", "delivery") if name in settings}
+    arguments["risk"] = _part(CVaR, "risk", settings.get("risk", False))
+    arguments["contracts"] = _part(Contracts, "contracts", settings.get("contracts", False))
+    design = settings.get("design", "peer-to-peer")
+    if design not in DESIGNS:
+        raise MarketError(f"design: {design!r} is none of {listed(DESIGNS)}.")
+    if "weights" in settings and design != "generalized":
+        raise MarketError("weights belong to the design 'generalized'; leave them out.")
+    if design == "centralized":
+        return CentralizedMarket(**arguments)
+    if design == "community":
+        return CentralizedMarket(aggregate="community", **arguments)
+    if design == "generalized":
+        weights = settings.get("weights")
+        return PeerToPeerMarket(equilibrium="generalized", weights=weights, **arguments)
+    return PeerToPeerMarket(**arguments)
+
+
+def _part(form: Any, name: str, given: Any) -> Any:
+    """A part of a market: none, as it comes, or with arguments of its own."""
+    if isinstance(given, bool):
+        return form() if given else None
+    if not isinstance(given, Mapping):
+        raise MarketError(f"{name} must be {SETTINGS[name]}, not {given!r}.")
+    try:
+        return form(**given)
+    except TypeError as error:
+        raise MarketError(f"{name}: {error}; it may be {SETTINGS[name]}.") from error

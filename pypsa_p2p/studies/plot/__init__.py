@@ -1,0 +1,1 @@
+"""Pictures of markets and of how agents get there."""

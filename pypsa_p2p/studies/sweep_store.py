@@ -1,0 +1,73 @@
+"""Where a sweep keeps its points: one netCDF file each, named by its fingerprint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import xarray as xr
+
+from pypsa_p2p.common.errors import P2PError
+from pypsa_p2p.studies.sweep_points import Outcome, Point
+
+_ERROR = "error"
+
+
+class PointStore:
+    """A folder of points, or none: then nothing is kept and nothing is found.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Made if it does not exist.
+
+    Raises
+    ------
+    P2PError
+        The folder cannot be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None) -> None:
+        self._folder = None if folder is None else Path(folder)
+        self._found: dict[str, Outcome] = {}
+        if self._folder is not None:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise P2PError(f"store: {folder} is no folder to write to ({error}).") from error
+
+    def known(self) -> frozenset[str]:
+        """Fingerprints of the points that are there and can be read."""
+        if self._folder is None:
+            return frozenset()
+        read = {path.stem: self._read(path) for path in self._folder.glob("*.nc")}
+        self._found = {key: outcome for key, outcome in read.items() if outcome is not None}
+        return frozenset(self._found)
+
+    def load(self, key: str) -> Outcome:
+        """The outcome kept under a fingerprint that is `known`."""
+        return self._found[key]
+
+    def save(self, outcome: Outcome, point: Point) -> None:
+        """Keep an outcome that follows from its inputs; a file is there whole or not at all."""
+        if self._folder is None or not outcome.key:
+            return
+        dataset = xr.Dataset() if outcome.figures is None else outcome.figures
+        labels = ", ".join(f"{name}={value}" for name, value in point.items())
+        dataset = dataset.assign_attrs({_ERROR: outcome.error, "point": labels})
+        unfinished = self._folder / f"{outcome.key}.{os.getpid()}.part"
+        dataset.to_netcdf(unfinished)
+        unfinished.replace(self._folder / f"{outcome.key}.nc")
+
+    @staticmethod
+    def _read(path: Path) -> Outcome | None:
+        """The outcome in a file; None where it is no file of ours, so that it is solved again."""
+        try:
+            dataset = xr.load_dataset(path)
+        except (OSError, ValueError):
+            return None
+        error = dataset.attrs.pop(_ERROR, None)
+        if error is None:
+            return None
+        dataset.attrs.pop("point", None)
+        return Outcome(key=path.stem, figures=None if error else dataset, error=str(error))

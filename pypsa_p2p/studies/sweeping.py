@@ -1,0 +1,314 @@
+"""Markets over a grid of their arguments and data: in parallel, resumable, labelled."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from itertools import product
+from multiprocessing import get_context
+from numbers import Integral
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.errors import MarketError, listed, shown
+from pypsa_p2p.common.progress import progress_bar
+from pypsa_p2p.common.values import require_network
+from pypsa_p2p.markets.base import Market
+from pypsa_p2p.studies.sweep_points import (
+    DATA_DIMENSIONS,
+    MARKET,
+    MARKET_DIMENSIONS,
+    Apply,
+    Job,
+    Markets,
+    Outcome,
+    Point,
+    solve_point,
+)
+from pypsa_p2p.studies.sweep_store import PointStore
+
+ERROR: Final = "error"
+_BUILT_IN: Final = (*MARKET_DIMENSIONS, *DATA_DIMENSIONS)
+_TAKEN: Final = (MARKET, ERROR, "scenario", "snapshot", "prosumer", "trade")
+
+Solved = Callable[[int, Outcome], None]
+
+
+def sweep(
+    n: pypsa.Network,
+    markets: Markets,
+    over: Mapping[str, Iterable[Any]] | None = None,
+    *,
+    apply: Apply | None = None,
+    keep: Sequence[str] = (),
+    store: str | os.PathLike[str] | None = None,
+    workers: int = 1,
+    client: Any = None,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Solve markets at every combination of values of their arguments or data.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        With prosumers and trades. It stays as it is: every point is solved on a copy.
+    markets : market, mapping from names to markets, or callable
+        Several markets are the dimension ``market`` of what comes back. A callable gets the
+        point, ``{dimension: value}``, and returns its market.
+    over : mapping from dimensions to values
+        Numbers or text; or, where a value is neither, a mapping from labels to values. These
+        dimensions are known, all others need `apply` or a callable `markets`:
+
+        =================== ====================================================================
+        ``attitude``        of risk measures, `CVaR`: a number, or by prosumer
+        ``weight``          of CVaR against the expectation
+        ``insurance_price`` of `Contracts`
+        ``contract_limit``  of `Contracts`
+        ``renewables``      factor on the capacity of must-take generators
+        ``trade_capacity``  factor on the capacity of trade edges
+        ``congestion``      coefficient of every trade edge, EUR/MW2h
+        =================== ====================================================================
+
+        The first four leave markets without risk measure or without contracts as they are.
+    apply : callable, optional
+        ``apply(n, point)`` changes the copy it is given, or returns another network (drawn by a
+        ``seed``, say). It comes after the known dimensions.
+    keep : sequence of str
+        Further variables of `results` to keep, as ``nodal_price``.
+    store : path, optional
+        A folder. Each point goes there as soon as it is solved, under a fingerprint of its
+        network and market; a sweep that was interrupted, or that grows by points, takes from there
+        what it has. Points that are refused are kept as well, those that break down are not.
+    workers : int
+        Processes. With more than one, `apply` and `markets` must be importable (functions at the
+        top of a module, not lambdas), and a script that sweeps needs the usual
+        ``if __name__ == "__main__":``.
+    client : dask.distributed.Client, optional
+        Solves the points on a cluster instead.
+    progress : bool
+        Whether a bar on stderr tells how far it is, on a terminal or in a notebook.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over the swept dimensions: ``social_cost``, ``expected_social_cost``, ``cost_gini``,
+        ``traded_energy``, ``price_min``, ``price_mean``, ``price_max``, with contracts also
+        ``contracts_traded`` and ``insurance_bought``; by prosumer, scenario or both also ``cost``,
+        ``expected_cost``, ``value_at_risk``, ``risk_adjusted_cost``, ``risk_adjusted_probability``,
+        ``contract``, ``insurance``, ``contract_price``. Units are in ``attrs``. ``error`` says
+        why a point has no solution, and its figures are NaN; it is "" where all went well.
+
+    Raises
+    ------
+    MarketError
+        No markets, dimensions that cannot be swept, or processes that cannot start or died. What
+        goes wrong at a single point does not end the sweep.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> markets = {"alone": p2p.PeerToPeerMarket(risk=p2p.CVaR()),
+    ...            "contracts": p2p.PeerToPeerMarket(risk=p2p.CVaR(), contracts=p2p.Contracts())}
+    >>> d = p2p.sweep(n, markets, {"attitude": [0.1, 0.6]}, progress=False)
+    >>> d.social_cost.to_pandas().round(3)
+    attitude    0.1     0.6
+    market
+    alone      8.47  16.428
+    contracts  8.21  12.718
+    """
+    require_network(n)
+    dimensions = _dimensions(markets, over or {}, apply)
+    points = _points(dimensions)
+    kept = PointStore(store)
+    job = Job(markets=markets, apply=apply, keep=tuple(keep), known=kept.known())
+    outcomes: dict[int, Outcome] = {}
+    with progress_bar(len(points), "sweep", "point", shown=progress) as bar:
+
+        def solved(place: int, outcome: Outcome) -> None:
+            """Keep what came of a point, or take it from where it is kept already."""
+            if outcome.key in job.known:
+                outcome = kept.load(outcome.key)
+            else:
+                kept.save(outcome, points[place])
+            outcomes[place] = outcome
+            bar.update()
+
+        _solve(pickle.dumps(_without_model(n)), job, points, solved, workers, client)
+    return _joined(dimensions, [outcomes[place] for place in range(len(points))])
+
+
+def _dimensions(
+    markets: Any, over: Mapping[str, Iterable[Any]], apply: Apply | None
+) -> dict[str, dict[Any, Any]]:
+    """Values of every dimension by their labels, checked."""
+    free = apply is not None or (callable(markets) and not isinstance(markets, Market))
+    unknown = [name for name in over if name not in _BUILT_IN]
+    if unknown and not free:
+        raise MarketError(
+            f"over: sweep does not know the dimension {listed(unknown)}; it knows "
+            f"{', '.join(_BUILT_IN)}. Say what it changes with apply=, a function of the network "
+            "and the point."
+        )
+    taken = [name for name in over if name in _TAKEN]
+    if taken:
+        raise MarketError(f"over: {listed(taken)} is a name of the results; take another.")
+    named = {MARKET: _named_markets(markets)} if isinstance(markets, Mapping) else {}
+    if not named and not isinstance(markets, Market) and not callable(markets):
+        raise MarketError(
+            f"markets must be a market, {{name: market}} or a function of the point, not "
+            f"{type(markets).__name__}."
+        )
+    return named | {name: _labelled(name, values) for name, values in over.items()}
+
+
+def _named_markets(markets: Mapping[str, Any]) -> dict[Any, Any]:
+    others = [name for name, market in markets.items() if not isinstance(market, Market)]
+    if others or not markets:
+        raise MarketError(
+            f"markets: {listed(others) or 'none'} given; a mapping holds markets by their names."
+        )
+    return {name: name for name in markets}
+
+
+def _labelled(name: str, values: Any) -> dict[Any, Any]:
+    """Values by label: a mapping's keys, or the values themselves."""
+    if isinstance(values, Mapping) and values:
+        return dict(values)
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise MarketError(f"over: {name!r} needs several values, a sequence or a mapping.")
+    plain = [value.item() if isinstance(value, np.generic) else value for value in values]
+    odd = [value for value in plain if not isinstance(value, str | int | float)]
+    if odd or not plain:
+        raise MarketError(
+            f"over: values of {name!r} must be numbers or text, and at least one; give others as "
+            "a mapping from labels to values."
+        )
+    if len(set(plain)) < len(plain):
+        raise MarketError(f"over: {name!r} has a value twice; each names a place of the result.")
+    return {value: value for value in plain}
+
+
+def _points(dimensions: Mapping[str, Mapping[Any, Any]]) -> list[Point]:
+    """All combinations, the last dimension running fastest."""
+    combinations = product(*(values.values() for values in dimensions.values()))
+    return [dict(zip(dimensions, values, strict=True)) for values in combinations]
+
+
+def _without_model(n: pypsa.Network) -> pypsa.Network:
+    """The network without the model of its last solve, whose solver cannot be pickled."""
+    if n._model is None:
+        return n
+    return n.copy()
+
+
+def _solve(
+    network: bytes, job: Job, points: list[Point], solved: Solved, workers: int, client: Any
+) -> None:
+    """Solve all points, here or elsewhere, and hand over each when it is solved."""
+    if not isinstance(workers, Integral) or workers < 1:
+        raise MarketError(f"workers: {shown(workers)} is no number of processes; give at least 1.")
+    if client is not None:
+        network = client.scatter(network, broadcast=True)
+        _spread(client.get_executor(), network, job, points, solved)
+    elif workers > 1:
+        _require_importable(job)
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+        try:
+            _spread(pool, network, job, points, solved)
+        except BrokenProcessPool as error:
+            raise MarketError(
+                "A process of the sweep died. If none ever started: a script that sweeps with "
+                'workers needs `if __name__ == "__main__":` around what it does. If memory ran '
+                "out, take fewer workers. Points already in store are not solved again."
+            ) from error
+    else:
+        for place, point in enumerate(points):
+            solved(place, solve_point(network, job, point))
+
+
+def _spread(
+    executor: Executor, network: Any, job: Job, points: list[Point], solved: Solved
+) -> None:
+    """Solve points on an executor; what has not begun when this ends is called off."""
+    futures = [executor.submit(solve_point, network, job, point) for point in points]
+    places = {future: place for place, future in enumerate(futures)}
+    try:
+        for future in as_completed(futures):
+            solved(places[future], future.result())
+    finally:
+        for future in futures:
+            future.cancel()
+        executor.shutdown()
+
+
+def _require_importable(job: Job) -> None:
+    """Refuse functions that other processes cannot import."""
+    try:
+        pickle.dumps(job)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise MarketError(
+            "apply and markets must be functions at the top of a module to be used in several "
+            f"processes ({error}); move them there, or leave workers at 1."
+        ) from error
+
+
+def _joined(dimensions: Mapping[str, Mapping[Any, Any]], outcomes: list[Outcome]) -> xr.Dataset:
+    """All outcomes in one dataset; labels that a point does not have are NaN there."""
+    shape = tuple(len(values) for values in dimensions.values())
+    swept = {name: list(values) for name, values in dimensions.items()}
+    errors = np.array([outcome.error for outcome in outcomes], dtype=object).reshape(shape)
+    found = {
+        place: outcome.figures
+        for place, outcome in zip(np.ndindex(shape), outcomes, strict=True)
+        if outcome.figures is not None
+    }
+    labels = _labels(found.values())
+    variables: dict[str, Any] = {}
+    for figures in found.values():
+        for name, array in figures.data_vars.items():
+            if str(name) not in variables:
+                variables[str(name)] = _stacked(str(name), array, found, shape, labels, list(swept))
+    variables[ERROR] = xr.DataArray(
+        errors, dims=list(swept), attrs={"long_name": 'why there is no solution, "" if there is'}
+    )
+    coordinates = {**swept, **labels}
+    used = {dim for array in variables.values() for dim in array.dims}
+    return xr.Dataset(variables, coords={d: v for d, v in coordinates.items() if d in used})
+
+
+def _labels(figures: Iterable[xr.Dataset]) -> dict[str, pd.Index]:
+    """Labels of every inner dimension at any point, in order of appearance."""
+    labels: dict[str, dict[Any, None]] = {}
+    for dataset in figures:
+        for dimension, index in dataset.indexes.items():
+            labels.setdefault(str(dimension), {}).update(dict.fromkeys(index))
+    return {dimension: pd.Index(list(found)) for dimension, found in labels.items()}
+
+
+def _stacked(
+    name: str,
+    first: xr.DataArray,
+    found: Mapping[tuple[int, ...], xr.Dataset],
+    shape: tuple[int, ...],
+    labels: Mapping[str, pd.Index],
+    swept: list[str],
+) -> xr.DataArray:
+    """One variable over the swept dimensions and its own."""
+    own = [str(dimension) for dimension in first.dims]
+    values = np.full((*shape, *(len(labels[dimension]) for dimension in own)), np.nan)
+    for place, figures in found.items():
+        if name in figures:
+            where = [labels[dim].get_indexer(figures.indexes[dim]) for dim in own]
+            if own:
+                values[place][np.ix_(*where)] = figures[name].transpose(*own).to_numpy()
+            else:
+                values[place] = figures[name].item()
+    return xr.DataArray(values, dims=[*swept, *own], attrs=first.attrs)
