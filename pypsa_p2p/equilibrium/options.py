@@ -32,7 +32,7 @@ def require_number(
     >>> require_number("Jacobi: damping", 0.7, 0, 0.5, ends="(]")
     Traceback (most recent call last):
     ...
-    pypsa_p2p.errors.MarketError: Jacobi: damping 0.7 must be a number in (0, 0.5].
+    pypsa_p2p.common.errors.MarketError: Jacobi: damping 0.7 must be a number in (0, 0.5].
     """
     good = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     number = float(value) if good and isinstance(value, Real) else np.nan

@@ -51,7 +51,7 @@ class CVaR:
     >>> CVaR(attitude=1.0)
     Traceback (most recent call last):
     ...
-    pypsa_p2p.errors.MarketError: CVaR: attitude 1.0 must lie in [0, 1); 0 is risk-neutral.
+    pypsa_p2p.common.errors.MarketError: CVaR: attitude 1.0 must lie in [0, 1); 0 is risk-neutral.
     """
 
     attitude: Attitude | None = None

@@ -73,7 +73,7 @@ def forget_solution(n: pypsa.Network, data: MarketData) -> None:
 
 
 def _leave_nothing_out(n: pypsa.Network) -> None:
-    """Note that the objective holds all costs: see `solvers.compiled.compile_model`.
+    """Note that the objective holds all costs: see `formulation.compiled.compile_model`.
 
     PyPSA has no public way to say so; it reads ``n.objective_constant`` off this attribute.
     """

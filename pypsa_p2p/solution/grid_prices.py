@@ -22,7 +22,7 @@ def grid_results(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
 
     with b(n) the prosumer's bus of the grid and f what a branch of the grid takes at its end i,
     losses included. At the connection, where the surplus leaves, the price is 0 wherever nodal
-    prices allow it (`solvers.exports`), and else what more energy would be worth there.
+    prices allow it (`clearing.connection`), and else what more energy would be worth there.
 
     Returns
     -------

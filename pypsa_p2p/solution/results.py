@@ -107,7 +107,7 @@ def results(n: pypsa.Network) -> xr.Dataset:
 
     With contracts, ``contract`` and ``insurance`` are what W pays and J, ``contract_price`` is what
     is paid inside the community, and ``at_cap`` with the coordinate ``regime`` tells the regimes
-    of Theorem 15 (`hedging.regimes`). Contracts with a payoff of their own have their volumes,
+    of Theorem 15 (`hedges.regimes`). Contracts with a payoff of their own have their volumes,
     prices and payoffs along the dim ``contract_name``.
 
     Examples

@@ -42,7 +42,7 @@ def fairness(n: pypsa.Network) -> pd.Series:
         quality_of_experience evenness of `perceived_price` on the scale from the least to the
                               greatest nodal price anyone sees, see `quality_of_experience`
         min_max               least over greatest perceived price, see `min_max`
-        cost_gini             of risk-adjusted costs, see `pypsa_p2p.study.gini`
+        cost_gini             of risk-adjusted costs, see `pypsa_p2p.studies.comparison.gini`
         ===================== ================================================================
 
     Raises

@@ -41,7 +41,7 @@ attitude = [0.0, 0.5]
 
 COMMANDS = ["solve", "compare", "sweep", "demo"]
 #: The command that `pypsa-p2p` is, whether or not it is installed.
-SCRIPT = "from pypsa_p2p.commands import command_line; command_line(prog_name='pypsa-p2p')"
+SCRIPT = "from pypsa_p2p.studies.commands import command_line; command_line(prog_name='pypsa-p2p')"
 
 
 def run(command: str) -> Result:

@@ -50,7 +50,7 @@ def held_by_others(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgra
     A row that several prosumers share, such as (1), becomes one row for each, with what the
     others put into it moved to its limits; the cross term a q_mn q_nm of (7) becomes linear;
     what belongs to nobody stays. Limits that the held point breaks, if only by rounding, give
-    way to it: `certificate_kkt.balances_and_limits` says by how much they are broken.
+    way to it: `optimality.balances_and_limits` says by how much they are broken.
     """
     terms = sp.coo_matrix(program.P)
     own = owner[terms.row] == owner[terms.col]
