@@ -24,7 +24,7 @@ from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.running import Answer, Run
 from pypsa_p2p.markets.designs import PeerToPeerMarket
 from pypsa_p2p.markets.writing import write_table
-from pypsa_p2p.network.costs import checksums
+from pypsa_p2p.network.checksums import checksums
 from pypsa_p2p.network.market_data import MarketData
 
 

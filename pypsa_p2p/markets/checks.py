@@ -20,7 +20,7 @@ from pypsa_p2p.common.tables import (
 )
 from pypsa_p2p.formulation.posed import POSED
 from pypsa_p2p.formulation.trading import QUANTITY1
-from pypsa_p2p.network.costs import CAPACITIES, capital_cost, extendable_names, own_names
+from pypsa_p2p.network.assets import CAPACITIES, capital_cost, extendable_names, own_names
 from pypsa_p2p.network.market_data import MarketData, require
 from pypsa_p2p.network.ownership import NOBODY, asset_owners, bus_columns, bus_owners
 

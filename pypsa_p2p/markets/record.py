@@ -27,7 +27,7 @@ from pypsa_p2p.common.names import (
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.markets.contract_terms import Terms
-from pypsa_p2p.network.costs import checksums
+from pypsa_p2p.network.checksums import checksums
 from pypsa_p2p.network.market_data import MarketData
 
 #: Status of models whose solve failed; a copied network's model counts as not yet solved.

@@ -2,63 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
 import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.common.errors import MarketError, listed
-from pypsa_p2p.common.names import GRID_BUS, NAME, PROSUMER, RISK_ATTITUDE, SNAPSHOT, TRADE_CARRIER
-from pypsa_p2p.common.tables import dynamic_values, first_scenario, static_values
-from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.ownership import asset_owners, bus_columns, bus_owners
-
-#: PyPSA's operating costs: class, its result, and the prices of the result and its square.
-_PRICES: tuple[tuple[str, str, str, str | None], ...] = (
-    ("Generator", "p", "marginal_cost", "marginal_cost_quadratic"),
-    ("Link", "p0", "marginal_cost", "marginal_cost_quadratic"),
-    ("Process", "p", "marginal_cost", "marginal_cost_quadratic"),
-    ("Store", "p", "marginal_cost", "marginal_cost_quadratic"),
-    ("Store", "e", "marginal_cost_storage", None),
-    ("StorageUnit", "p_dispatch", "marginal_cost", "marginal_cost_quadratic"),
-    ("StorageUnit", "state_of_charge", "marginal_cost_storage", None),
-    ("StorageUnit", "spill", "spill_cost", None),
+from pypsa_p2p.common.names import SNAPSHOT
+from pypsa_p2p.common.tables import dynamic_values, static_values
+from pypsa_p2p.network.assets import (
+    CAPACITIES,
+    OPERATING_PRICES,
+    by_owner,
+    capital_cost,
+    extendable_names,
+    own_names,
 )
-
-#: What a prosumer may build: class, and PyPSA's column of its capacity.
-CAPACITIES: Mapping[str, str] = {
-    "Generator": "p_nom",
-    "Link": "p_nom",
-    "Process": "p_nom",
-    "StorageUnit": "p_nom",
-    "Store": "e_nom",
-}
-#: What limits a capacity to build, behind its column's name.
-CAPACITY_LIMITS = ("_min", "_max", "_set")
-
-
-#: What bounds operation: a solution is that of these numbers too.
-_LIMITS = {
-    "Generator": ("p_nom", "p_min_pu", "p_max_pu"),
-    "Load": ("p_set",),
-    "StorageUnit": ("p_nom", "max_hours"),
-    "Store": ("e_nom",),
-}
-#: What bounds flows on the grid, and says where they go.
-_BRANCHES = {
-    "Line": ("s_nom", "s_max_pu", "r", "x", "num_parallel"),
-    "Transformer": ("s_nom", "s_max_pu", "r", "x", "tap_ratio", "phase_shift"),
-    "Link": ("p_nom", "p_min_pu", "p_max_pu", "efficiency"),
-}
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.ownership import asset_owners
 
 
 def operating_cost(n: pypsa.Network, data: MarketData, owners: pd.Series) -> xr.DataArray:
     """Operating cost of each prosumer's assets, EUR over all snapshots; (scenario, prosumer)."""
     total = xr.zeros_like(data.fixed_cost)
-    for component, result, price, quadratic in _PRICES:
+    for component, result, price, quadratic in OPERATING_PRICES:
         names = own_names(n, component)
         if names.empty:
             continue
@@ -87,174 +52,3 @@ def investment_cost(n: pypsa.Network, data: MarketData, owners: pd.Series) -> xr
             cost = built * capital_cost(n, component, names, built)
             total = total + by_owner(cost, asset_owners(n, component, owners), data)
     return total
-
-
-def capital_cost(
-    n: pypsa.Network, component: str, names: pd.Index, like: xr.DataArray
-) -> xr.DataArray:
-    """What a unit of capacity costs as PyPSA's objective has it, EUR/MW; dims of `like`.
-
-    From ``capital_cost``, or else ``overnight_cost``, ``discount_rate`` and ``lifetime``, and
-    ``fom_cost`` besides.
-    """
-    cost = n.c[component].periodized_cost.sel({NAME: names})
-    dims = [dim for dim in like.dims if dim in cost.dims]
-    values = cost.transpose(*dims).reindex({dim: like.indexes[dim] for dim in dims}).to_numpy()
-    return like.copy(data=np.broadcast_to(values, like.shape))
-
-
-def extendable_names(n: pypsa.Network, component: str) -> pd.Index:
-    """Names of the active components of a class whose capacity is to be found."""
-    names, flag = own_names(n, component), f"{CAPACITIES.get(component, 's_nom')}_extendable"
-    if names.empty or flag not in n.c[component].static:
-        return pd.Index([], dtype=object)
-    static = first_scenario(n, component)
-    found: pd.Index = names[static[flag].reindex(names).astype(bool).to_numpy()]
-    return found
-
-
-def own_names(n: pypsa.Network, component: str) -> pd.Index:
-    """Names of the active components of a class, trade edges left out."""
-    if component not in n.all_components:
-        return pd.Index([], dtype=object)
-    static = first_scenario(n, component)
-    if static.empty:
-        return pd.Index([], dtype=object)
-    chosen: pd.Series = static["active"].astype(bool)
-    if component == "Link":
-        chosen &= static["carrier"] != TRADE_CARRIER
-    return pd.Index(static.index[chosen], name=NAME, dtype=object)
-
-
-def by_owner(values: xr.DataArray, owner: xr.DataArray, data: MarketData) -> xr.DataArray:
-    """Sum of `values` over the components of each prosumer; `name` becomes `prosumer`."""
-    whose = owner.sel({NAME: values.indexes[NAME]}).rename(PROSUMER)
-    summed = values.groupby(whose).sum()
-    return summed.reindex({PROSUMER: data.prosumers}, fill_value=0.0)
-
-
-def checksums(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, float]:
-    """One number for each of the data that a solution's prices and costs follow from.
-
-    To be kept with a solution; the grid's are among them with delivery="grid". Attitudes are left
-    out: a market may have its own, and those it took are kept beside.
-    """
-    return {name: _checksum(array) for name, array in _inputs(n, data, delivery).items()}
-
-
-def require_unchanged(
-    n: pypsa.Network, data: MarketData, delivery: str, kept: Mapping[str, float]
-) -> None:
-    """Refuse data whose `checksums` are not those that were kept with the solution.
-
-    Raises
-    ------
-    MarketError
-        Naming the data that changed.
-    """
-    if not kept:
-        return
-    now = _inputs(n, data, delivery)
-    same = {
-        name: abs(_checksum(array) - kept[name]) <= ACCURACY.stored * float(abs(array).sum())
-        for name, array in now.items()
-        if name in kept
-    }
-    changed = [name for name in sorted({*now, *kept}) if not same.get(name, False)]
-    if changed:
-        raise MarketError(
-            f"Changed after the market was solved: {listed(changed)}. The solution is not that of "
-            "these data: solve the market again, or make changes on a copy, n.copy()."
-        )
-
-
-def _inputs(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, xr.DataArray]:
-    """Data that a solution and its prices follow from, as numbers; -1 where a limit is none."""
-    inputs = {
-        name: array
-        for name, array in vars(data).items()
-        if isinstance(array, xr.DataArray) and array.dtype.kind == "f" and name != RISK_ATTITUDE
-    }
-    # What is kept beside stands in the order of these.
-    inputs["prosumers"] = _order(data.risk_attitude)
-    inputs["scenarios"] = _order(data.probability)
-    for end in ("bus0", "bus1"):
-        inputs[f"{end} of trade edges"] = _whose(getattr(data, end))
-    owners = bus_owners(n)
-    for component, _, *prices in _PRICES:
-        names = own_names(n, component)
-        if names.empty:
-            continue
-        whose = asset_owners(n, component, owners).sel({NAME: names})
-        inputs[f"owners of {component}"] = _whose(whose)
-        for price in filter(None, prices):
-            series = dynamic_values(n, component, price, names, data.snapshots)
-            inputs[f"{price} of {component}"] = series
-    for component, attributes in _LIMITS.items():
-        names = own_names(n, component)
-        given = names[~names.isin(extendable_names(n, component))]
-        for attribute in attributes:
-            of = given if attribute == CAPACITIES.get(component) else names
-            if len(of):
-                series = dynamic_values(n, component, attribute, of, data.snapshots)
-                inputs[f"{attribute} of {component}"] = series
-    inputs |= _investments(n)
-    if delivery == "grid":
-        inputs |= _grid(n, data)
-    return {name: array.where(np.isfinite(array), -1.0) for name, array in inputs.items()}
-
-
-def _grid(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
-    """Where prosumers sit on the grid, and its branches and voltages."""
-    places = first_scenario(n, "Bus")[GRID_BUS].reindex(data.prosumers).to_numpy()
-    inputs = {"grid_bus": _whose(data.risk_attitude.copy(data=places))}
-    for component, attributes in _BRANCHES.items():
-        names = own_names(n, component)
-        if names.empty:
-            continue
-        for attribute in attributes:
-            series = dynamic_values(n, component, attribute, names, data.snapshots)
-            inputs[f"{attribute} of {component}"] = series
-        ends = first_scenario(n, component).loc[names]
-        for end in bus_columns(ends):
-            buses = ends[end].fillna("").to_numpy(object)
-            inputs[f"{end} of {component}"] = _whose(xr.DataArray(buses, coords={NAME: names}))
-    buses = pd.Index(first_scenario(n, "Bus").index, name=NAME, dtype=object)
-    inputs["v_nom of Bus"] = static_values(n, "Bus", "v_nom", buses)
-    return inputs
-
-
-def _investments(n: pypsa.Network) -> dict[str, xr.DataArray]:
-    """Data of the capacities that are to be found."""
-    inputs = {}
-    for component, capacity in CAPACITIES.items():
-        names = extendable_names(n, component)
-        for limit in CAPACITY_LIMITS if len(names) else ():
-            values = static_values(n, component, capacity + limit, names, default=np.nan)
-            inputs[f"{capacity}{limit} of {component}"] = values
-            inputs[f"capital cost of {component}"] = capital_cost(n, component, names, values)
-    return inputs
-
-
-def _order(labelled: xr.DataArray) -> xr.DataArray:
-    """Places of labels among all of them, from 1."""
-    return labelled.copy(data=np.arange(1.0, labelled.size + 1))
-
-
-def _whose(who: xr.DataArray) -> xr.DataArray:
-    """Names of prosumers or buses as numbers."""
-    return who.copy(data=_number(pd.Index(who.to_numpy())))
-
-
-def _checksum(array: xr.DataArray) -> float:
-    """A sum that tells which label has which value, in whatever order they stand."""
-    values = array.to_numpy()
-    for dim in array.dims:
-        values = np.tensordot(_number(array.indexes[dim]), values, axes=1)
-    return float(values)
-
-
-def _number(labels: pd.Index) -> np.ndarray:
-    """A number between 1 and 2 for every label, the same wherever it is computed."""
-    text = labels.astype(str).to_numpy(dtype=object)
-    return 1.0 + pd.util.hash_array(text) / 2.0**64

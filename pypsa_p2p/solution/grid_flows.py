@@ -25,7 +25,7 @@ from pypsa_p2p.common.names import (
 from pypsa_p2p.common.progress import progress_bar
 from pypsa_p2p.common.quiet import quiet_libraries
 from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenario
-from pypsa_p2p.network.costs import own_names
+from pypsa_p2p.network.assets import own_names
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import NOBODY, bus_columns, bus_owners
 from pypsa_p2p.network.sites import Sites, read_sites

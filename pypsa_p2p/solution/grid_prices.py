@@ -8,7 +8,7 @@ import xarray as xr
 
 from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import dynamic_values, first_scenario
-from pypsa_p2p.network.costs import own_names
+from pypsa_p2p.network.assets import own_names
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import NOBODY, asset_owners, branches, bus_columns, bus_owners
 from pypsa_p2p.network.sites import read_sites

@@ -26,13 +26,9 @@ from pypsa_p2p.common.names import (
 from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenario, static_values
 from pypsa_p2p.markets.record import recorded
 from pypsa_p2p.markets.risk import CVaR, cvar
-from pypsa_p2p.network.costs import (
-    by_owner,
-    investment_cost,
-    operating_cost,
-    own_names,
-    require_unchanged,
-)
+from pypsa_p2p.network.assets import by_owner, own_names
+from pypsa_p2p.network.checksums import require_unchanged
+from pypsa_p2p.network.costs import investment_cost, operating_cost
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.network.ownership import asset_owners, bus_columns, bus_owners
 from pypsa_p2p.solution.grid_prices import grid_results

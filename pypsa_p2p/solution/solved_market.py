@@ -15,7 +15,7 @@ from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.names import NAME, OWN_MULTIPLIERS, PROSUMER, SCENARIO, SNAPSHOT, TRADE
 from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenario
 from pypsa_p2p.markets.record import recorded
-from pypsa_p2p.network.costs import by_owner
+from pypsa_p2p.network.assets import by_owner
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.solution.results import results
 

@@ -11,7 +11,7 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.names import META, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import dynamic_values
-from pypsa_p2p.network.costs import by_owner, own_names
+from pypsa_p2p.network.assets import by_owner, own_names
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.network.ownership import asset_owners, bus_owners
 from pypsa_p2p.solution.results import results

@@ -18,7 +18,7 @@ from pypsa_p2p.equilibrium.game.pieces import Pieces, Positions, arrange
 from pypsa_p2p.markets.designs import PeerToPeerMarket
 from pypsa_p2p.markets.record import require_trades_delivered
 from pypsa_p2p.markets.risk import NEUTRAL, cvar
-from pypsa_p2p.network.costs import own_names
+from pypsa_p2p.network.assets import own_names
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import NOBODY, asset_owners, bus_owners
 

@@ -23,7 +23,7 @@ from pypsa_p2p.common.tables import static_values
 from pypsa_p2p.markets.checks import require_given_capacities
 from pypsa_p2p.markets.record import recorded
 from pypsa_p2p.markets.risk import CVaR
-from pypsa_p2p.network.costs import own_names
+from pypsa_p2p.network.assets import own_names
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.network.ownership import NOBODY, asset_owners, bus_owners
 from pypsa_p2p.network.sites import read_sites

@@ -1,0 +1,82 @@
+"""Assets of a network: which are active, what can be built, and where PyPSA has their prices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.names import NAME, PROSUMER, TRADE_CARRIER
+from pypsa_p2p.common.tables import first_scenario
+from pypsa_p2p.network.market_data import MarketData
+
+#: PyPSA's operating costs: class, its result, and the prices of the result and its square.
+OPERATING_PRICES: tuple[tuple[str, str, str, str | None], ...] = (
+    ("Generator", "p", "marginal_cost", "marginal_cost_quadratic"),
+    ("Link", "p0", "marginal_cost", "marginal_cost_quadratic"),
+    ("Process", "p", "marginal_cost", "marginal_cost_quadratic"),
+    ("Store", "p", "marginal_cost", "marginal_cost_quadratic"),
+    ("Store", "e", "marginal_cost_storage", None),
+    ("StorageUnit", "p_dispatch", "marginal_cost", "marginal_cost_quadratic"),
+    ("StorageUnit", "state_of_charge", "marginal_cost_storage", None),
+    ("StorageUnit", "spill", "spill_cost", None),
+)
+
+#: What a prosumer may build: class, and PyPSA's column of its capacity.
+CAPACITIES: Mapping[str, str] = {
+    "Generator": "p_nom",
+    "Link": "p_nom",
+    "Process": "p_nom",
+    "StorageUnit": "p_nom",
+    "Store": "e_nom",
+}
+
+#: What limits a capacity to build, behind its column's name.
+CAPACITY_LIMITS = ("_min", "_max", "_set")
+
+
+def capital_cost(
+    n: pypsa.Network, component: str, names: pd.Index, like: xr.DataArray
+) -> xr.DataArray:
+    """What a unit of capacity costs as PyPSA's objective has it, EUR/MW; dims of `like`.
+
+    From ``capital_cost``, or else ``overnight_cost``, ``discount_rate`` and ``lifetime``, and
+    ``fom_cost`` besides.
+    """
+    cost = n.c[component].periodized_cost.sel({NAME: names})
+    dims = [dim for dim in like.dims if dim in cost.dims]
+    values = cost.transpose(*dims).reindex({dim: like.indexes[dim] for dim in dims}).to_numpy()
+    return like.copy(data=np.broadcast_to(values, like.shape))
+
+
+def extendable_names(n: pypsa.Network, component: str) -> pd.Index:
+    """Names of the active components of a class whose capacity is to be found."""
+    names, flag = own_names(n, component), f"{CAPACITIES.get(component, 's_nom')}_extendable"
+    if names.empty or flag not in n.c[component].static:
+        return pd.Index([], dtype=object)
+    static = first_scenario(n, component)
+    found: pd.Index = names[static[flag].reindex(names).astype(bool).to_numpy()]
+    return found
+
+
+def own_names(n: pypsa.Network, component: str) -> pd.Index:
+    """Names of the active components of a class, trade edges left out."""
+    if component not in n.all_components:
+        return pd.Index([], dtype=object)
+    static = first_scenario(n, component)
+    if static.empty:
+        return pd.Index([], dtype=object)
+    chosen: pd.Series = static["active"].astype(bool)
+    if component == "Link":
+        chosen &= static["carrier"] != TRADE_CARRIER
+    return pd.Index(static.index[chosen], name=NAME, dtype=object)
+
+
+def by_owner(values: xr.DataArray, owner: xr.DataArray, data: MarketData) -> xr.DataArray:
+    """Sum of `values` over the components of each prosumer; `name` becomes `prosumer`."""
+    whose = owner.sel({NAME: values.indexes[NAME]}).rename(PROSUMER)
+    summed = values.groupby(whose).sum()
+    return summed.reindex({PROSUMER: data.prosumers}, fill_value=0.0)
