@@ -6,19 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import piqp
-from scipy import sparse
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.units import typical
-from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.solvers.backends.clarabel import LinearCones, solve_cones
 from pypsa_p2p.solvers.backends.limits import within_reach
+from pypsa_p2p.solvers.backends.piqp import Point, solve_piqp
 from pypsa_p2p.solvers.presolve import Presolved, presolve
 from pypsa_p2p.solvers.program import QuadraticProgram, Solution, no_solution
 from pypsa_p2p.solvers.residuals import price_error, quadratic_residuals
-
-_Point = tuple[Vector, Vector, Vector, int]  # x, y, z, iterations
 
 
 def solve_quadratic(
@@ -74,7 +70,7 @@ def _attempts(
 ) -> Iterator[Solution]:
     """Answers, the fastest first; each is computed when it is asked for."""
     for least, stalled in ACCURACY.piqp:
-        yield _restore(reduction, _rescale(_piqp(scaled, least, stalled), size), "piqp")
+        yield _restore(reduction, _rescale(solve_piqp(scaled, least, stalled), size), "piqp")
     for regularisation in ACCURACY.clarabel:
         yield _clarabel(reduction, scaled, size, regularisation)
 
@@ -122,51 +118,14 @@ def _scale_cost(program: QuadraticProgram, factor: float) -> QuadraticProgram:
     return replace(program, P=program.P * factor, c=program.c * factor, constant=0.0)
 
 
-def _rescale(point: _Point, size: float) -> _Point:
+def _rescale(point: Point, size: float) -> Point:
     x, y, z, iterations = point
     return x, size * y, size * z, iterations
 
 
-def _restore(reduction: Presolved[QuadraticProgram], point: _Point, solver: str) -> Solution:
+def _restore(reduction: Presolved[QuadraticProgram], point: Point, solver: str) -> Solution:
     x, y, z, iterations = point
     return reduction.solution(x, y, z, solver=solver, iterations=iterations)
-
-
-def _piqp(program: QuadraticProgram, least: float, stalled: float) -> _Point:
-    """PIQP's last point, whatever it says of it: the caller checks."""
-    equal = program.lower == program.upper
-    limited = ~equal & (np.isfinite(program.lower) | np.isfinite(program.upper))
-    A = sparse.csr_matrix(program.A)
-    solver = piqp.SparseSolver()
-    settings = solver.settings
-    settings.eps_abs = settings.eps_rel = ACCURACY.solver
-    # A gap is the sum of all products multiplier x slack: one of them alone must be small.
-    settings.eps_duality_gap_abs, settings.eps_duality_gap_rel = (
-        ACCURACY.solver,
-        ACCURACY.solver_gap,
-    )
-    settings.max_iter = 50  # at a stall the residuals are good by then, or Clarabel's are better
-    settings.reg_lower_limit, settings.reg_finetune_lower_limit = least, stalled
-    # Feasible programs on a thin face look infeasible at the solver's own 1e-4. Clarabel tells.
-    settings.eps_primal_inf = settings.eps_dual_inf = ACCURACY.no_ray
-    solver.setup(
-        sparse.csc_matrix(program.P),
-        program.c,
-        sparse.csc_matrix(A[equal]),
-        program.lower[equal],
-        sparse.csc_matrix(A[limited]),
-        program.lower[limited],
-        program.upper[limited],
-        program.x_lower,
-        program.x_upper,
-    )
-    solver.solve()
-    result = solver.result
-    y = np.zeros(equal.size)
-    y[equal] = -np.asarray(result.y)
-    y[limited] = np.asarray(result.z_l) - np.asarray(result.z_u)
-    z = np.asarray(result.z_bl) - np.asarray(result.z_bu)
-    return np.array(result.x), y, z, int(result.info.iter)
 
 
 def _clarabel(

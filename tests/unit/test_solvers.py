@@ -155,7 +155,7 @@ def test_quadratic_residuals_are_small(
 ) -> None:
     program = neutral(random_market(8, 10, 2, seed=seed))
     if backend == "clarabel":
-        monkeypatch.setattr(quadratic, "_piqp", gives_up)
+        monkeypatch.setattr(quadratic, "solve_piqp", gives_up)
     solution = solve_quadratic(program)
     assert solution.status == "optimal"
     assert solution.solver == backend
@@ -176,7 +176,7 @@ def test_multipliers_without_limit_hide_no_price(monkeypatch: pytest.MonkeyPatch
         return np.array([2.4, -1.4]), np.array([1e9, -1e9]) + 0.5, np.zeros(2), 7
 
     monkeypatch.setattr(quadratic, "_cost_size", lambda program: 1.0)
-    monkeypatch.setattr(quadratic, "_piqp", drifted)
+    monkeypatch.setattr(quadratic, "solve_piqp", drifted)
     solution = solve_quadratic(program)
     assert solution.solver == "clarabel"
     assert solution.x == pytest.approx([2.5, -1.5], abs=1e-8)
@@ -194,7 +194,7 @@ def test_an_acceptable_answer_outweighs_a_claim_of_infeasibility(
 
     monkeypatch.setattr(quadratic, "_clarabel", denies)
     assert solve_quadratic(program, good=0.0).x == pytest.approx(first.x)
-    monkeypatch.setattr(quadratic, "_piqp", gives_up)
+    monkeypatch.setattr(quadratic, "solve_piqp", gives_up)
     assert solve_quadratic(program, good=0.0).status == "infeasible"
 
 
