@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +13,7 @@ import pypsa
 import scipy.sparse as sp
 import xarray as xr
 
-from pypsa_p2p.common.errors import MarketError
+from pypsa_p2p.common.errors import MarketError, shown
 from pypsa_p2p.formulation.columns import export_columns, trade_arrays, variable_owners
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.delivery import define_delivery
@@ -36,7 +36,6 @@ from pypsa_p2p.markets.contract_terms import Terms, require_no_arbitrage
 from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.record import forget_market, record_market
 from pypsa_p2p.markets.risk import NEUTRAL, CVaR, envelope
-from pypsa_p2p.markets.weights import plain
 from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, write_solution
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.network.sites import read_sites
@@ -252,3 +251,28 @@ class Market(ABC):
             "surplus": bool(self.surplus),
             "delivery": self.delivery,
         }
+
+
+def stored_weights(weights: Any) -> Any:
+    """Rosen's weights as plain values that compare by value, checked."""
+    if isinstance(weights, xr.DataArray) and weights.ndim == 1:
+        weights = weights.to_series()
+    try:
+        stored = plain(weights)
+        numbers = np.asarray(list(stored.values()) if isinstance(stored, dict) else stored, float)
+    except (TypeError, ValueError):
+        numbers = np.array([np.nan])
+    if weights is not None and not (np.isfinite(numbers) & (numbers > 0)).all():
+        raise MarketError(
+            f"PeerToPeerMarket: weights {shown(weights)} must be positive numbers, one by prosumer."
+        )
+    return stored if weights is not None else None
+
+
+def plain(by_prosumer: Any) -> Any:
+    """A value by prosumer as plain numbers that survive netCDF."""
+    if isinstance(by_prosumer, Mapping | pd.Series):
+        return {str(name): float(value) for name, value in dict(by_prosumer).items()}
+    if by_prosumer is None or np.ndim(by_prosumer) == 0:
+        return by_prosumer
+    return np.asarray(by_prosumer, dtype=float).tolist()

@@ -10,9 +10,8 @@ import numpy as np
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.common.values import as_array, refuse
-from pypsa_p2p.markets.base import Market
+from pypsa_p2p.markets.base import Market, stored_weights
 from pypsa_p2p.markets.checks import require_choice
-from pypsa_p2p.markets.weights import stored_weights
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solvers.arrays import Vector
 
