@@ -1,6 +1,8 @@
-"""All checks on both stacks: `nox`. One of them: `nox -s lint`, `nox -s "tests(stack='new')"`."""
+"""All checks on both stacks: `nox`. One of them: `nox -s quick`, `nox -s "tests(stack='new')"`."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import nox
 
@@ -30,6 +32,8 @@ ON_OLDER_PANDAS = (
         )
     ),
 )  # fmt: skip
+# What is run after every change.
+QUICK = ("pypsa_p2p", "tests/by_hand", "tests/unit")
 # The test workers fill the cores; threads of BLAS inside them would only be in the way.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -44,13 +48,35 @@ def tests(session: nox.Session, stack: str) -> None:
     session.run("pytest", "-n", "2", "--dist", "worksteal", *what, env=ONE_THREAD)
 
 
+@nox.session(reuse_venv=True)
+def quick(session: nox.Session) -> None:
+    """Linters, doctests, tests by hand and of single modules; installed once."""
+    install_once(session)
+    linters(session)
+    session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", *QUICK, env=ONE_THREAD)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff's rules and format; mypy's types."""
     session.install("-q", "-e", ".[dev]")
+    linters(session)
+
+
+def linters(session: nox.Session) -> None:
+    """Ruff's rules and format; mypy's types."""
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+
+
+def install_once(session: nox.Session) -> None:
+    """The package and its tools, where they were not installed for this very pyproject.toml."""
+    wanted = Path("pyproject.toml").read_text(encoding="utf-8")
+    done = Path(session.virtualenv.location, "installed.toml")
+    if not done.is_file() or done.read_text(encoding="utf-8") != wanted:
+        session.install("-q", "-e", ".[dev]")
+        done.write_text(wanted, encoding="utf-8")
 
 
 @nox.session
