@@ -110,8 +110,9 @@ def _magnify(m: linopy.Model, power: float, largest: float) -> None:
     `power`, MW, is what is typical; `largest`, EUR/MW, the largest cost.
     """
     magnification = ACCURACY.magnification / power
-    for variable in m.variables.data.values():
-        variable.scaling = magnification
+    for name, variable in m.variables.data.items():
+        if name != CONSTANT:  # it is money
+            variable.scaling = magnification
     for constraint in m.constraints.data.values():
         if isinstance(constraint, linopy.constraints.Constraint):
             constraint.scaling = magnification

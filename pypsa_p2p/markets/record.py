@@ -135,7 +135,8 @@ def recorded(n: pypsa.Network) -> dict[str, Any]:
             "report. If constraints were added after the market, let the market come last."
         )
     scale = settings.get("objective_scale", abs(settings["objective"]))
-    if abs(n.objective - settings["objective"]) > ACCURACY.promised * scale:
+    rounding = ACCURACY.rounding * abs(settings["objective"])
+    if abs(n.objective - settings["objective"]) > ACCURACY.promised * scale + rounding:
         raise MarketError(
             "The network was solved again without the market, whose results are gone. Solve it "
             "with the market: market.optimize(n) or n.optimize(extra_functionality=market)."

@@ -224,7 +224,8 @@ def _share(apparent: Array, rating: Array) -> Array:
     """Apparent power as a share of the rating: infinite where there is none, but power."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = apparent / rating[:, None, :]
-    idle = (rating[:, None, :] == 0) & (apparent <= ACCURACY.power_flow)
+    rounding = ACCURACY.power_flow * np.nanmax(apparent, initial=0.0)
+    idle = (rating[:, None, :] == 0) & (apparent <= rounding)
     return np.where(idle, 0.0, share)
 
 

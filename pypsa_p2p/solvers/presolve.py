@@ -153,6 +153,14 @@ def presolve(program: Program) -> Presolved[Program]:
     )
 
 
+def limits_of_columns(program: Constraints) -> tuple[Vector, Vector]:
+    """Least and most of every column, (n,) each, by its own limits and by rows of it alone."""
+    rows = program.A.tocsr(copy=True)
+    rows.eliminate_zeros()
+    bounds, _ = _tightest_bounds(program, rows)
+    return bounds.lower, bounds.upper
+
+
 def _tightest_bounds(program: Constraints, A: Sparse) -> tuple[_Bounds, Flags]:
     """Bounds from own limits and singleton rows; and which rows are singletons."""
     single = np.diff(A.indptr) == 1
@@ -222,7 +230,8 @@ def _contradiction(
 ) -> Vector | None:
     """Row weights of a proof of infeasibility that needs no solver, or None."""
     y = np.zeros(A.shape[0])
-    inverted = np.flatnonzero(program.lower > program.upper + ACCURACY.contradiction)
+    size = np.maximum(1.0, np.minimum(abs(program.lower), abs(program.upper)))
+    inverted = np.flatnonzero(program.lower > program.upper + ACCURACY.contradiction * size)
     if inverted.size:
         y[inverted[0]] = 1.0
         return y

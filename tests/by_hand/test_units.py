@@ -157,3 +157,36 @@ def test_first_market(m: float, q: float, route: str) -> None:
     close(r.demand.sel(scenario="sunny", prosumer=["house", "shop"]), [3.9, 5.9], q)
     found = p2p.certify(n)
     assert found.is_equilibrium(), found
+
+
+@pytest.mark.parametrize("capacity", [10.0, 1e9, 1e12])
+def test_no_loads_and_capacities_that_mean_none(capacity: float) -> None:
+    """Who eats values the first MW at 12, less 0.6 each, and pays 2 on top; b sells at 5 + y.
+
+    12 - 0.6 x = 5 + x + 2: x = 3.125, and 12 x - 0.3 x^2 - 5 x - x^2 / 2 - 2 x = 7.8125 is gained.
+    """
+    n = pypsa.Network()
+    p2p.add_prosumers(
+        n,
+        ["eater", "b"],
+        demand=0.0,
+        demand_max=0.0,
+        utility_quadratic=1.0,
+        generation_max=[0.0, 8.0],
+        marginal_cost=[0.0, 5.0],
+        marginal_cost_quadratic=[0.0, 0.5],
+    )
+    n.add(
+        "Generator",
+        "appetite",
+        bus="eater",
+        sign=-1,
+        p_nom=6.0,
+        marginal_cost=-12.0,
+        marginal_cost_quadratic=0.3,
+    )
+    price = {("eater", "b"): 2.0, ("b", "eater"): 0.0}
+    p2p.add_trades(n, "complete", capacity=capacity, price=price)
+    p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    assert n.objective == pytest.approx(-7.8125, rel=1e-9)
+    assert p2p.certify(n).is_equilibrium(1e-9)

@@ -208,7 +208,10 @@ def _reported(program: RiskProgram, found: Solution, tidy: Labels) -> Vector:
 def _dearer(program: QuadraticProgram | RiskProgram, x: Vector, best: Vector) -> bool:
     """Whether x costs more than the optimum, by more than rounding."""
     lost = program.objective(x) - program.objective(best)
-    return lost > ACCURACY.tied * max(1.0, np.abs(program.cost_by_column(best)).sum())
+    weight = program.per_column(program.probability) if isinstance(program, RiskProgram) else 1.0
+    return bool(
+        lost > ACCURACY.tied * max(1.0, np.abs(weight * program.cost_by_column(best)).sum())
+    )
 
 
 def _least_norm(qp: QuadraticProgram, found: Solution, tidy: Labels, weight: Vector) -> Vector:

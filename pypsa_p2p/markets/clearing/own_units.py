@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.units import Units, typical
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.markets.contract_terms import Terms
-from pypsa_p2p.solvers.arrays import Vector, sum_by
+from pypsa_p2p.solvers.arrays import Flags, Vector, sum_by
+from pypsa_p2p.solvers.presolve import limits_of_columns
 from pypsa_p2p.solvers.program import Constraints, RiskProgram
 
 
@@ -85,6 +87,7 @@ class OwnUnits:
             x=found.x * self.units.power,
             row_dual=found.row_dual * price,
             objective=found.objective * self.units.money + float(self.shift.sum()),
+            tail=None,
             certificate=None if proof is None else proof / self.row,
             reciprocity1=None if zeta1 is None else zeta1 * price[problem.reciprocity],
             hedges=None if found.hedges is None else self._hedges(found.hedges),
@@ -123,24 +126,39 @@ class OwnUnits:
 
 
 def _units(problem: MarketProblem, row: Vector) -> Units:
-    """Typical powers are what loads ask for; typical prices those of trades or of all else."""
+    """Typical powers are what must be met; prices the larger of those of trades and all else."""
     program = problem.program
-    power = _typical_power(program, row)
     trades = np.zeros(program.c.size, dtype=bool)
     trades[problem.trades.ravel()] = True
-    others = np.append(program.c[~trades], program.P.diagonal()[~trades] * power)
-    found = [typical(costs) for costs in (program.c[trades], others)]
-    price = max((cost for cost in found if cost is not None), default=1.0)
-    return Units(power=power, money=price * power)
+    power = _typical_power(program, row, trades)
+
+    def price(of: Flags) -> float | None:
+        costs = np.append(program.c[of], program.P.diagonal()[of] * power)
+        rounding = ACCURACY.rounding * np.abs(costs).max(initial=0.0)
+        return typical(costs[np.abs(costs) > rounding])
+
+    found = [price(of) for of in (trades, ~trades)]
+    largest = max((cost for cost in found if cost is not None), default=1.0)
+    return Units(power=power, money=largest * power)
 
 
-def _typical_power(program: Constraints, row: Vector) -> float:
-    """Of what must be met; of limits only where nothing must."""
-    equal = program.lower == program.upper
-    limits = [(program.lower / row)[~equal], (program.upper / row)[~equal]]
-    found = typical((program.lower / row)[equal])
-    if found is None:
-        found = typical(np.concatenate([*limits, program.x_lower, program.x_upper]))
+def _typical_power(program: RiskProgram, row: Vector, trades: Flags) -> float:
+    """Of loads and must-take generation; where there is none, of the least limit of everybody.
+
+    The least: limits that do not bind may be as large as "none" is written. Capacities of trades
+    count only where there are no others.
+    """
+    low, high = limits_of_columns(program)
+    equal = (program.lower == program.upper) & (np.diff(program.A.tocsr().indptr) > 1)
+    found = typical(np.append((program.lower / row)[equal], low[low == high]))
+    for chosen in (~trades, trades):
+        if found is None:
+            nearest = np.minimum(
+                *(np.where(end != 0.0, np.abs(end), np.inf) for end in (low, high))
+            )
+            least = np.full(program.group.size + 1, np.inf)  # of every cell; the last: nobody
+            np.minimum.at(least, program.cell[chosen], nearest[chosen])
+            found = typical(least)
     return 1.0 if found is None else found
 
 
@@ -150,7 +168,9 @@ def _certain(program: RiskProgram) -> Vector:
 
 
 def _largest_entry(program: Constraints) -> Vector:
-    largest = abs(program.A).max(axis=1).toarray().ravel() if program.c.size else np.empty(0)
+    if not program.c.size:
+        return np.ones(program.A.shape[0])
+    largest = abs(program.A).max(axis=1).toarray().ravel()
     return np.asarray(np.where(largest > 0.0, largest, 1.0))
 
 

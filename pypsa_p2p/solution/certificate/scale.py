@@ -211,7 +211,9 @@ class _Answer:
 def _unless_rounding(found: float, named: Vector) -> float:
     """What is found; the least of what the data name where it is rounding even beside that."""
     sizes = abs(named)
-    least = float(np.min(sizes[np.isfinite(sizes) & (sizes > 0.0)], initial=np.inf))
+    sizes = sizes[np.isfinite(sizes)]
+    real = sizes > ACCURACY.rounding * np.max(sizes, initial=0.0)
+    least = float(np.min(sizes[real], initial=np.inf))
     return least if found <= ACCURACY.promised * least < np.inf else found
 
 
