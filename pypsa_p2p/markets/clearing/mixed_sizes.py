@@ -35,8 +35,7 @@ def warn_of_mixed_sizes(compiled: CompiledModel, x: Vector, prosumers: pd.Index)
         return
     warnings.warn(
         f"Quantities of prosumer {shown(prosumers[worst])} are exact to {share[worst]:.1g} only: "
-        f"her load, or else her largest quantity, is {size[worst]:.3g} MW, beside "
-        f"{size[largest]:.3g} MW of prosumer "
+        f"her load is {size[worst]:.3g} MW at most, beside {size[largest]:.3g} MW of prosumer "
         f"{shown(prosumers[largest])}. Solve such different sizes in markets of their own.",
         stacklevel=2,
     )
@@ -58,8 +57,4 @@ def _sizes_and_errors(compiled: CompiledModel, x: Vector, count: int) -> tuple[V
     load = load / np.where(coefficient > 0.0, coefficient, 1.0)
     np.maximum.at(size, owner[entries.col], load[entries.row])
     np.maximum.at(error, owner[entries.col], beyond[entries.row])
-    largest = np.zeros(count + 1)
-    np.maximum.at(largest, owner, np.abs(x))
-    happens = largest > ACCURACY.tied * largest.max(initial=0.0)  # more than a solver's rounding
-    size = np.where((size == 0.0) & happens, largest, size)
     return size[:count], error[:count]
