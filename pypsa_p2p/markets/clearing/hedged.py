@@ -43,12 +43,16 @@ class WithContracts:
         define V, those of clearing and those that make the volumes finite.
     clearing : slice
         Rows of clearing; none where the community is told apart by nobody.
+    unit : float
+        EUR in which V, W and J are counted: with the largest price, their prices are of the size
+        of those of energy, and as exact.
     """
 
     problem: MarketProblem
     columns: int
     rows: int
     clearing: slice
+    unit: float
 
     def found(self, x: Vector, row_dual: Vector) -> Hedges | None:
         """The contracts a solver chose; None where only the community's insurance is known."""
@@ -56,13 +60,13 @@ class WithContracts:
         if terms is None or groups == 1:
             return None
         contracts, scenarios = terms.payoff.shape
-        bought = x[self.columns + groups * scenarios :]
+        bought = self.unit * x[self.columns + groups * scenarios :]
         volume, insurance = np.split(bought, [groups * contracts])
         insurance = insurance if insurance.size else np.zeros(groups * scenarios)
         return Hedges(
             volume=volume.reshape(groups, contracts).T,
             insurance=np.maximum(insurance, 0.0).reshape(groups, scenarios).T,
-            price=-row_dual[self.clearing],
+            price=-row_dual[self.clearing] / self.unit,
         )
 
 
@@ -81,7 +85,8 @@ def with_contracts(problem: MarketProblem, terms: Terms) -> WithContracts:
     paid = groups * scenarios
     rows = _rows(terms, groups, contracts, insured)
     clearing = m + paid
-    columns = _Columns.of(terms, program, groups, contracts)
+    unit = max(1.0, float(np.abs(program.c).max(initial=0.0)))
+    columns = _Columns.of(terms, program, groups, contracts, unit)
     size = columns.c.size
     extended = replace(
         program,
@@ -105,6 +110,7 @@ def with_contracts(problem: MarketProblem, terms: Terms) -> WithContracts:
         columns=n,
         rows=m,
         clearing=slice(clearing, clearing + contracts),
+        unit=unit,
     )
 
 
@@ -145,21 +151,23 @@ class _Columns:
     upper: Vector
 
     @classmethod
-    def of(cls, terms: Terms, program: RiskProgram, groups: int, contracts: int) -> _Columns:
-        """The columns of so many groups and contracts; J only where it is sold.
+    def of(
+        cls, terms: Terms, program: RiskProgram, groups: int, contracts: int, unit: float
+    ) -> _Columns:
+        """The columns, in `unit`, of so many groups and contracts; J only where it is sold.
 
         V lowers the cost of its own cell; W costs nothing and J gamma, outside any risk measure.
         J is held at 0 where gamma is as much as a EUR can be worth, or more.
         """
         cells = groups * terms.payoff.shape[1]
-        volume = _most_volume(terms, program, groups, contracts).ravel()
+        volume = _most_volume(terms, program, groups, contracts).ravel() / unit
         free = np.full(cells, np.inf)
         insurance, price = np.empty(0), np.empty(0)
         if terms.insurance_price is not None:
             price = np.tile(terms.insurance_price, groups)
             insurance = np.where(program.most[:cells] > price, np.inf, 0.0)
         return cls(
-            c=np.concatenate([-np.ones(cells), np.zeros(volume.size), price]),
+            c=unit * np.concatenate([-np.ones(cells), np.zeros(volume.size), price]),
             cell=np.append(np.arange(cells), np.full(volume.size + price.size, UNOWNED)),
             lower=np.concatenate([-free, -volume, np.zeros(price.size)]),
             upper=np.concatenate([free, volume, insurance]),

@@ -297,7 +297,7 @@ class InteriorPoint:
             tau = self._tau()
             weights = np.append(tau, 1.0)[self.program.cell]
             errors = self._errors(gradient, weights)
-            gap = ACCURACY.interior * self._objective_size(gradient, weights)
+            gap = ACCURACY.interior * self._objective_size(gradient, tau, weights)
             error = self._error(errors, gap)
             stuck = stuck + 1 if best <= ACCURACY.interior_nearly and error > 0.5 * best else 0
             best = min(best, error)
@@ -310,10 +310,11 @@ class InteriorPoint:
             self.iterate = self.iterate.moved(step, length)
         return best <= ACCURACY.interior_nearly, iteration
 
-    def _objective_size(self, gradient: Vector, weights: Vector) -> float:
-        """The sum of the cost's absolute terms, at least 1, a typical cost."""
-        terms = weights * self.iterate.x * (0.5 * (self.c + gradient))
-        return max(1.0, float(np.abs(terms).sum()))
+    def _objective_size(self, gradient: Vector, tau: Vector, weights: Vector) -> float:
+        """|objective|, at least 1, a typical cost."""
+        x = self.iterate.x
+        objective = tau @ self.program.constant + (weights * x) @ (0.5 * (self.c + gradient))
+        return max(1.0, abs(float(objective)))
 
     def _error(self, errors: _Errors, gap: float) -> float:
         """The largest of the residuals, and of the gap relative to the one allowed."""
