@@ -55,8 +55,9 @@ class Accuracy:
     #: Regularisation of Clarabel, tried in turn: much for faces without interior, little for
     #: multipliers without limit, which much lets drift.
     clarabel: tuple[float, float] = (1e-7, 1e-10)
-    #: Limits farther away than this, in the market's own units, are tried without first: they
-    #: seldom bind, and hide all else from an interior point.
+    #: Limits and costs farther away than this, in the market's own units, are tried without first:
+    #: they seldom bind or are paid, and hide all else from an interior point. In the certificate:
+    #: relative to the largest price of the answer.
     far: float = 1e3
     #: Bounds this close, relative to them, fix a column: it has no interior to speak of.
     fixed: float = 1e-11
@@ -180,6 +181,12 @@ class Accuracy:
     reported: float = 1e-9
     #: What is exactly 0 is drawn here: a logarithm shows no zero.
     drawn: float = 1e-16
+
+    def __post_init__(self) -> None:
+        """What is asked of solvers is tighter than what is believed, and that than the promise."""
+        order = (self.solver, self.good, self.acceptable, self.acceptable_risk, self.promised)
+        if list(order) != sorted(order):
+            raise ValueError(f"{order} do not rise from what solvers are asked to the promise")
 
 
 ACCURACY: Final = Accuracy()

@@ -161,6 +161,30 @@ def limits_of_columns(program: Constraints) -> tuple[Vector, Vector]:
     return bounds.lower, bounds.upper
 
 
+def bound_multipliers(program: Constraints, solution: Solution) -> tuple[Vector, Vector]:
+    """Multipliers (y, z) with those of rows of one column, which are bounds, in z."""
+    A = program.A.tocsr()
+    single = np.diff(A.indptr) == 1
+    y = np.where(single, 0.0, solution.row_dual)
+    return y, solution.bound_dual + A.T @ (solution.row_dual - y)
+
+
+def with_reduced_costs(program: Program, solution: Solution, more: Vector) -> Solution:
+    """The solution where every column costs so much more, (n,), which its bounds take up.
+
+    Such a column is put on its bound: what a solver leaves between them would cost a lot.
+    """
+    A = program.A.tocsr(copy=True)
+    A.eliminate_zeros()
+    bounds, _ = _tightest_bounds(program, A)
+    y, z = bound_multipliers(program, solution)
+    side = np.where(more > 0.0, bounds.lower, bounds.upper)
+    near = (more != 0.0) & (abs(solution.x - side) <= ACCURACY.good)
+    x = np.where(near, side, solution.x)
+    y, z = bounds.move_to_rows(y, z + more)
+    return replace(solution, x=x, row_dual=y, bound_dual=z, objective=program.objective(x))
+
+
 def _tightest_bounds(program: Constraints, A: Sparse) -> tuple[_Bounds, Flags]:
     """Bounds from own limits and singleton rows; and which rows are singletons."""
     single = np.diff(A.indptr) == 1

@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import scipy.sparse as sp
+from scipy.optimize import linprog
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.units import typical
 from pypsa_p2p.solvers.backends.clarabel import LinearCones, solve_cones
-from pypsa_p2p.solvers.backends.limits import within_reach
 from pypsa_p2p.solvers.backends.piqp import Point, solve_piqp
+from pypsa_p2p.solvers.limits import from_reach, within_reach
 from pypsa_p2p.solvers.presolve import Presolved, presolve
-from pypsa_p2p.solvers.program import QuadraticProgram, Solution, no_solution
+from pypsa_p2p.solvers.program import Constraints, QuadraticProgram, Solution, no_solution
 from pypsa_p2p.solvers.residuals import price_error, quadratic_residuals
+
+_INFEASIBLE = 2  # of scipy.optimize.linprog
 
 
 def solve_quadratic(
@@ -37,7 +41,7 @@ def solve_quadratic(
     """
     near = within_reach(program)
     if near is not program:
-        found = _solved(near, good, acceptable)
+        found = from_reach(program, near, _solved(near, good, acceptable))
         if found.status == "infeasible" or _worst(program, found) <= acceptable:
             return found
     return _solved(program, good, acceptable)
@@ -55,7 +59,10 @@ def _solved(program: QuadraticProgram, good: float, acceptable: float) -> Soluti
     best, iterations = no_solution(program, "failed", "none"), 0
     for attempt in _attempts(reduction, scaled, size):
         iterations += attempt.iterations
-        if attempt.status in ("infeasible", "unbounded") and _worst(program, best) > acceptable:
+        told = attempt.status == "unbounded" or (
+            attempt.status == "infeasible" and _contradictory(reduction.program)
+        )
+        if told and _worst(program, best) > acceptable:
             return attempt
         best = min(best, attempt, key=lambda answer: _rank(program, answer, acceptable))
         if _error(program, best) <= good:
@@ -147,3 +154,20 @@ def _clarabel(
     return no_solution(
         reduction.original, answer.status, "clarabel", answer.iterations, certificate
     )
+
+
+def _contradictory(program: Constraints) -> bool:
+    """Whether no x keeps the rows and bounds, by HiGHS: a second word on "infeasible"."""
+    equal = program.lower == program.upper
+    below, above = np.isfinite(program.lower) & ~equal, np.isfinite(program.upper) & ~equal
+    A = program.A.tocsr()
+    found = linprog(
+        np.zeros(program.c.size),
+        A_ub=sp.vstack([-A[below], A[above]]),
+        b_ub=np.append(-program.lower[below], program.upper[above]),
+        A_eq=A[equal],
+        b_eq=program.lower[equal],
+        bounds=np.column_stack([program.x_lower, program.x_upper]),
+        options={"primal_feasibility_tolerance": ACCURACY.contradiction},
+    )
+    return bool(found.status == _INFEASIBLE)

@@ -10,7 +10,8 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from pypsa_p2p.solvers.arrays import Vector, sum_by
-from pypsa_p2p.solvers.backends.limits import probability_of
+from pypsa_p2p.solvers.limits import probability_of
+from pypsa_p2p.solvers.presolve import bound_multipliers
 from pypsa_p2p.solvers.program import Constraints, QuadraticProgram, RiskProgram, Solution
 
 
@@ -23,12 +24,12 @@ class Residuals:
     primal
         Largest violation of a row or bound, relative to the size of the row's terms.
     stationarity
-        Largest entry of grad f - A'y - z, relative to the largest term in it. In risk
+        Largest entry of grad f - A'y - z, relative to the largest price in it. In risk
         programs both are first divided by the probability of the column's cell, so that an
         unlikely scenario counts as much as a likely one.
     dual_sign
         Largest multiplier that pushes against a side its row or bound does not have,
-        relative to the largest multiplier.
+        relative to the largest price.
     gap
         sum |multiplier x slack|, plus in risk programs exact sum_g R_g(x) - sum_k tau_k Pi_k(x);
         relative to the size of the cost. With the others at 0 this is primal minus dual value.
@@ -86,14 +87,17 @@ def risk_residuals(program: RiskProgram, solution: Solution) -> Residuals:
 
 
 def price_error(program: QuadraticProgram, solution: Solution, unit: Vector) -> tuple[float, float]:
-    """How far multipliers of columns are off, and the largest of them, per `unit`.
+    """How far stationarity is off, and the largest marginal cost in it, per `unit`.
 
-    Stationarity without regard to the size of multipliers: those that have no limit, because
-    nothing can leave its bounds, would hide it.
+    Without regard to the size of multipliers: those that have no limit, because nothing can leave
+    its bounds, would hide the error. Costs that a bound's multiplier takes up, those of what is
+    idle, are nobody's price.
     """
     gradient = program.gradient(solution.x)
-    error = gradient - program.A.T @ solution.row_dual - solution.bound_dual
-    return _largest(abs(error) / unit), _largest(abs(gradient) / unit)
+    y, z = bound_multipliers(program, solution)
+    error = gradient - program.A.T @ y - z
+    used = np.minimum(abs(gradient), abs(gradient - z))
+    return _largest(abs(error) / unit), _largest(used / unit)
 
 
 def _largest(values: Vector) -> float:
@@ -119,10 +123,19 @@ def _stationarity(program: QuadraticProgram, solution: Solution, unit: Vector) -
     x, y, z = solution.x, solution.row_dual, solution.bound_dual
     error = program.gradient(x) - program.A.T @ y - z
     # Where all prices vanish, the gradient of one unit of x keeps rounding from looking large.
-    size = abs(program.P) @ np.maximum(abs(x), 1.0) + abs(program.c)
-    size = size + abs(program.A.T) @ abs(y) + abs(z)
-    largest = np.max(size / unit, initial=0.0)
-    return float(np.max(abs(error) / unit, initial=0.0) / largest) if largest > 0.0 else 0.0
+    flat = abs(program.P) @ np.maximum(abs(x), 1.0)
+    largest = max(_largest(flat / unit), _largest(_prices(program, solution) / unit))
+    return float(_largest(abs(error) / unit) / largest) if largest > 0.0 else 0.0
+
+
+def _prices(program: Constraints, solution: Solution) -> Vector:
+    """Sizes of the prices of every column, (n,): its rows' multipliers, and what is left of c.
+
+    A bound's multiplier takes up the cost of what is idle, however large: no price of anything.
+    """
+    y, z = bound_multipliers(program, solution)
+    left = np.minimum(abs(program.c), abs(program.c - z))
+    return np.asarray(abs(program.A.T) @ abs(y) + left)
 
 
 def _dual_sign(program: Constraints, solution: Solution) -> float:
@@ -131,9 +144,8 @@ def _dual_sign(program: Constraints, solution: Solution) -> float:
     lower = np.concatenate([program.lower, program.x_lower])
     upper = np.concatenate([program.upper, program.x_upper])
     wrong = np.where(multipliers > 0.0, np.isinf(lower), np.isinf(upper))
-    own = max(_largest(abs(program.c)), _largest(abs(program.P.diagonal())))
-    largest = max(_largest(abs(multipliers)), own)
-    return float(_largest(abs(multipliers[wrong])) / largest) if largest > 0 else 0.0
+    own = max(_largest(_prices(program, solution)), _largest(abs(program.P.diagonal())))
+    return float(_largest(abs(multipliers[wrong])) / own) if own > 0.0 else 0.0
 
 
 def _products(program: Constraints, solution: Solution) -> Vector:

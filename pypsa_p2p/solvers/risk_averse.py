@@ -8,8 +8,8 @@ import numpy as np
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.backends.conic import solve_risk_conic
-from pypsa_p2p.solvers.backends.interior_point import solve_risk_interior_point
-from pypsa_p2p.solvers.backends.limits import within_reach
+from pypsa_p2p.solvers.interior_point import solve_risk_interior_point
+from pypsa_p2p.solvers.limits import from_reach, within_reach
 from pypsa_p2p.solvers.program import RiskProgram, Solution, no_solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import risk_residuals
@@ -30,7 +30,7 @@ def solve_risk(program: RiskProgram) -> Solution:
         return _neutral(program)
     near = within_reach(program)
     if near is not program:
-        found = _averse(near)
+        found = from_reach(program, near, _averse(near))
         if found.status == "infeasible" or _worst(program, found) <= ACCURACY.acceptable_risk:
             return found
     return _averse(program)

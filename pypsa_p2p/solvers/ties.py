@@ -63,7 +63,7 @@ def least_norm(face: QuadraticProgram, columns: npt.NDArray[np.int64]) -> Soluti
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Tail:
+class Sides:
     """Where each cell's cost stands to its group's value at risk, by the multipliers found."""
 
     below: Mask  # not weighed: Pi - eta <= most
@@ -87,7 +87,7 @@ class Tail:
         return np.append(below[first[0]], above[first[1]])
 
 
-def classify(program: RiskProgram, solution: Solution) -> Tail:
+def classify(program: RiskProgram, solution: Solution) -> Sides:
     """Which cells lie below, at and above their value at risk, by complementarity.
 
     Limits of Pi - eta are 0 up to the rounding in the solution, which they do not exclude.
@@ -102,7 +102,7 @@ def classify(program: RiskProgram, solution: Solution) -> Tail:
     open_cells = room > 0
     below = open_cells & (share < np.maximum(-distance, ACCURACY.no_price))
     above = ~below & ((1 - share < np.maximum(distance, ACCURACY.no_price)) | ~open_cells)
-    return Tail(
+    return Sides(
         below=below,
         above=above,
         least=np.where(below | ~open_cells, -np.inf, np.where(above, np.minimum(gap, 0.0), gap)),
@@ -162,7 +162,7 @@ def least_expected_cost(
 def _with_all_rows(
     program: RiskProgram,
     face: QuadraticProgram,
-    tail: Tail,
+    tail: Sides,
     found: Solution,
     multiplier: Vector,
     rows: Labels,
@@ -178,7 +178,7 @@ def _with_all_rows(
 def _step(
     program: RiskProgram,
     face: QuadraticProgram,
-    tail: Tail,
+    tail: Sides,
     x: Vector,
     multiplier: Vector,
     rows: Labels,

@@ -19,7 +19,7 @@ from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.network.market_data import read_market
 from pypsa_p2p.network.sites import read_sites
 from pypsa_p2p.solution.certificate.grid import net_import_limits
-from pypsa_p2p.solution.certificate.rebuilt import Game, rebuild
+from pypsa_p2p.solution.certificate.rebuilt import HeldMarket, rebuild
 from tests.conformance.markets import meshed, solve, two_buses
 from tests.conformance.test_delivery import MARKETS
 from tests.reference.package import ROUTES
@@ -233,7 +233,7 @@ def test_kirchhoffs_voltage_law_by_cycles() -> None:
     assert np.ptp([edge[2].max() for edge in graph.edges.data("drop")]) > 1e-4
 
 
-def game_of(n: pypsa.Network) -> Game:
+def game_of(n: pypsa.Network) -> HeldMarket:
     data = read_market(n)
     return rebuild(n, data, True, np.zeros(len(data.prosumers)), 1.0, read_sites(n, data))
 

@@ -234,3 +234,31 @@ def test_sizes_over_decades(seed: int, decades: float, hedged: bool) -> None:
     own = data.demand_max[:, None]
     for name, wanted in (("demand", demand), ("generation", generation)):
         np.testing.assert_allclose(found[name].T / own, wanted / own, rtol=0, atol=OWN / 20)
+
+
+# ---------------------------------------------------------------------------- what is idle
+
+
+@pytest.mark.parametrize("cost", [1e6, 1e9])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"risk": p2p.CVaR()},
+        {"risk": p2p.CVaR(), "contracts": p2p.Contracts()},
+        {"risk": p2p.CVaR(), "contracts": p2p.Contracts(limit=0.5)},
+    ],
+    ids=["neutral", "averse", "contracts", "limited"],
+)
+def test_a_cost_that_nobody_pays_changes_nothing(options: dict[str, Any], cost: float) -> None:
+    """A generator at 1e3 EUR/MWh is as idle as at 1e9: the same prices, to what is promised."""
+    data = random_instance(3, prosumers=4, scenarios=3)
+    found = []
+    for idle in (1e3, cost):
+        n = network(Instance(**{**vars(data), "b": np.where(np.arange(4) == 1, idle, data.b)}))
+        p2p.PeerToPeerMarket(**options).optimize(n)
+        certificate = p2p.certify(n)
+        assert certificate.is_equilibrium(), certificate
+        found.append(p2p.results(n))
+    for name in ("nodal_price", "demand", "cost"):
+        xr.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-6, atol=1e-8)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pypsa_p2p
-from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.accuracy import ACCURACY, Accuracy
 
 PACKAGE = Path(pypsa_p2p.__file__).parent
 FILES = [path for path in PACKAGE.rglob("*.py") if path.name != "accuracy.py"]
@@ -35,5 +35,7 @@ def test_thresholds_fit_each_other() -> None:
     assert a.good < a.no_price  # what solvers leave in a multiplier is not taken for one
     assert a.tied < a.tie_good < a.promised
     assert a.room < a.promised
+    with pytest.raises(ValueError, match="do not rise"):
+        Accuracy(good=1e-3)
     with pytest.raises(FrozenInstanceError):
         a.good = 1.0  # type: ignore[misc]

@@ -185,7 +185,7 @@ def test_multipliers_without_limit_hide_no_price(monkeypatch: pytest.MonkeyPatch
 def test_an_acceptable_answer_outweighs_a_claim_of_infeasibility(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A second solver is asked for more exactness, not whether there is an answer."""
+    """A second solver is asked for more exactness; where none answers, its claim is checked."""
     program = neutral(random_market(4, 3, 1, seed=0))
     first = solve_quadratic(program)
 
@@ -195,7 +195,7 @@ def test_an_acceptable_answer_outweighs_a_claim_of_infeasibility(
     monkeypatch.setattr(quadratic, "_clarabel", denies)
     assert solve_quadratic(program, good=0.0).x == pytest.approx(first.x)
     monkeypatch.setattr(quadratic, "solve_piqp", gives_up)
-    assert solve_quadratic(program, good=0.0).status == "infeasible"
+    assert solve_quadratic(program, good=0.0).status == "failed"  # HiGHS finds a point
 
 
 def farkas(program: QuadraticProgram, weights: Array) -> float:
@@ -265,3 +265,21 @@ def test_residuals_see_every_kind_of_error() -> None:
     assert quadratic_residuals(program, flipped).dual_sign > 0.1
     inactive = replace(good, row_dual=good.row_dual - 0.1 * np.isfinite(program.upper))
     assert quadratic_residuals(program, inactive).gap > 1e-2
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+def test_an_idle_cost_hides_no_wrong_price(by_row: bool) -> None:
+    """min (x - 2)^2 + 1e9 y with x + y = 1, y >= 0: the price is -2, and 1e-3 off is seen."""
+    rows, low = [[1.0, 1.0], [0.0, 1.0]], [1.0, 0.0 if by_row else -np.inf]
+    program = quadratic_program([2.0, 0.0], [-4.0, 1e9], rows, low, [1.0, np.inf])
+    if not by_row:
+        program = replace(program, x_lower=np.array([-np.inf, 0.0]))
+    solution = solve_quadratic(program)
+    assert solution.row_dual[0] == pytest.approx(-2.0, abs=1e-9)
+    assert quadratic_residuals(program, solution).worst <= 1e-9
+    off = np.array([1e-3, -1e-3 * by_row])
+    of_bound = np.array([0.0, 1e-3 * (not by_row)])
+    wrong = replace(
+        solution, row_dual=solution.row_dual + off, bound_dual=solution.bound_dual - of_bound
+    )
+    assert quadratic_residuals(program, wrong).stationarity > 1e-4

@@ -17,7 +17,7 @@ from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.clearing import convex
 from pypsa_p2p.solvers.backends.conic import solve_risk_conic
 from pypsa_p2p.solvers.program import RiskProgram
-from pypsa_p2p.solvers.ties import Tail
+from pypsa_p2p.solvers.ties import Sides
 from tests.reference.instances import Instance, network, random_instance
 
 #: Prices alike in both directions and everywhere: power may take any way round the ring.
@@ -122,7 +122,7 @@ def test_the_cells_next_to_a_value_at_risk() -> None:
     above[5] = False  # tied, at the value at risk of its group
     least = np.where(below, -np.inf, 0.0)
     least[[6, 7]] = -np.inf  # a group whose weights are fixed
-    tail = Tail(below=below, above=above, least=least, most=np.where(above, np.inf, 0.0))
+    tail = Sides(below=below, above=above, least=least, most=np.where(above, np.inf, 0.0))
     group = np.array([0, 0, 0, 0, 1, 1, 2, 2])
     program = cast(RiskProgram, SimpleNamespace(costs=lambda x: x, group=group))
     assert sorted(tail.nearest(program, costs)) == [0, 3, 4]

@@ -37,7 +37,7 @@ def least_worth(compiled: CompiledModel, problem: MarketProblem, x: Vector, dual
     """
     program = compiled.program
     z = program.gradient(x) - program.A.T @ dual
-    size = max(1.0, float(np.abs(program.gradient(x)).max(initial=0.0)))
+    size = max(1.0, float(np.abs(program.A.T @ dual).max(initial=0.0)))  # without idle costs
     if not (z[problem.exports] > ACCURACY.no_grid_price * size).any():
         return dual
     rows = _common_rows(compiled, problem)

@@ -21,7 +21,7 @@ from pypsa_p2p.solvers.residuals import price_error
 from pypsa_p2p.solvers.risk_averse import solve_risk
 from pypsa_p2p.solvers.tail import worst
 from pypsa_p2p.solvers.ties import (
-    Tail,
+    Sides,
     classify,
     least_expected_cost,
     least_norm,
@@ -50,7 +50,7 @@ class MarketSolution:
         Weights of rows that cannot hold together, of an infeasible market.
     reciprocity1 : (E S T,) or None
         zeta of (1) of the prosumers at bus1 where it may differ from that of those at bus0.
-    tail : Tail or None
+    tail : Sides or None
         Which costs lie below and above their values at risk, where contracts are traded and no
         sorting told.
     hedges : Hedges or None
@@ -71,7 +71,7 @@ class MarketSolution:
     objective: float
     certificate: Vector | None = None
     reciprocity1: Vector | None = None
-    tail: Tail | None = None
+    tail: Sides | None = None
     hedges: Hedges | None = None
     price_error: float = 0.0
     units: Units = UNITS_OF_USER

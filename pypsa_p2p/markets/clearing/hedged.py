@@ -26,7 +26,7 @@ from pypsa_p2p.markets.clearing.volumes import Hedges, Position, least_volumes
 from pypsa_p2p.markets.contract_terms import Terms
 from pypsa_p2p.solvers.arrays import Sparse, Vector
 from pypsa_p2p.solvers.program import UNOWNED, RiskProgram
-from pypsa_p2p.solvers.ties import Tail
+from pypsa_p2p.solvers.ties import Sides
 
 Matrix = npt.NDArray[np.float64]
 
@@ -44,8 +44,8 @@ class WithContracts:
     clearing : slice
         Rows of clearing; none where the community is told apart by nobody.
     unit : float
-        EUR in which V, W and J are counted: with the largest price, their prices are of the size
-        of those of energy, and as exact.
+        EUR in which V, W and J are counted: with the largest price within reach, their prices are
+        of the size of those of energy, and as exact.
     """
 
     problem: MarketProblem
@@ -85,7 +85,8 @@ def with_contracts(problem: MarketProblem, terms: Terms) -> WithContracts:
     paid = groups * scenarios
     rows = _rows(terms, groups, contracts, insured)
     clearing = m + paid
-    unit = max(1.0, float(np.abs(program.c).max(initial=0.0)))
+    costs = np.abs(program.c)
+    unit = float(costs.max(initial=1.0, where=costs <= ACCURACY.far))  # not of what is never used
     columns = _Columns.of(terms, program, groups, contracts, unit)
     size = columns.c.size
     extended = replace(
@@ -192,7 +193,7 @@ def hedges(
     problem: MarketProblem,
     x: Vector,
     tau: Matrix,
-    tail: Tail | None,
+    tail: Sides | None,
     bought: Hedges | None,
 ) -> Hedges:
     """The contracts held at a solution: no premium, least norm (MODEL.md §5).
@@ -203,7 +204,7 @@ def hedges(
         In the market's own columns.
     tau : (G, S)
         Of every prosumer, or of the community.
-    tail : Tail or None
+    tail : Sides or None
         Where costs after contracts lie; None where tau is exact.
     bought : Hedges or None
         A solver's choice and its price, where prosumers were told apart.
@@ -248,7 +249,7 @@ def hedges(
     )
 
 
-def _at_ends(program: RiskProgram, tau: Matrix, tail: Tail | None) -> Matrix:
+def _at_ends(program: RiskProgram, tau: Matrix, tail: Sides | None) -> Matrix:
     """tau with the limits it is at by its multipliers, (G, S)."""
     if tail is None:
         return tau

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -79,14 +79,22 @@ def least_volumes(position: Position) -> tuple[Matrix, Matrix] | None:
     contracts can be combined to pay the same in every scenario and limits do not forbid it. None
     if there are no such volumes: the position is of no optimum.
     """
+    cost = position.cost - position.cost.mean(axis=0)  # a constant moves eta alone
+    largest = max(1.0, float(np.abs(position.cost).max(initial=0.0)))
+    unit = max(float(np.abs(cost).max(initial=0.0)), ACCURACY.rounding * largest)
+    least, most = position.least / unit, position.most / unit
+    tolerances = [share * largest / unit for share in ACCURACY.equal_costs]
+    found = _volumes(replace(position, cost=cost / unit, least=least, most=most), tolerances)
+    return None if found is None else (found[0] * unit, found[1] * unit)
+
+
+def _volumes(position: Position, tolerances: list[float]) -> tuple[Matrix, Matrix] | None:
+    """The volumes, where costs differ by 1 at most; those within a tolerance of each other tie."""
     free_premium = _pays_constant(position.payoff)
-    attempts = [(free_premium, tolerance) for tolerance in ACCURACY.equal_costs]
+    attempts = [(free_premium, tolerance) for tolerance in tolerances]
     if free_premium and position.limited:
-        attempts = [
-            (True, 0.0),
-            (True, ACCURACY.acceptable),
-            *((False, tolerance) for tolerance in ACCURACY.equal_costs),
-        ]
+        attempts = [(True, tolerances[0]), (True, tolerances[-2])]
+        attempts += [(False, tolerance) for tolerance in tolerances]
     contracts, scenarios = position.payoff.shape
     shape, prosumers = (contracts, position.cost.shape[1]), position.cost.shape[1]
     for no_premium, tolerance in attempts:
@@ -97,7 +105,8 @@ def least_volumes(position: Position) -> tuple[Matrix, Matrix] | None:
         insurance = insurance[: scenarios * prosumers].reshape(scenarios, prosumers)
         if not position.most_insurance.any():
             return volume.reshape(shape), np.zeros_like(insurance)
-        least = _least_insurance(position, volume.reshape(shape), tolerance)
+        looser = tolerances[tolerances.index(tolerance) :]
+        least = _least_insurance(position, volume.reshape(shape), looser)
         return volume.reshape(shape), np.maximum(insurance if least is None else least, 0.0)
     return None
 
@@ -109,15 +118,15 @@ def _pays_constant(payoff: Matrix) -> bool:
     return bool(np.abs(payoff.T @ weight - one).max(initial=0.0) <= ACCURACY.constant_payoff)
 
 
-def _least_insurance(position: Position, volume: Matrix, tolerance: float) -> Matrix | None:
+def _least_insurance(position: Position, volume: Matrix, tolerances: list[float]) -> Matrix | None:
     """The insurance of least norm beside given volumes, (S, N)."""
     scenarios, prosumers = position.cost.shape
     left = position.cost - position.payoff.T @ volume
     eye = sp.identity(left.size)
     level = sp.kron(np.ones((scenarios, 1)), sp.identity(prosumers))
     free = np.full(prosumers, np.inf)
-    for equal in [allowed for allowed in ACCURACY.equal_costs if allowed >= tolerance]:
-        lower, upper = _sides(position, left, equal)
+    for tolerance in tolerances:
+        lower, upper = _sides(position, left, tolerance)
         program = QuadraticProgram(
             P=sp.diags(np.append(np.ones(left.size), np.zeros(prosumers)), format="csc"),
             c=np.zeros(left.size + prosumers),
@@ -136,9 +145,8 @@ def _least_insurance(position: Position, volume: Matrix, tolerance: float) -> Ma
 def _sides(position: Position, cost: Matrix, tolerance: float) -> tuple[Vector, Vector]:
     """Limits of V + eta, (S N,): equal to the cost, at most it, or at least it."""
     flat = cost.ravel()
-    equal = tolerance * max(1.0, float(np.abs(position.cost).max(initial=0.0)))
-    lower = np.where(position.may_exceed.ravel(), -np.inf, flat - equal)
-    return lower, np.where(position.may_fall_short.ravel(), np.inf, flat + equal)
+    lower = np.where(position.may_exceed.ravel(), -np.inf, flat - tolerance)
+    return lower, np.where(position.may_fall_short.ravel(), np.inf, flat + tolerance)
 
 
 def _program(position: Position, no_premium: bool, tolerance: float) -> QuadraticProgram:

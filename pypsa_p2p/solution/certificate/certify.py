@@ -30,7 +30,7 @@ from pypsa_p2p.network.sites import read_sites
 from pypsa_p2p.solution.certificate import contracts, grid
 from pypsa_p2p.solution.certificate import optimality as kkt
 from pypsa_p2p.solution.certificate.gains import costs_and_best_responses, gain_at_prices
-from pypsa_p2p.solution.certificate.rebuilt import Game, differing_constants, rebuild
+from pypsa_p2p.solution.certificate.rebuilt import HeldMarket, differing_constants, rebuild
 from pypsa_p2p.solution.certificate.scale import Scale, find_scale, relative
 from pypsa_p2p.solution.hedges import RecordedHedges, recorded_hedges
 from pypsa_p2p.solution.solved_market import PARTNERS_SHARE
@@ -230,7 +230,7 @@ class _Solved:
     attitude: xr.DataArray
     tau: xr.DataArray
     hedges: RecordedHedges | None
-    game: Game
+    game: HeldMarket
     trading: kkt.Trading
     scale: Scale
 
@@ -340,7 +340,7 @@ def _exploitability(
         now, best = risk, (solved.tau * least).sum(SCENARIO)
         if hedges.limit is not None:
             excess = abs(hedges.worth(solved.tau) - hedges.clearing_price)
-            reach = contracts.within_reach(hedges, hedges.limit, solved.data.probability, scale)
+            reach = contracts.payable_units(hedges, hedges.limit, solved.data.probability, scale)
             best = best - (reach * excess).where(excess > 0, 0.0).sum(str(excess.dims[0]))
     gain = (now - best).clip(min=0.0)
     money = scale.money if hedges is None else scale.risk

@@ -20,7 +20,7 @@ def contract_residuals(
         residuals = {"contract prices (Corollary 16)": apart}
     else:
         more, less = hedges.limit - hedges.volume, hedges.limit + hedges.volume
-        reach = [within_reach(hedges, units, probability, scale) for units in (more, less)]
+        reach = [payable_units(hedges, units, probability, scale) for units in (more, less)]
         missed = (excess.clip(min=0) * reach[0]).where(excess > 0, 0.0)
         missed = missed - (excess.clip(max=0) * reach[1]).where(excess < 0, 0.0)
         beyond = np.minimum(more, less).clip(max=0) * largest_payout(hedges)
@@ -49,7 +49,7 @@ def largest_payout(hedges: RecordedHedges) -> xr.DataArray | float:
     return 1.0 if hedges.payoff is None else abs(hedges.payoff).max(SCENARIO)
 
 
-def within_reach(
+def payable_units(
     hedges: RecordedHedges, units: xr.DataArray, probability: xr.DataArray, scale: Scale
 ) -> xr.DataArray:
     """Units up to a limit, no more than pay all the market's money: limits may be far away."""

@@ -16,14 +16,14 @@ import scipy.sparse as sp
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import ConvergenceError
-from pypsa_p2p.solution.certificate.rebuilt import Game
+from pypsa_p2p.solution.certificate.rebuilt import HeldMarket
 from pypsa_p2p.solution.certificate.scale import Scale
 from pypsa_p2p.solvers.arrays import Labels, Vector
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 
 
-def costs_and_best_responses(game: Game, scale: Scale) -> tuple[Vector, Vector]:
+def costs_and_best_responses(game: HeldMarket, scale: Scale) -> tuple[Vector, Vector]:
     """Costs Pi as they are, and the least that each prosumer reaches alone; both (N, S), EUR.
 
     Of constants these hold what scenarios differ in. Given the others' decisions nothing ties
@@ -83,7 +83,7 @@ def _one_row_each(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgram
     )
 
 
-def gain_at_prices(game: Game, risk_adjusted: Vector, scale: Scale) -> float:
+def gain_at_prices(game: HeldMarket, risk_adjusted: Vector, scale: Scale) -> float:
     r"""How much all assets together would gain at the nodal prices, trades held, EUR.
 
     .. math:: \max_x \sum_{n, \omega} \Big[ \tau_n^\omega (\Pi_n(\hat x) - \Pi_n(x))
@@ -114,7 +114,7 @@ def gain_at_prices(game: Game, risk_adjusted: Vector, scale: Scale) -> float:
     return max(0.0, qp.objective(x) - qp.objective(best))
 
 
-def _at_near_costs(game: Game, scale: Scale) -> RiskProgram:
+def _at_near_costs(game: HeldMarket, scale: Scale) -> RiskProgram:
     """The program in which what stands idle costs, or earns, only many times the largest price."""
     program = game.program
     hours = game.unit / program.per_column(program.probability)

@@ -24,7 +24,7 @@ from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.sites import Sites
 from pypsa_p2p.solution.certificate.gains import solve_or_raise
-from pypsa_p2p.solution.certificate.rebuilt import Game
+from pypsa_p2p.solution.certificate.rebuilt import HeldMarket
 from pypsa_p2p.solution.certificate.scale import Scale, relative
 from pypsa_p2p.solution.grid_prices import prices_at
 from pypsa_p2p.solution.solved_market import require_common_grid_prices
@@ -65,7 +65,7 @@ def prices_by_prosumer(n: pypsa.Network, data: MarketData, sites: Sites | None) 
     return prices_at(n, data, sites.bus, PROSUMER)
 
 
-def grid_optimality(game: Game, scale: Scale) -> float:
+def grid_optimality(game: HeldMarket, scale: Scale) -> float:
     r"""How far flows and assets of the grid are from optimal at its prices, relative.
 
     Whoever runs the grid chooses flows f, the surplus and the dispatch of what is nobody's, x
@@ -99,7 +99,8 @@ def grid_optimality(game: Game, scale: Scale) -> float:
     power = _size(matrix) * (scale.power or 1.0)
     violation = _least_violation(
         matrix @ sp.diags(1 / game.unit[mine]),
-        (gradient / game.unit)[mine] / price,
+        # A limit takes up the cost of what is idle, however large.
+        np.clip((gradient / game.unit)[mine] / price, -ACCURACY.far, ACCURACY.far),
         (activity - lower) / power,
         (upper - activity) / power,
         lower == upper,
@@ -161,7 +162,7 @@ def _size(matrix: Sparse) -> Vector:
     return np.where(largest > 0, largest, 1.0)
 
 
-def unpaid_rent(game: Game) -> float:
+def unpaid_rent(game: HeldMarket) -> float:
     r"""What users of the grid pay and its branches do not earn, EUR in expectation.
 
     .. math:: \sum_b \mu_b \Big( \sum_{n \text{ at } b} Q_n + s_b + x_b \Big)
@@ -177,7 +178,7 @@ def unpaid_rent(game: Game) -> float:
     return float(np.sum(abs(game.balance_price[of_grid] * unbalanced)))
 
 
-def with_room_on_the_grid(game: Game) -> Game:
+def with_room_on_the_grid(game: HeldMarket) -> HeldMarket:
     """The game in which a prosumer's net import may move as far as the grid lets it.
 
     Everybody else's trades and the grid's own assets stay; flows and the surplus that leaves at
@@ -197,7 +198,7 @@ def with_room_on_the_grid(game: Game) -> Game:
     return replace(game, program=replace(program, **limits))
 
 
-def net_import_limits(game: Game) -> tuple[Vector, Vector]:
+def net_import_limits(game: HeldMarket) -> tuple[Vector, Vector]:
     """Least and most that every prosumer alone could take from the grid, MW; as `net_import`."""
     program, x = game.program, game.held
     matrix, activity = sp.csc_matrix(program.A), program.A @ x
@@ -222,7 +223,7 @@ def net_import_limits(game: Game) -> tuple[Vector, Vector]:
     return limits[0, game.net_import], limits[1, game.net_import]
 
 
-def _by_hour(game: Game, columns: Labels) -> Labels:
+def _by_hour(game: HeldMarket, columns: Labels) -> Labels:
     """Columns that every hour of every scenario has alike, (hours, number in one)."""
     hour = game.hour[columns]
     return columns[np.argsort(hour, kind="stable")].reshape(np.unique(hour).size, -1)

@@ -1,7 +1,7 @@
 r"""The optimality conditions of both designs, equation by equation (MODEL.md §2-5, §7).
 
 Each function returns the largest violation of one of them, without a unit: relative to the
-market's own scale of powers, prices or money (`certificate_scale`). Where a price and the
+market's own scale of powers, prices or money (`scale`). Where a price and the
 distance from a limit cannot both be there, their product counts, but no distance beyond the
 largest power: a limit far away must not make much of a price's rounding. Prices are divided by
 :math:`p_\omega w_t`, and :math:`\rho_n^\omega = \tau_n^\omega / p_\omega`.
@@ -21,7 +21,7 @@ from pypsa_p2p.common.names import KEPT_DUALS, NAME, PROSUMER, RECIPROCITY1, SCE
 from pypsa_p2p.common.tables import dynamic_values, first_scenario
 from pypsa_p2p.markets.risk import cvar
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.solution.certificate.rebuilt import Game
+from pypsa_p2p.solution.certificate.rebuilt import HeldMarket
 from pypsa_p2p.solution.certificate.scale import Scale, relative, relative_each
 from pypsa_p2p.solution.solved_market import trade_marginal_cost
 
@@ -107,7 +107,7 @@ def nodal_prices(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     return price.rename({NAME: PROSUMER}) / data.probability
 
 
-def balances_and_limits(game: Game, scale: Scale) -> float:
+def balances_and_limits(game: HeldMarket, scale: Scale) -> float:
     """No row or bound is violated: relative to the size of the row's terms.
 
     Which is at least what the largest power makes of the row's largest coefficient: rows may be

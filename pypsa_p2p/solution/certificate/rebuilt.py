@@ -42,7 +42,7 @@ _ENERGIES = ("Store-e", "StorageUnit-state_of_charge")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Game:
+class HeldMarket:
     """A market as arrays, and the decisions and nodal prices its network holds.
 
     Attributes
@@ -125,7 +125,7 @@ def rebuild(
     attitude: Vector,
     weight: float,
     sites: Sites | None = None,
-) -> Game:
+) -> HeldMarket:
     """The game that a network's tables describe, and the point they hold.
 
     Parameters
@@ -154,7 +154,7 @@ def rebuild(
     is_balance, price = _balances(n, data, compiled)
     unit, hour = _hours(data, compiled)
     net_import, flows = _delivery(n, compiled)
-    return Game(
+    return HeldMarket(
         compiled=compiled,
         program=program,
         held=_held(n, data, compiled),

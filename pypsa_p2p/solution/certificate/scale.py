@@ -25,7 +25,7 @@ import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.solution.certificate.rebuilt import Game
+from pypsa_p2p.solution.certificate.rebuilt import HeldMarket
 from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector
 from pypsa_p2p.solvers.program import QuadraticProgram
 
@@ -90,7 +90,7 @@ def relative_each(values: Any, scales: Any) -> float:
 
 
 def find_scale(
-    game: Game,
+    game: HeldMarket,
     data: MarketData,
     quantity: xr.DataArray,
     trade_price: xr.DataArray,
@@ -125,7 +125,7 @@ def find_scale(
 class _Answer:
     """What happens in a market, and what its data name."""
 
-    game: Game
+    game: HeldMarket
 
     @cached_property
     def powers(self) -> Flags:

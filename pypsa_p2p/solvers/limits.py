@@ -1,4 +1,4 @@
-"""One-sided limits of a program, and the probability every column and row belongs to."""
+"""Limits of a program: its finite sides, those within reach, and whose probability they have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector, sum_by
-from pypsa_p2p.solvers.program import Constraints, Program, RiskProgram
+from pypsa_p2p.solvers.presolve import with_reduced_costs
+from pypsa_p2p.solvers.program import Constraints, Program, RiskProgram, Solution
 
 _PASSES = 10  # columns and rows further than this from any cell count as certain
 
@@ -72,14 +73,16 @@ class Limits:
 
 
 def within_reach(program: Program) -> Program:
-    """The program without limits so far away that they will hardly bind; itself if it has none.
+    """The program without limits and costs too far away to matter; itself if it has none.
 
-    Whoever writes 1e9 for "no limit" means none. An optimum of it that keeps the limits left out
-    is one of the program, and what is infeasible without them is so with them.
+    Whoever writes 1e9 for "no limit" means none, and at 1e9 EUR/MWh "never". An optimum of it that
+    keeps the limits left out is one of the program, and what is infeasible without them is so
+    with them; `from_reach` gives what such costs add back to the multipliers of bounds.
     """
     equal = program.lower == program.upper
     found = replace(
         program,
+        c=np.clip(program.c, -ACCURACY.far, ACCURACY.far),
         lower=np.where(equal, program.lower, _near(program.lower)),
         upper=np.where(equal, program.upper, _near(program.upper)),
         x_lower=np.where(
@@ -89,9 +92,20 @@ def within_reach(program: Program) -> Program:
             program.x_lower == program.x_upper, program.x_upper, _near(program.x_upper)
         ),
     )
-    sides = ("lower", "upper", "x_lower", "x_upper")
-    same = all(np.array_equal(getattr(found, side), getattr(program, side)) for side in sides)
+    ends = ("c", "lower", "upper", "x_lower", "x_upper")
+    same = all(np.array_equal(getattr(found, end), getattr(program, end)) for end in ends)
     return program if same else found
+
+
+def from_reach(program: Program, near: Program, found: Solution) -> Solution:
+    """A solution of the program `within_reach` as one of the program itself."""
+    if found.status != "optimal":
+        return found
+    beyond = program.c - near.c
+    tau = found.risk_adjusted_probability
+    if isinstance(program, RiskProgram) and tau is not None:
+        beyond = beyond * program.per_column(tau)
+    return with_reduced_costs(program, found, beyond) if beyond.any() else found
 
 
 def _near(limit: Vector) -> Vector:

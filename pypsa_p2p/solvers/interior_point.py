@@ -2,13 +2,14 @@
 
 With excess costs u and values at risk eta, MODEL.md section 3 reads
 
-    min   sum_k base_k Pi_k(x) + theta sum_g eta_g + sum_k room_k u_k
+    min   sum_k least_k Pi_k(x) + sum_g left_g eta_g + sum_k room_k u_k
     s.t.  Pi_k(x) - eta_g(k) - u_k + t_k = 0,  t >= 0,  u >= 0        multiplier sigma_k
           rows and bounds,                                            multipliers y, z
 
-and tau = base + sigma with 0 <= sigma <= room. Mehrotra's predictor-corrector steps on
+with room = most - least and left_g = 1 - sum_k least_k, and tau = least + sigma, 0 <= sigma <=
+room. Mehrotra's predictor-corrector steps on
 
-    sum_k tau_k grad Pi_k = A'y + z,    sum_{k in g} sigma_k = theta,
+    sum_k tau_k grad Pi_k = A'y + z,    sum_{k in g} sigma_k = left_g,
     y s = mu w,   sigma t = mu w,   (room - sigma) u = mu w,
 
 where s are the slacks of rows and bounds and the weights w are proportional to the
@@ -24,8 +25,8 @@ from scipy import sparse
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Vector, sum_by
-from pypsa_p2p.solvers.backends.limits import Limits, probability_of
-from pypsa_p2p.solvers.backends.newton import NewtonSystem
+from pypsa_p2p.solvers.limits import Limits, probability_of
+from pypsa_p2p.solvers.newton import NewtonSystem
 from pypsa_p2p.solvers.presolve import presolve
 from pypsa_p2p.solvers.program import RiskProgram, Solution, no_solution
 
@@ -141,7 +142,7 @@ class InteriorPoint:
         names, self.group = np.unique(program.group[self.cells], return_inverse=True)
         self.groups = names.size
         self.room = program.room[self.cells]
-        self.base = program.least
+        self.least = program.least
         self.to_assign = program.to_assign[names]
         self.assigned = _inside((program.probability - program.least)[self.cells], self.room)
         self.constant = program.constant[self.cells]
@@ -198,7 +199,7 @@ class InteriorPoint:
         return sum_by(self.group, by_cell, self.groups)
 
     def _tau(self) -> Vector:
-        tau = self.base.copy()
+        tau = self.least.copy()
         tau[self.cells] += np.split(self.iterate.multiplier, self.parts)[1]
         return tau
 
