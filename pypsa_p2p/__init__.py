@@ -6,8 +6,9 @@ from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel, Jacobi
 from pypsa_p2p.equilibrium.sampling import sample_equilibria
 from pypsa_p2p.equilibrium.solving import Equilibrium, solve_equilibrium
 from pypsa_p2p.markets.contracts import Contracts
+from pypsa_p2p.markets.cvar import CVaR
 from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
-from pypsa_p2p.markets.risk import CVaR
+from pypsa_p2p.markets.risk import RiskMeasure, WorstCase
 from pypsa_p2p.network.assignment.assigning import assign_prosumers
 from pypsa_p2p.network.assignment.releasing import release_prosumers
 from pypsa_p2p.network.bundled_grids import list_grids, load_grid
@@ -43,6 +44,8 @@ __all__ = [
     "MarketError",
     "P2PError",
     "PeerToPeerMarket",
+    "RiskMeasure",
+    "WorstCase",
     "add_prosumers",
     "add_trades",
     "assign_prosumers",

@@ -23,6 +23,7 @@ from pypsa_p2p.equilibrium.game.game import Game
 from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.running import Answer, Run
 from pypsa_p2p.markets.designs import PeerToPeerMarket
+from pypsa_p2p.markets.record import attitudes_of
 from pypsa_p2p.markets.writing import write_table
 from pypsa_p2p.network.checksums import checksums
 from pypsa_p2p.network.market_data import MarketData
@@ -52,7 +53,7 @@ def write_answer(
     n._objective = float(found.history["social_cost"][found.kept])
     n.meta[META] = {
         **market.settings(),
-        "attitudes": game.attitude.tolist(),
+        **attitudes_of(data),
         "inputs": checksums(n, data, market.delivery),
         "solver": solver,
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),

@@ -206,7 +206,7 @@ class _Plan:
 
     def centralized(self) -> float:
         """Social cost of the planner who minimises the sum of R, EUR; nan if she cannot."""
-        risk_averse = bool((self.market.attitudes(self.data) > 0).any())
+        risk_averse = self.market.envelope(self.data).averse
         congested = bool((self.data.congestion > 0).any())
         if risk_averse and congested and self.market.contracts is None:
             return float("nan")  # not convex

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -34,12 +34,12 @@ from pypsa_p2p.markets.clearing.mixed_sizes import warn_of_mixed_sizes
 from pypsa_p2p.markets.clearing.problem import MarketProblem, risk_program
 from pypsa_p2p.markets.contract_terms import Terms, require_no_arbitrage
 from pypsa_p2p.markets.contracts import Contracts
+from pypsa_p2p.markets.cvar import plain
 from pypsa_p2p.markets.record import forget_market, record_market
-from pypsa_p2p.markets.risk import NEUTRAL, CVaR, envelope
+from pypsa_p2p.markets.risk import NEUTRAL, Envelope, RiskMeasure
 from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, write_solution
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.network.sites import read_sites
-from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.solvers.program import RiskProgram
 
 Extra = Callable[[pypsa.Network, pd.Index], Any]
@@ -49,7 +49,7 @@ Extra = Callable[[pypsa.Network, pd.Index], Any]
 class Market(ABC):
     """What all market designs share. Use `CentralizedMarket` or `PeerToPeerMarket`."""
 
-    risk: CVaR | None = None
+    risk: RiskMeasure | None = None
     contracts: Contracts | None = None
     surplus: bool = True
     delivery: Literal["trades", "grid"] = "trades"
@@ -58,7 +58,7 @@ class Market(ABC):
     cross: ClassVar[float]
 
     def __post_init__(self) -> None:
-        require_type("risk", self.risk, CVaR)
+        require_type("risk", self.risk, RiskMeasure)
         require_type("contracts", self.contracts, Contracts)
         require_choice("surplus", self.surplus, (True, False))
         require_choice("delivery", self.delivery, ("trades", "grid"))
@@ -134,9 +134,8 @@ class Market(ABC):
             data,
             solution,
             settings=self.settings(),
-            attitudes=(self.risk or NEUTRAL).attitudes(data.risk_attitude),
             terms=self.terms(data),
-            least_attitude=self.least_attitude(data),
+            common=self.envelope(data).common,
         )
 
     def _read(self, n: pypsa.Network, sns: object) -> MarketData:
@@ -148,8 +147,7 @@ class Market(ABC):
             read_sites(n, data)
         terms = self.terms(data)
         if terms is not None:
-            least, weight = self.least_attitude(data), (self.risk or NEUTRAL).weight
-            require_no_arbitrage(terms, data.probability.to_numpy(), least, weight)
+            require_no_arbitrage(terms, self.envelope(data))
         return data
 
     def terms(self, data: MarketData) -> Terms | None:
@@ -158,9 +156,9 @@ class Market(ABC):
             return None
         return self.contracts.terms(data.scenarios, data.prosumers)
 
-    def least_attitude(self, data: MarketData) -> float:
-        """Attitude of the least averse prosumer, min chi of MODEL.md §5."""
-        return float(self._chi(data).min())
+    def envelope(self, data: MarketData) -> Envelope:
+        """The risk-adjusted probabilities that each prosumer may hold."""
+        return (self.risk or NEUTRAL).envelope(data.probability, data.risk_attitude)
 
     def _solve(self, n: pypsa.Network, data: MarketData) -> tuple[CompiledModel, MarketSolution]:
         """Formulate the market on `n.model`, compile and solve it."""
@@ -189,9 +187,9 @@ class Market(ABC):
         both = (np.tile(price, 2), (trades.ravel(), trades[::-1].ravel()))
         partner = sp.csr_matrix(both, (size, size))
         partner.eliminate_zeros()
-        each = self._chi(data).to_numpy()
+        each = self.envelope(data)
         return MarketProblem(
-            program=self._program(compiled, data, self.attitudes(data)),
+            program=self._program(compiled, data, self.groups(data)),
             partner=partner,
             cross=self.cross,
             share=np.append(self._shares(data), 1.0)[compiled.owner],
@@ -202,35 +200,27 @@ class Market(ABC):
             by_prosumer=None if self.contracts is None else self._program(compiled, data, each),
         )
 
-    def _program(self, compiled: CompiledModel, data: MarketData, attitudes: Vector) -> RiskProgram:
+    def _program(self, compiled: CompiledModel, data: MarketData, held: Envelope) -> RiskProgram:
         p = data.probability.to_numpy()
-        ends = envelope(p, attitudes, (self.risk or NEUTRAL).weight)
-        return risk_program(compiled, p, ends, data.fixed_part.to_numpy())
+        return risk_program(compiled, p, held.arrays, data.fixed_part.to_numpy())
 
     def _shares(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Weight of each prosumer's cost in what is solved, 1 on average."""
         return np.ones(len(data.prosumers))
 
-    def attitudes(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Attitude of each group whose risk is taken: the prosumers, or the community.
+    def groups(self, data: MarketData) -> Envelope:
+        """What each group may hold whose risk is taken: the prosumers, or the community, as one.
 
-        With complete contracts the community is as risk-averse as its least averse member
-        (MODEL.md §5); a risk-neutral community needs no distinction.
+        With complete contracts the community holds what all of its members may (MODEL.md §5); a
+        risk-neutral community needs no distinction.
         """
-        chi = self._chi(data).to_numpy()
-        terms = self.terms(data)
-        if (terms is not None and terms.complete) or not chi.any():
-            return chi.min(keepdims=True)
-        return self._groups(chi)
+        each, terms = self.envelope(data), self.terms(data)
+        if (terms is not None and terms.complete) or not each.averse:
+            return each.common
+        return self._groups(each)
 
-    def _chi(self, data: MarketData) -> xr.DataArray:
-        """Attitude of each prosumer; 0 where there is nothing to be averse to."""
-        risk = self.risk or NEUTRAL
-        uncertain = risk.weight > 0 and len(data.scenarios) > 1
-        return risk.attitudes(data.risk_attitude) * uncertain
-
-    def _groups(self, chi: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return chi
+    def _groups(self, each: Envelope) -> Envelope:
+        return each
 
     @abstractmethod
     def _check(self, data: MarketData) -> None:
@@ -241,12 +231,10 @@ class Market(ABC):
         """What was asked for, as plain values that survive netCDF."""
 
     def _common_settings(self) -> dict[str, Any]:
-        risk = self.risk or NEUTRAL
         return {
             "design": type(self).__name__,
             "risk_averse": self.risk is not None,
-            "attitude": plain(risk.attitude),
-            "weight": float(risk.weight),
+            "risk": (self.risk or NEUTRAL).settings(),
             "contracts": self.contracts is not None,
             "surplus": bool(self.surplus),
             "delivery": self.delivery,
@@ -267,12 +255,3 @@ def stored_weights(weights: Any) -> Any:
             f"PeerToPeerMarket: weights {shown(weights)} must be positive numbers, one by prosumer."
         )
     return stored if weights is not None else None
-
-
-def plain(by_prosumer: Any) -> Any:
-    """A value by prosumer as plain numbers that survive netCDF."""
-    if isinstance(by_prosumer, Mapping | pd.Series):
-        return {str(name): float(value) for name, value in dict(by_prosumer).items()}
-    if by_prosumer is None or np.ndim(by_prosumer) == 0:
-        return by_prosumer
-    return np.asarray(by_prosumer, dtype=float).tolist()

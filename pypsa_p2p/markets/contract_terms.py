@@ -10,6 +10,7 @@ import pandas as pd
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.markets.risk import Envelope
 
 Numbers = npt.NDArray[np.float64]
 
@@ -61,22 +62,22 @@ class Terms:
         """Whether nobody can hedge: there are neither partners nor an insurer."""
         return self.insurance_price is None and not self.tradable.any()
 
-    def paid(self, clearing: Numbers, probability: Numbers, attitude: float) -> Numbers:
-        """Prices inside the community, (K,), where the clearing ones and min chi are known."""
+    def paid(self, clearing: Numbers, common: Envelope) -> Numbers:
+        """Prices inside the community, (K,), by those that clear and what all may hold.
+
+        The paper's is the most that a EUR in the scenario is worth to the least averse.
+        """
         if isinstance(self.price, str):
-            paper = self.payoff @ (probability / (1 - attitude))
+            paper = self.payoff @ common.arrays[1][0]
             return clearing if self.price == CLEARING else paper
         return self.price
 
 
-def require_no_arbitrage(
-    terms: Terms, probability: Numbers, attitude: float, weight: float
-) -> None:
+def require_no_arbitrage(terms: Terms, each: Envelope) -> None:
     r"""Refuse insurance so cheap that somebody would buy it without end (MODEL.md §8.5).
 
-    Insurance keeps every :math:`\tau^\omega \le \gamma^\omega`; with
-    :math:`(1-\theta)p \le \tau \le (1-\theta)p + \theta p/(1-\chi)` and :math:`\sum\tau = 1` there
-    must be room for such :math:`\tau` at the least of the attitudes, :math:`\chi`.
+    Insurance keeps every :math:`\tau^\omega \le \gamma^\omega`. What a prosumer may hold, or all
+    may where contracts are complete, must leave room for such :math:`\tau`, :math:`\sum\tau = 1`.
 
     Raises
     ------
@@ -86,21 +87,24 @@ def require_no_arbitrage(
     price = terms.insurance_price
     if price is None:
         return
-    least = (1 - weight) * probability
-    cap = np.minimum(least + weight * probability / (1 - attitude), price)
-    if float(price.sum()) < 1 - ACCURACY.rounding:
+    rounding = ACCURACY.rounding
+    if float(price.sum()) < 1 - rounding:
         raise MarketError(
             f"Contracts: insurance_price {_numbers(price)} sums to {price.sum():.6g} over the "
             "scenarios: insurance of 1 EUR in every scenario costs less than the 1 EUR it pays, a "
             "sure profit. Raise the prices to a sum of 1 or more."
         )
-    if (price < least * (1 - ACCURACY.rounding)).any() or float(cap.sum()) < 1 - ACCURACY.rounding:
+    least, most = (each.common if terms.complete else each).arrays
+    cap = np.minimum(most, price)
+    total = np.where((price < least * (1 - rounding)).any(axis=1), -np.inf, cap.sum(axis=1))
+    worst = int(total.argmin())
+    if total[worst] < 1 - rounding:
+        who = "the least averse prosumer" if terms.complete else f"prosumer {each.names[worst]!r}"
         raise MarketError(
-            f"Contracts: insurance_price {_numbers(price)} is so low that the least averse "
-            f"prosumer (attitude {attitude:.6g}) would insure without end: risk-adjusted "
-            f"probabilities between {_numbers(least)} and the lesser of her limits and these "
-            f"prices, {_numbers(cap)}, cannot sum to 1 (they sum to {cap.sum():.6g} at most). "
-            "Raise the lowest prices."
+            f"Contracts: insurance_price {_numbers(price)} is so low that {who} would insure "
+            f"without end: risk-adjusted probabilities between {_numbers(least[worst])} and the "
+            f"lesser of {_numbers(most[worst])} and these prices cannot sum to 1 (they sum to "
+            f"{cap[worst].sum():.6g} at most). Raise the lowest prices."
         )
 
 

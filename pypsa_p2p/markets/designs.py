@@ -12,6 +12,7 @@ from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.common.values import as_array, refuse
 from pypsa_p2p.markets.base import Market, stored_weights
 from pypsa_p2p.markets.checks import require_choice
+from pypsa_p2p.markets.risk import Envelope
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solvers.arrays import Vector
 
@@ -66,11 +67,10 @@ class CentralizedMarket(Market):
         super().__post_init__()
         require_choice("aggregate", self.aggregate, ("prosumers", "community"))
 
-    def _groups(self, chi: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return chi if self.aggregate == "prosumers" else chi[:1]
+    def _groups(self, each: Envelope) -> Envelope:
+        return each if self.aggregate == "prosumers" else each.of_first
 
     def _check(self, data: MarketData) -> None:
-        chi = self._chi(data)
         terms = self.terms(data)
         limited = terms is not None and not terms.complete
         if self.aggregate == "community" and limited:
@@ -79,12 +79,12 @@ class CentralizedMarket(Market):
                 "contracts inside it cancel, so that limit and payoff mean nothing. Use "
                 "aggregate='prosumers', or complete contracts, Contracts()."
             )
-        if self.aggregate == "community" and float(chi.max()) > float(chi.min()):
+        if self.aggregate == "community" and not self.envelope(data).alike:
             raise MarketError(
                 "aggregate='community' takes the operator's one attitude, but the prosumers' "
                 "differ: give it, risk=CVaR(attitude=0.5)."
             )
-        if self.attitudes(data).size > 1 and bool((data.congestion > 0).any()):
+        if self.groups(data).least.sizes[PROSUMER] > 1 and bool((data.congestion > 0).any()):
             raise MarketError(
                 "A planner who sums the prosumers' CVaR faces a problem that is not convex when "
                 "congestion > 0: the cross term a q_mn q_nm is weighted by the risk-adjusted "
@@ -147,7 +147,7 @@ class PeerToPeerMarket(Market):
             )
 
     def _check(self, data: MarketData) -> None:
-        averse = bool(self._chi(data).any())
+        averse = self.envelope(data).averse
         uneven = bool(np.ptp(self._shares(data)) > 0)
         terms = self.terms(data)
         limited = terms is not None and not terms.complete

@@ -21,12 +21,14 @@ from pypsa_p2p.common.names import (
     OWN_MULTIPLIERS,
     PROSUMER,
     RISK_ADJUSTED_PROBABILITY,
+    RISK_ATTITUDE,
     SCENARIO,
     TERMS,
 )
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.markets.contract_terms import Terms
+from pypsa_p2p.markets.risk import Envelope, RiskMeasure
 from pypsa_p2p.network.checksums import checksums
 from pypsa_p2p.network.market_data import MarketData
 
@@ -45,9 +47,8 @@ def record_market(
     solution: MarketSolution,
     *,
     settings: Mapping[str, Any],
-    attitudes: xr.DataArray,
     terms: Terms | None,
-    least_attitude: float,
+    common: Envelope,
 ) -> None:
     """Note which market it is, and tau of every prosumer, in ``n.meta`` and ``n.buses``.
 
@@ -55,19 +56,17 @@ def record_market(
     ----------
     settings : mapping
         What was asked for, as plain values that survive netCDF.
-    attitudes : DataArray (prosumer)
-        chi, the market's own where it has one.
     terms : Terms, optional
         Of the contracts traded.
-    least_attitude : float
-        min chi of MODEL.md §5, by which contracts are priced.
+    common : Envelope
+        What all prosumers may hold, by which the paper prices contracts.
     """
     tau = np.broadcast_to(
         solution.risk_adjusted_probability.T, (len(data.scenarios), len(data.prosumers))
     )
     labelled = xr.DataArray(tau, coords={SCENARIO: data.scenarios, PROSUMER: data.prosumers})
     _write_bus_column(n, data, RISK_ADJUSTED_PROBABILITY, labelled)
-    contracts = _record_contracts(n, data, solution.hedges, terms, least_attitude)
+    contracts = _record_contracts(n, data, solution.hedges, terms, common)
     for column in KEPT_DUALS:
         n.c["Link"].static[column] = 0.0
     n.meta[META] = {
@@ -76,7 +75,7 @@ def record_market(
         "objective": solution.objective,
         "objective_scale": solution.scale,
         "typical_price": solution.units.price / float(data.weighting.median()),
-        "attitudes": attitudes.to_numpy().tolist(),
+        **attitudes_of(data),
         "inputs": checksums(n, data, settings["delivery"]),
         OWN_MULTIPLIERS: solution.reciprocity1 is not None,
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
@@ -86,7 +85,7 @@ def record_market(
 
 
 def _record_contracts(
-    n: pypsa.Network, data: MarketData, hedges: Hedges | None, terms: Terms | None, least: float
+    n: pypsa.Network, data: MarketData, hedges: Hedges | None, terms: Terms | None, common: Envelope
 ) -> dict[str, Any]:
     """Write what contracts pay into ``n.buses``; the entry of ``n.meta["p2p"]`` about them."""
     if terms is None or hedges is None:
@@ -98,18 +97,17 @@ def _record_contracts(
     payout = terms.payoff.T @ hedges.volume
     for column, values in ((CONTRACT_PAYOUT, payout), (INSURANCE, hedges.insurance)):
         _write_bus_column(n, data, column, xr.DataArray(values, coords=coords))
-    probability = data.probability.to_numpy()
     own = not terms.every_scenario
     kept = {
         "clearing_price": hedges.price,
-        "price": terms.paid(hedges.price, probability, least),
+        "price": terms.paid(hedges.price, common),
         "insurance_price": terms.insurance_price,
         "limit": terms.limit,
         "payoff": terms.payoff if own else None,
         "volume": hedges.volume if own else None,
     }
     plain = {key: None if value is None else value.tolist() for key, value in kept.items()}
-    return {TERMS: {**plain, "names": list(map(str, terms.names)), "least_attitude": least}}
+    return {TERMS: {**plain, "names": list(map(str, terms.names))}}
 
 
 def recorded(n: pypsa.Network) -> dict[str, Any]:
@@ -148,6 +146,27 @@ def recorded(n: pypsa.Network) -> dict[str, Any]:
             "not know them: let the market come last in extra_functionality."
         )
     return dict(settings)
+
+
+def attitudes_of(data: MarketData) -> dict[str, Any]:
+    """The entry of ``n.meta["p2p"]`` about the prosumers' own attitudes when it was solved."""
+    return {RISK_ATTITUDE: data.risk_attitude.to_numpy().tolist()}
+
+
+def recorded_risk(
+    settings: Mapping[str, Any], data: MarketData
+) -> tuple[RiskMeasure, xr.DataArray]:
+    """The measure a market was solved with, and the prosumers' attitudes then.
+
+    Raises
+    ------
+    MarketError
+        The measure is not defined here, or the market is one of an earlier version.
+    """
+    if "risk" not in settings:
+        raise MarketError("An earlier version of pypsa_p2p solved this market: solve it again.")
+    attitude = data.risk_attitude.copy(data=settings[RISK_ATTITUDE])
+    return RiskMeasure.of(settings["risk"]), attitude
 
 
 def require_trades_delivered(settings: Mapping[str, Any], what: str) -> None:

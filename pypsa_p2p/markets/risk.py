@@ -1,178 +1,248 @@
-"""Risk measures: how a prosumer turns costs that differ by scenario into one figure."""
+r"""Risk measures: how a prosumer turns costs that differ by scenario into one figure (MODEL.md §3).
+
+A coherent measure is the worst of many expectations: R[X] = max of :math:`\sum \tau X` over the
+risk-adjusted probabilities :math:`\tau` of its *envelope*. What solves, certifies, reports, draws
+and stores a market asks the measure for its envelope, for R and a :math:`\tau` that attains it, and
+for its settings, and knows nothing else of it. Here the envelope is the box of `limits`. (A measure
+whose envelope is no box has such limits too; what else the solvers need to know of it follows from
+:math:`R[\Pi] = \min_y \{\max_\omega(\Pi - y) + R[y]\}`: whoever has one is a prosumer with
+`WorstCase` who privately buys cover y at the cost R[y].)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
-from typing import Any, TypeGuard
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
+from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
-from pypsa_p2p.common.names import PROSUMER
-from pypsa_p2p.solvers.tail import Tail, worst
+from pypsa_p2p.common.names import PROSUMER, SCENARIO
+from pypsa_p2p.solvers.arrays import Vector
+from pypsa_p2p.solvers.tail import worst
 
-Attitude = float | Mapping[Any, float] | pd.Series | Sequence[float] | np.ndarray | xr.DataArray
+Limits = tuple[xr.DataArray, xr.DataArray]
 
 
-@dataclass(frozen=True, kw_only=True)
-class CVaR:
-    r"""Conditional value at risk, alone or mixed with the expectation (MODEL.md §3, (25)).
+class Risk(NamedTuple):
+    """What a measure makes of costs.
 
-    .. math:: R[X] = (1-\theta)\,E[X] + \theta\,\min_\eta\{\eta + E[(X-\eta)^+]/(1-\chi)\}
-
-    Also known as expected shortfall or average value at risk. :math:`\chi` is a confidence
-    level: 0 leaves the expectation, towards 1 only the worst scenario counts. (Tools that
-    call the tail probability :math:`\alpha` mean :math:`1-\chi`.)
-
-    Parameters
+    Attributes
     ----------
-    attitude : float or by prosumer, optional
-        :math:`\chi`, each in [0, 1). By prosumer: a mapping, Series or DataArray by name, or a
-        sequence in the network's order of prosumers. Default: the ``risk_attitude`` column of
-        ``n.buses``. Kept as a number, a dict or a tuple, so that measures compare and hash by
-        value.
-    weight : float
-        :math:`\theta` in [0, 1], the share of CVaR against the expectation.
+    value : DataArray (prosumer)
+        R, EUR.
+    value_at_risk : DataArray (prosumer)
+        The least cost that counts for more than it must, EUR.
+    probability : DataArray (scenario, prosumer)
+        A risk-adjusted probability that attains R.
+    """
 
-    Raises
-    ------
-    MarketError
-        An attitude or weight that is no number or out of range, or a form not named above.
+    value: xr.DataArray
+    value_at_risk: xr.DataArray
+    probability: xr.DataArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Envelope:
+    """The risk-adjusted probabilities that prosumers may hold: least and most of each.
+
+    Attributes
+    ----------
+    least, most : DataArray (scenario, prosumer)
+    """
+
+    least: xr.DataArray
+    most: xr.DataArray
+
+    @property
+    def names(self) -> list[str]:
+        """The prosumers."""
+        return list(self.least.indexes[PROSUMER])
+
+    @property
+    def averse(self) -> bool:
+        """Whether anybody's risk-adjusted probabilities may differ from the actual ones."""
+        return bool((self.most > self.least).any())
+
+    @property
+    def alike(self) -> bool:
+        """Whether all prosumers have the same."""
+        return all(bool((end == end.isel({PROSUMER: 0})).all()) for end in (self.least, self.most))
+
+    @property
+    def of_first(self) -> Envelope:
+        """That of the first prosumer, alone."""
+        chosen = {PROSUMER: slice(1)}
+        return Envelope(least=self.least[chosen], most=self.most[chosen])
+
+    @property
+    def common(self) -> Envelope:
+        """What all prosumers may hold, labelled as the first: it holds the actual probabilities."""
+        least, most, first = self.least.max(PROSUMER), self.most.min(PROSUMER), self.of_first
+        return Envelope(least=0 * first.least + least, most=0 * first.most + most)
+
+    @property
+    def arrays(self) -> tuple[Vector, Vector]:
+        """`least` and `most` as numbers, (N, S)."""
+        least, most = (
+            end.transpose(PROSUMER, SCENARIO).to_numpy().astype(float)
+            for end in (self.least, self.most)
+        )
+        return least, most
+
+    def worst(self, cost: xr.DataArray) -> Risk:
+        """The worst expectation of costs, (scenario, prosumer), EUR: exactly, by sorting."""
+        like = cost.transpose(SCENARIO, PROSUMER)
+        values, (least, most) = like.to_numpy().T, self.arrays
+        group = np.repeat(np.arange(len(values)), values.shape[1])
+        found = worst(values.ravel(), least.ravel(), most.ravel(), group)
+        first = like.isel({SCENARIO: 0}, drop=True)
+        return Risk(
+            value=first.copy(data=found.value),
+            value_at_risk=first.copy(data=found.value_at_risk),
+            probability=like.copy(data=found.probability.reshape(values.shape).T),
+        )
+
+
+def _name(kind: type[RiskMeasure]) -> str:
+    own = kind.__module__.split(".")[0] == __name__.split(".")[0]
+    return kind.__name__ if own else f"{kind.__module__}.{kind.__qualname__}"
+
+
+@dataclass(frozen=True)
+class RiskMeasure(ABC):
+    """A coherent risk measure: the worst expectation over an envelope of probabilities.
+
+    Write a frozen dataclass with one method, `limits`, and pass an instance as ``risk=``: every
+    market solves with it, and everything that is done with markets knows it.
 
     Examples
     --------
-    >>> CVaR(attitude=0.6)
-    CVaR(attitude=0.6, weight=1.0)
-    >>> CVaR(attitude=pd.Series({"a": 0.2, "b": 0.6}))
-    CVaR(attitude={'a': 0.2, 'b': 0.6}, weight=1.0)
-    >>> CVaR(attitude=1.0)
-    Traceback (most recent call last):
-    ...
-    pypsa_p2p.common.errors.MarketError: CVaR: attitude 1.0 must lie in [0, 1); 0 is risk-neutral.
+    Nobody fears a scenario more than twice as much as it is likely:
+
+    >>> from dataclasses import dataclass
+    >>> import pypsa_p2p as p2p
+    >>> @dataclass(frozen=True)
+    ... class AtMostTwice(p2p.RiskMeasure):
+    ...     def limits(self, probability, attitude):
+    ...         return 0 * probability, 2 * probability
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(risk=AtMostTwice(), surplus=False).optimize(n)
+    ('ok', 'optimal')
     """
 
-    attitude: Attitude | None = None
-    weight: float = 1.0
+    #: Measures that can be read back from a solved network, by the name their settings have.
+    known: ClassVar[dict[str, type[RiskMeasure]]] = {}
 
-    def __post_init__(self) -> None:
-        weight = _plain(self.weight)
-        if not _is_number(weight) or not 0 <= weight <= 1:
-            raise MarketError(f"CVaR: weight {weight!r} must be a number in [0, 1].")
-        object.__setattr__(self, "weight", float(weight))
-        object.__setattr__(self, "attitude", _stored(self.attitude))
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        RiskMeasure.known[_name(cls)] = cls
 
-    def __hash__(self) -> int:
-        given = self.attitude
-        return hash((frozenset(given.items()) if isinstance(given, dict) else given, self.weight))
+    @abstractmethod
+    def limits(self, probability: xr.DataArray, attitude: xr.DataArray) -> Limits:
+        """Least and most risk-adjusted probability of every scenario.
 
-    def attitudes(self, default: xr.DataArray) -> xr.DataArray:
-        """Attitude of each prosumer, dims (prosumer), where `default` are the network's own.
+        Parameters
+        ----------
+        probability : DataArray (scenario)
+        attitude : DataArray (prosumer)
+            The ``risk_attitude`` of the network's prosumers; many measures have no use for it.
+
+        Returns
+        -------
+        least, most : DataArray
+            Dims scenario, prosumer, or both; between them lies `probability`.
+        """
+
+    @property
+    def label(self) -> str:
+        """What pictures call R."""
+        return "risk-adjusted cost"
+
+    def envelope(self, probability: xr.DataArray, attitude: xr.DataArray) -> Envelope:
+        """Every prosumer's; only p itself where nothing is uncertain.
 
         Raises
         ------
         MarketError
-            Attitudes that are not one for each prosumer.
+            The limits leave p out.
         """
-        given, prosumers = self.attitude, default.indexes[PROSUMER]
-        if given is None:
-            return default
-        if isinstance(given, dict):
-            missing = [name for name in prosumers if name not in given]
-            unknown = [name for name in given if name not in prosumers]
-            if missing or unknown:
-                raise MarketError(
-                    f"CVaR: attitude must name every prosumer once; missing: {listed(missing)}; "
-                    f"unknown: {listed(unknown)}."
-                )
-            return default.copy(data=[given[name] for name in prosumers])
-        if isinstance(given, tuple) and len(given) != len(prosumers):
-            raise MarketError(
-                f"CVaR: attitude has {len(given)} values for the {len(prosumers)} prosumers "
-                f"{listed(prosumers)}; give one for each, in this order, or by name."
-            )
-        return default.copy(data=np.broadcast_to(np.asarray(given, dtype=float), len(prosumers)))
-
-
-def _stored(attitude: Any) -> float | dict[Any, float] | tuple[float, ...] | None:
-    """Attitudes as plain values that compare and hash, checked."""
-    if attitude is None:
-        return None
-    attitude = _plain(attitude)
-    if isinstance(attitude, xr.DataArray):
-        attitude = _without_dims(attitude)
-    if isinstance(attitude, pd.Series):
-        repeated = attitude.index[attitude.index.duplicated()].unique()
-        if len(repeated):
-            raise MarketError(
-                f"CVaR: attitude repeats prosumer {listed(repeated)}; give each one value."
-            )
-    if isinstance(attitude, Mapping | pd.Series):
-        return {name: _checked(x, f" of prosumer {name!r}") for name, x in attitude.items()}
-    if isinstance(attitude, pd.Index | np.ndarray) and np.ndim(attitude) == 1:
-        attitude = list(attitude)
-    if isinstance(attitude, Sequence) and not isinstance(attitude, str | bytes):
-        return tuple(_checked(x, f" at position {k}") for k, x in enumerate(attitude))
-    if isinstance(attitude, np.ndarray | pd.DataFrame | Set):
-        raise MarketError(
-            f"CVaR: attitude, of type {type(attitude).__name__}, gives prosumers no one order; "
-            "give a number in [0, 1), or one for each prosumer, in order or by name."
+        like = (probability * xr.ones_like(attitude, dtype=float)).transpose(SCENARIO, PROSUMER)
+        least, most = (
+            (0 * like + end).transpose(*like.dims) for end in self.limits(probability, attitude)
         )
-    return _checked(attitude, "")
+        slack = ACCURACY.rounding
+        inside = (least >= 0) & (least <= like * (1 + slack)) & (most >= like * (1 - slack))
+        if not bool(inside.all()):
+            where = ~inside.all(PROSUMER).to_numpy()
+            raise MarketError(
+                f"{type(self).__name__}: in scenario {listed(like.indexes[SCENARIO][where])} the "
+                "probability lies outside its limits: the least must be between 0 and the "
+                "probability, the most no less than that."
+            )
+        least, most = least.where(least < like, like), most.where(most > like, like)
+        # Where nothing is free above, or below, nothing is free at all: tau sums to 1.
+        free = (most > like).any(SCENARIO) & (least < like).any(SCENARIO) & (probability.size > 1)
+        return Envelope(least=least.where(free, like), most=most.where(free, like))
+
+    def worst(self, cost: xr.DataArray, probability: xr.DataArray, attitude: xr.DataArray) -> Risk:
+        """R of costs, EUR, and what attains it; `cost` has dims (scenario, prosumer)."""
+        return self.envelope(probability, attitude).worst(cost)
+
+    def settings(self) -> dict[str, Any]:
+        """What `of` makes the measure from again: plain values that survive netCDF."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {"measure": _name(type(self)), **given}
+
+    @staticmethod
+    def of(settings: Mapping[str, Any]) -> RiskMeasure:
+        """The measure with these `settings`.
+
+        Raises
+        ------
+        MarketError
+            No class of that name has been defined; nothing is imported to look for one.
+        """
+        kind = RiskMeasure.known.get(settings["measure"])
+        if kind is None:
+            raise MarketError(
+                f"The market's risk measure, {settings['measure']}, is not defined here: import "
+                "the module that defines it first."
+            )
+        return kind(**{name: value for name, value in settings.items() if name != "measure"})
 
 
-def _without_dims(attitude: xr.DataArray) -> Any:
-    """A DataArray as a Series by name, or as values in order where it has no names."""
-    if attitude.dims != (PROSUMER,):
-        raise MarketError(
-            f"CVaR: attitude has the dimensions {listed(attitude.dims)} but may only have "
-            f"{PROSUMER!r}: select along the others, or rename."
-        )
-    return attitude.to_series() if PROSUMER in attitude.indexes else attitude.to_numpy()
+@dataclass(frozen=True)
+class Expectation(RiskMeasure):
+    """The expected cost, risk-neutral: what ``risk=None`` means."""
+
+    def limits(self, probability: xr.DataArray, attitude: xr.DataArray) -> Limits:
+        """The probabilities themselves."""
+        return probability, probability
 
 
-def _checked(value: object, whose: str) -> float:
-    value = _plain(value)
-    if not _is_number(value) or not 0 <= value < 1:
-        raise MarketError(f"CVaR: attitude {value!r}{whose} must lie in [0, 1); 0 is risk-neutral.")
-    return float(value)
+@dataclass(frozen=True)
+class WorstCase(RiskMeasure):
+    r"""The cost of the costliest scenario: CVaR at an attitude of :math:`1-\min p` or more.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(risk=WorstCase(), surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> round(n.objective, 6)
+    18.161446
+    """
+
+    def limits(self, probability: xr.DataArray, attitude: xr.DataArray) -> Limits:
+        """From 0 to 1."""
+        return 0 * probability, 1 + 0 * probability
 
 
-def _plain(value: Any) -> Any:
-    """numpy's numbers as Python's, which read better in messages."""
-    number = isinstance(value, np.generic | np.ndarray | xr.DataArray) and np.ndim(value) == 0
-    return value.item() if number else value
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def envelope(
-    probability: np.ndarray, attitude: np.ndarray, weight: float
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""Least and most :math:`\tau`, (G, S): (33)-(37) of probabilities (S,) and attitudes (G,)."""
-    p, chi = probability[None], attitude[:, None]
-    free = (chi > 0) & (weight > 0) & (probability.size > 1)
-    least = (1 - weight) * p
-    most = least + weight * p / (1 - chi)
-    return np.where(free, least, p), np.where(free, most, p)
-
-
-def cvar(
-    values: np.ndarray,
-    probability: np.ndarray,
-    attitude: float | np.ndarray,
-    *,
-    group: np.ndarray | None = None,
-) -> Tail:
-    """CVaR of every group's costs, exactly, by sorting (25)."""
-    chi = np.atleast_1d(np.asarray(attitude, dtype=float))
-    group = np.zeros(values.size, dtype=np.int64) if group is None else group
-    return worst(values, np.zeros(values.size), probability / (1 - chi[group]), group)
-
-
-#: The risk measure that leaves probabilities alone: what ``risk=None`` means.
-NEUTRAL = CVaR(attitude=0.0)
+#: The measure that leaves probabilities alone.
+NEUTRAL = Expectation()

@@ -22,6 +22,7 @@ from pypsa_p2p.common.names import (
     TERMS,
 )
 from pypsa_p2p.common.tables import static_values
+from pypsa_p2p.markets.risk import Envelope
 from pypsa_p2p.network.market_data import MarketData
 
 INSURED, TRADED, WORTHLESS = "insured", "traded", "worthless"
@@ -44,8 +45,6 @@ class RecordedHedges:
     insurance_price : DataArray (scenario) or None
         gamma.
     limit : DataArray (scenario or contract_name, prosumer) or None
-    least_attitude : float
-        chi of the least averse prosumer.
     """
 
     payout: xr.DataArray
@@ -56,7 +55,6 @@ class RecordedHedges:
     payoff: xr.DataArray | None
     insurance_price: xr.DataArray | None
     limit: xr.DataArray | None
-    least_attitude: float
 
     @property
     def premium(self) -> xr.DataArray:
@@ -137,20 +135,24 @@ def recorded_hedges(
         payoff=array("payoff", {**kind, SCENARIO: data.scenarios}) if own else None,
         insurance_price=array("insurance_price", {SCENARIO: data.scenarios}),
         limit=array("limit", by_prosumer),
-        least_attitude=terms["least_attitude"],
     )
 
 
 def regimes(
-    hedges: RecordedHedges, tau: xr.DataArray, probability: xr.DataArray, weight: float
+    hedges: RecordedHedges, tau: xr.DataArray, probability: xr.DataArray, may_hold: Envelope
 ) -> xr.DataArray:
     r"""The regimes of Theorem 15, by scenario.
+
+    Parameters
+    ----------
+    may_hold : Envelope
+        The risk-adjusted probabilities of each prosumer.
 
     Returns
     -------
     DataArray (scenario)
-        Whether every :math:`\tau_n` is at :math:`p/(1-\min\chi)`, or what becomes of that when
-        mixed with the expectation. Its coordinate ``regime`` says
+        Whether every :math:`\tau_n` is the most that all may hold, :math:`p/(1-\min\chi)` of CVaR.
+        Its coordinate ``regime`` says
 
         - "insured" where a EUR in the scenario is worth the insurer's price to somebody,
           :math:`\alpha = \gamma`;
@@ -163,7 +165,7 @@ def regimes(
     insured = xr.zeros_like(worthless)
     if hedges.insurance_price is not None:
         insured = most >= hedges.insurance_price * (1 - ACCURACY.promised)
-    cap = probability * (1 - weight + weight / (1 - hedges.least_attitude))
+    cap = may_hold.most.min(PROSUMER)
     kind = np.where(insured, INSURED, np.where(worthless, WORTHLESS, TRADED))
     at_cap = (abs(tau - cap) <= ACCURACY.promised * cap).all(PROSUMER)
     return at_cap.assign_coords(regime=(SCENARIO, kind.astype(object)))

@@ -24,8 +24,7 @@ from pypsa_p2p.common.names import (
     TRADE,
 )
 from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenario, static_values
-from pypsa_p2p.markets.record import recorded
-from pypsa_p2p.markets.risk import CVaR, cvar
+from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.network.assets import by_owner, own_names
 from pypsa_p2p.network.checksums import require_unchanged
 from pypsa_p2p.network.costs import investment_cost, operating_cost
@@ -269,14 +268,11 @@ def _risk(
 ) -> dict[str, xr.DataArray]:
     """Risk-adjusted probabilities and costs, and contracts where they are traded (MODEL.md §5)."""
     tau = _by_prosumer(static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers))
-    attitude = settings.get("attitudes", settings["attitude"])
-    chi = CVaR(attitude=attitude).attitudes(data.risk_attitude)
+    measure, attitude = recorded_risk(settings, data)
     hedges = recorded_hedges(n, data, settings)
     hedged = cost if hedges is None else cost - hedges.payout - hedges.insurance
-    tail = _tail(hedged, data, chi)
-    expected = (data.probability * hedged).sum(SCENARIO)
-    weight = settings["weight"]
-    risk_adjusted = (1 - weight) * expected + weight * tail["value"]
+    risk = measure.worst(hedged, data.probability, attitude)
+    risk_adjusted = risk.value
     if settings.get("aggregate") == "community":
         risk_adjusted = (tau * cost).sum(SCENARIO)
         if hedges is not None:
@@ -285,28 +281,16 @@ def _risk(
         risk_adjusted = risk_adjusted + hedges.premium
     variables = {}
     if hedges is not None:
-        at_cap = regimes(hedges, tau, data.probability, weight)
+        may_hold = measure.envelope(data.probability, attitude)
+        at_cap = regimes(hedges, tau, data.probability, may_hold)
         variables = {**hedges.variables(), "at_cap": at_cap}
     return {
         **variables,
         "expected_cost": (data.probability * cost).sum(SCENARIO),
-        "value_at_risk": tail["value_at_risk"],
+        "value_at_risk": risk.value_at_risk,
         "risk_adjusted_cost": risk_adjusted,
         "risk_adjusted_probability": tau.transpose(SCENARIO, PROSUMER),
         "social_cost": risk_adjusted.sum(PROSUMER),
-    }
-
-
-def _tail(cost: xr.DataArray, data: MarketData, chi: xr.DataArray) -> dict[str, xr.DataArray]:
-    """CVaR and value at risk of every prosumer's cost, dims (prosumer)."""
-    values = cost.transpose(PROSUMER, SCENARIO).to_numpy()
-    count, scenarios = values.shape
-    probability = np.tile(data.probability.to_numpy(), count)
-    group = np.repeat(np.arange(count), scenarios)
-    tail = cvar(values.ravel(), probability, chi.to_numpy(), group=group)
-    return {
-        "value": chi.copy(data=tail.value),
-        "value_at_risk": chi.copy(data=tail.value_at_risk),
     }
 
 

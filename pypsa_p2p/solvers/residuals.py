@@ -124,18 +124,20 @@ def _stationarity(program: QuadraticProgram, solution: Solution, unit: Vector) -
     error = program.gradient(x) - program.A.T @ y - z
     # Where all prices vanish, the gradient of one unit of x keeps rounding from looking large.
     flat = abs(program.P) @ np.maximum(abs(x), 1.0)
-    largest = max(_largest(flat / unit), _largest(_prices(program, solution) / unit))
+    largest = max(_largest(flat / unit), _largest_price(program, solution, unit))
     return float(_largest(abs(error) / unit) / largest) if largest > 0.0 else 0.0
 
 
-def _prices(program: Constraints, solution: Solution) -> Vector:
-    """Sizes of the prices of every column, (n,): its rows' multipliers, and what is left of c.
+def _largest_price(program: Constraints, solution: Solution, unit: Vector) -> float:
+    """The largest price of any column: its rows' multipliers, and what they leave of c.
 
     A bound's multiplier takes up the cost of what is idle, however large: no price of anything.
+    Where all prices vanish a typical cost, 1, or the largest below that.
     """
     y, z = bound_multipliers(program, solution)
     left = np.minimum(abs(program.c), abs(program.c - z))
-    return np.asarray(abs(program.A.T) @ abs(y) + left)
+    found = _largest((abs(program.A.T) @ abs(y) + left) / unit)
+    return max(found, min(1.0, _largest(abs(program.c))))
 
 
 def _dual_sign(program: Constraints, solution: Solution) -> float:
@@ -144,7 +146,8 @@ def _dual_sign(program: Constraints, solution: Solution) -> float:
     lower = np.concatenate([program.lower, program.x_lower])
     upper = np.concatenate([program.upper, program.x_upper])
     wrong = np.where(multipliers > 0.0, np.isinf(lower), np.isinf(upper))
-    own = max(_largest(_prices(program, solution)), _largest(abs(program.P.diagonal())))
+    price = _largest_price(program, solution, np.ones(program.c.size))
+    own = max(price, _largest(abs(program.P.diagonal())))
     return float(_largest(abs(multipliers[wrong])) / own) if own > 0.0 else 0.0
 
 

@@ -16,8 +16,8 @@ import pypsa
 from pypsa_p2p.common.errors import DataError
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.contracts import Contracts
+from pypsa_p2p.markets.cvar import CVaR
 from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
-from pypsa_p2p.markets.risk import CVaR
 from pypsa_p2p.network.bundled_grids import add_grid_market, load_grid
 from pypsa_p2p.network.pandapower.conversion import from_pandapower
 from pypsa_p2p.solution.results import results

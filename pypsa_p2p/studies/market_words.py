@@ -9,14 +9,14 @@ from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
-from pypsa_p2p.markets.risk import CVaR
+from pypsa_p2p.markets.risk import RiskMeasure
 
 #: Designs by the words for them.
 DESIGNS: Final = ("centralized", "community", "peer-to-peer", "generalized")
 #: Settings of a market, and what they may be.
 SETTINGS: Final = {
     "design": f"one of {', '.join(DESIGNS)}",
-    "risk": "true, or a table of attitude, weight",
+    "risk": "true, a table of attitude, weight, or of measure (by name) and its numbers",
     "contracts": "true, or a table of insurance_price, price, limit, payoff",
     "surplus": "true or false",
     "delivery": "trades or grid",
@@ -32,8 +32,9 @@ def market_from(settings: Mapping[str, Any]) -> Market:
     settings : mapping
         ``design``: "peer-to-peer" (default), "generalized" (equilibrium), "centralized" or
         "community" (centralized, the community's cost as one). ``risk``: true for the network's
-        own attitudes, or a mapping of `CVaR`'s arguments; ``contracts``: true, or a mapping of
-        those of `Contracts`. ``surplus``, ``delivery``, ``weights``: as they are.
+        own attitudes, or a mapping of `CVaR`'s arguments, or of another ``measure``, by name, and
+        its own; ``contracts``: true, or a mapping of those of `Contracts`. ``surplus``,
+        ``delivery``, ``weights``: as they are.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def market_from(settings: Mapping[str, Any]) -> Market:
         known = "; ".join(f"{name}: {values}" for name, values in SETTINGS.items())
         raise MarketError(f"A market has no setting {listed(unknown)}. It has {known}.")
     arguments = {name: settings[name] for name in ("surplus", "delivery") if name in settings}
-    arguments["risk"] = _part(CVaR, "risk", settings.get("risk", False))
+    arguments["risk"] = _part(_measure, "risk", settings.get("risk", False))
     arguments["contracts"] = _part(Contracts, "contracts", settings.get("contracts", False))
     design = settings.get("design", "peer-to-peer")
     if design not in DESIGNS:
@@ -65,6 +66,11 @@ def market_from(settings: Mapping[str, Any]) -> Market:
         weights = settings.get("weights")
         return PeerToPeerMarket(equilibrium="generalized", weights=weights, **arguments)
     return PeerToPeerMarket(**arguments)
+
+
+def _measure(measure: str = "CVaR", **numbers: Any) -> RiskMeasure:
+    """A risk measure by its name."""
+    return RiskMeasure.of({"measure": measure, **numbers})
 
 
 def _part(form: Any, name: str, given: Any) -> Any:

@@ -125,7 +125,14 @@ def _with_risk(field: str) -> Callable[[Market, Any], Market]:
 
     def vary(market: Market, value: Any) -> Market:
         risk = market.risk
-        return market if risk is None else replace(market, risk=replace(risk, **{field: value}))
+        if risk is None:
+            return market
+        if field not in (one.name for one in fields(risk)):
+            raise MarketError(
+                f"{field}: {type(risk).__name__} has no such number. Sweep over markets with a "
+                "measure for each value instead, or leave the dimension out."
+            )
+        return replace(market, risk=replace(risk, **{field: value}))
 
     return vary
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from pypsa_p2p.markets.risk import envelope
 from pypsa_p2p.solvers.presolve import presolve
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram
+from pypsa_p2p.solvers.tail import Tail, worst
 
 Array = npt.NDArray[np.float64]
 
@@ -95,6 +95,20 @@ def market(
         least=least,
         most=most,
     )
+
+
+def envelope(probability: Array, attitude: Array, weight: float) -> tuple[Array, Array]:
+    """Least and most tau, (G, S), of CVaR mixed with the expectation."""
+    p, chi = probability[None], attitude[:, None]
+    least = (1 - weight) * p + 0 * chi
+    free = (chi > 0) & (weight > 0) & (probability.size > 1)
+    return np.where(free, least, p), np.where(free, least + weight * p / (1 - chi), p)
+
+
+def cvar(values: Array, probability: Array, attitude: Any, group: Any = None) -> Tail:
+    """CVaR of every group's costs."""
+    each = np.atleast_1d(attitude)[0 if group is None else group]
+    return worst(values, np.zeros(values.size), probability / (1 - each), group)
 
 
 def random_market(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pypsa_p2p.markets.risk import cvar
 from pypsa_p2p.solvers import quadratic
 from pypsa_p2p.solvers.program import QuadraticProgram, Solution, no_solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
@@ -16,6 +15,7 @@ from pypsa_p2p.solvers.residuals import quadratic_residuals
 from pypsa_p2p.solvers.risk_averse import solve_risk
 from tests.unit.solver_markets import (
     Array,
+    cvar,
     neutral,
     quadratic_program,
     random_market,

@@ -91,8 +91,6 @@ def pose(game: Game, pieces: Pieces, target: Array, price: Array, penalty: float
     """The agents' problems at targets and prices (S, T, 2E) of their trades."""
     nothing = np.zeros_like(game.lower)
     points = [game.joined(nothing, values) for values in (target, price)]
-    p = game.probability[:, None]
-    least = np.broadcast_to((1 - game.weight) * p, (p.size, game.prosumers))
     return Subproblem(
         pieces=pieces,
         facing=pieces.facing(points[0]),
@@ -100,8 +98,8 @@ def pose(game: Game, pieces: Pieces, target: Array, price: Array, penalty: float
         target=pieces.own(points[0]),
         penalty=penalty,
         probability=game.probability,
-        least=least,
-        most=least + game.weight * p / (1 - game.attitude),
+        least=game.least,
+        most=game.most,
     )
 
 

@@ -17,10 +17,10 @@ from pypsa_p2p.equilibrium.game.knapsack import Array, Flags
 from pypsa_p2p.equilibrium.game.pieces import Pieces, Positions, arrange
 from pypsa_p2p.markets.designs import PeerToPeerMarket
 from pypsa_p2p.markets.record import require_trades_delivered
-from pypsa_p2p.markets.risk import NEUTRAL, cvar
 from pypsa_p2p.network.assets import own_names
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import NOBODY, asset_owners, bus_owners
+from pypsa_p2p.solvers.tail import worst
 
 #: Components without a decision or a cost of their own.
 _PASSIVE = {"Bus", "Carrier", "Shape", "SubNetwork", "LineType", "TransformerType"}
@@ -46,8 +46,8 @@ class Game:
         Labels of all dimensions.
     generators : Index
         (G,) names.
-    attitude, weight
-        chi, (N,), and theta.
+    least, most
+        (S, N) of the risk-adjusted probabilities tau.
     surplus
         Whether (1) is an inequality.
     owner, buyer
@@ -64,8 +64,8 @@ class Game:
 
     data: MarketData
     generators: pd.Index
-    attitude: Array
-    weight: float
+    least: Array
+    most: Array
     surplus: bool
     owner: Positions
     buyer: Positions
@@ -153,7 +153,7 @@ class Game:
     @cached_property
     def risk_averse(self) -> bool:
         """Whether any prosumer's risk-adjusted probabilities can differ from p."""
-        return self.weight > 0 and bool((self.attitude > 0).any()) and self.probability.size > 1
+        return bool((self.most > self.least).any())
 
     def partner(self, quantity: Array) -> Array:
         """q_nm where `quantity` is q_mn, (S, T, 2E)."""
@@ -174,17 +174,9 @@ class Game:
     def risk_adjusted(self, costs: Array) -> tuple[Array, Array]:
         """R, (N,), EUR, and a tau that attains it, (S, N), of costs (S, N)."""
         scenarios, prosumers = costs.shape
-        tail = cvar(
-            costs.T.ravel(),
-            np.tile(self.probability, prosumers),
-            self.attitude,
-            group=np.repeat(np.arange(prosumers), scenarios),
-        )
-        tau = (1 - self.weight) * self.probability + self.weight * tail.probability.reshape(
-            prosumers, scenarios
-        )
-        expected = self.probability @ costs
-        return (1 - self.weight) * expected + self.weight * tail.value, tau.T
+        group = np.repeat(np.arange(prosumers), scenarios)
+        found = worst(costs.T.ravel(), self.least.T.ravel(), self.most.T.ravel(), group)
+        return found.value, found.probability.reshape(prosumers, scenarios).T
 
 
 def _incidence(owner: Positions, prosumers: int) -> Array:
@@ -208,7 +200,7 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
     _check_components(n, data, owners)
     names = own_names(n, "Generator")
     _check_generators(n, names)
-    risk = market.risk or NEUTRAL
+    least, most = market.envelope(data).arrays
     values = {
         attribute: dynamic_values(n, "Generator", attribute, names, data.snapshots)
         for attribute in ("p_nom", "p_min_pu", "p_max_pu", *_COSTS)
@@ -216,8 +208,8 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
     game = Game(
         data=data,
         generators=names,
-        attitude=risk.attitudes(data.risk_attitude).to_numpy().astype(float),
-        weight=float(risk.weight),
+        least=least.T,
+        most=most.T,
         surplus=market.surplus,
         owner=_positions(asset_owners(n, "Generator", owners).sel({NAME: names}), data),
         buyer=np.concatenate([_positions(data.bus0, data), _positions(data.bus1, data)]),

@@ -21,8 +21,8 @@ from pypsa_p2p.common.names import (
 )
 from pypsa_p2p.common.tables import static_values
 from pypsa_p2p.markets.checks import require_given_capacities
-from pypsa_p2p.markets.record import recorded
-from pypsa_p2p.markets.risk import CVaR
+from pypsa_p2p.markets.record import recorded, recorded_risk
+from pypsa_p2p.markets.risk import Envelope
 from pypsa_p2p.network.assets import own_names
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.network.ownership import NOBODY, asset_owners, bus_owners
@@ -226,8 +226,7 @@ class _Solved:
     n: pypsa.Network
     data: MarketData
     settings: Mapping[str, Any]
-    risk: CVaR
-    attitude: xr.DataArray
+    may_hold: Envelope
     tau: xr.DataArray
     hedges: RecordedHedges | None
     game: HeldMarket
@@ -241,21 +240,20 @@ class _Solved:
         grid.require_known_grid(settings)
         require_given_capacities(n, "certify")
         data = read_market(n, n.snapshots[settings["snapshots"]])
-        risk = CVaR(attitude=settings["attitude"], weight=settings["weight"])
-        attitude = data.risk_attitude.copy(data=settings["attitudes"])
+        measure, attitude = recorded_risk(settings, data)
+        may_hold = measure.envelope(data.probability, attitude)
         tau = static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers)
         tau = tau.rename({NAME: PROSUMER})
         sites = read_sites(n, data) if settings["delivery"] == "grid" else None
         own, prices = bool(settings.get(OWN_MULTIPLIERS)), grid.prices_by_prosumer(n, data, sites)
-        game = rebuild(n, data, settings["surplus"], attitude.to_numpy(), risk.weight, sites)
+        game = rebuild(n, data, settings["surplus"], may_hold, sites)
         trading = kkt.read_trading(n, data, tau, prices, own=own)
         paid = trading.quantity, trading.trade_price
         return cls(
             n=n,
             data=data,
             settings=settings,
-            risk=risk,
-            attitude=attitude,
+            may_hold=may_hold,
             tau=tau,
             hedges=recorded_hedges(n, data, settings),
             game=game,
@@ -274,7 +272,7 @@ class _Solved:
 
     def risk_of(self, cost: xr.DataArray) -> xr.DataArray:
         """R of every prosumer, EUR, of costs as they are."""
-        return kkt.risk_adjusted(cost, self.data.probability, self.attitude, self.risk.weight)
+        return self.may_hold.worst(cost).value
 
     def risk_adjusted(self, hedged: xr.DataArray) -> xr.DataArray:
         """R of every prosumer, EUR: of her cost after contracts, and what those cost her."""
@@ -312,17 +310,14 @@ def _energy_residuals(solved: _Solved) -> dict[str, float]:
 
 def _risk_residuals(solved: _Solved, hedged: xr.DataArray) -> dict[str, float]:
     """Risk-adjusted probabilities: inside their envelope, attaining R, and common where due."""
-    p, tau, weight = solved.data.probability, solved.tau, solved.risk.weight
-    attitude = solved.attitude
-    residuals = {"envelope of tau (37)": kkt.envelope(tau, p, attitude, weight)}
+    p, tau, may_hold = solved.data.probability, solved.tau, solved.may_hold
+    residuals = {"envelope of tau (37)": kkt.envelope(tau, p, may_hold)}
     if solved.together:
         residuals["one tau for all"] = relative((tau - tau.isel({PROSUMER: 0})) / p, 1.0)
         # Contracts inside the community cancel: what is left of them is its insurance.
         whole = hedged.sum(PROSUMER).expand_dims({PROSUMER: tau.indexes[PROSUMER][:1]})
-        tau, attitude, hedged = tau[{PROSUMER: [0]}], attitude[{PROSUMER: [0]}], whole
-    residuals["risk attained (25), (36)"] = kkt.attainment(
-        tau, hedged, p, attitude, weight, solved.scale
-    )
+        tau, may_hold, hedged = tau[{PROSUMER: [0]}], may_hold.of_first, whole
+    residuals["risk attained (25), (36)"] = kkt.attainment(tau, hedged, may_hold, solved.scale)
     return residuals
 
 

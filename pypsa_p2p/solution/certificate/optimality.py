@@ -19,7 +19,7 @@ import xarray as xr
 
 from pypsa_p2p.common.names import KEPT_DUALS, NAME, PROSUMER, RECIPROCITY1, SCENARIO
 from pypsa_p2p.common.tables import dynamic_values, first_scenario
-from pypsa_p2p.markets.risk import cvar
+from pypsa_p2p.markets.risk import Envelope
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket
 from pypsa_p2p.solution.certificate.scale import Scale, relative, relative_each
@@ -227,27 +227,17 @@ def load_deviation(n: pypsa.Network, data: MarketData, scale: Scale) -> float:
     return relative(found - wanted, scale.power)
 
 
-def envelope(
-    tau: xr.DataArray, probability: xr.DataArray, attitude: xr.DataArray, weight: float
-) -> float:
-    r"""(33)-(37): :math:`(1-\theta) p \le \tau_n \le (1-\theta) p + \theta p / (1 - \chi_n)`.
+def envelope(tau: xr.DataArray, probability: xr.DataArray, may_hold: Envelope) -> float:
+    r"""(33)-(37), that :math:`\tau_n` is in the envelope of her measure; relative to p.
 
-    And :math:`\sum_\omega \tau_n^\omega = 1`. Relative to p.
+    Of CVaR: :math:`(1-\theta) p \le \tau_n \le (1-\theta) p + \theta p / (1 - \chi_n)`. And
+    :math:`\sum_\omega \tau_n^\omega = 1`.
     """
-    low = (1 - weight) * probability
-    high = low + weight * probability / (1 - attitude)
-    outside = np.maximum(low - tau, tau - high) / probability
+    outside = np.maximum(may_hold.least - tau, tau - may_hold.most) / probability
     return max(relative(np.maximum(outside, 0), 1.0), relative(tau.sum(SCENARIO) - 1, 1.0))
 
 
-def attainment(
-    tau: xr.DataArray,
-    cost: xr.DataArray,
-    probability: xr.DataArray,
-    attitude: xr.DataArray,
-    weight: float,
-    scale: Scale,
-) -> float:
+def attainment(tau: xr.DataArray, cost: xr.DataArray, may_hold: Envelope, scale: Scale) -> float:
     r""":math:`\sum_\omega \tau_n^\omega \Pi_n(\omega) = R_n`, by sorting.
 
     Parameters
@@ -255,24 +245,7 @@ def attainment(
     tau, cost : DataArray (scenario, prosumer)
         Costs that risk is taken of, EUR: of every prosumer, or one of the community.
     """
-    value = risk_adjusted(cost, probability, attitude, weight)
-    return relative((tau * cost).sum(SCENARIO) - value, scale.risk)
-
-
-def risk_adjusted(
-    cost: xr.DataArray, probability: xr.DataArray, attitude: xr.DataArray, weight: float
-) -> xr.DataArray:
-    """R = (1 - theta) E + theta CVaR of each prosumer's cost (25), EUR; (prosumer)."""
-    values = cost.transpose(PROSUMER, SCENARIO).to_numpy()
-    count, scenarios = values.shape
-    tail = cvar(
-        values.ravel(),
-        np.tile(probability.to_numpy(), count),
-        attitude.to_numpy(),
-        group=np.repeat(np.arange(count), scenarios),
-    )
-    expected = (probability * cost).sum(SCENARIO)
-    return (1 - weight) * expected + weight * expected.copy(data=tail.value)
+    return relative((tau * cost).sum(SCENARIO) - may_hold.worst(cost).value, scale.risk)
 
 
 def _complementarity(price: xr.DataArray, slack: xr.DataArray, scale: Scale) -> float:

@@ -29,7 +29,7 @@ from pypsa_p2p.formulation.trading import (
     trade_cost,
 )
 from pypsa_p2p.markets.clearing.problem import risk_program
-from pypsa_p2p.markets.risk import envelope
+from pypsa_p2p.markets.risk import Envelope
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.sites import Sites
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
@@ -122,8 +122,7 @@ def rebuild(
     n: pypsa.Network,
     data: MarketData,
     surplus: bool,
-    attitude: Vector,
-    weight: float,
+    may_hold: Envelope,
     sites: Sites | None = None,
 ) -> HeldMarket:
     """The game that a network's tables describe, and the point they hold.
@@ -132,10 +131,8 @@ def rebuild(
     ----------
     surplus : bool
         Whether (1) is an inequality.
-    attitude : (N,)
-        chi of each prosumer.
-    weight : float
-        theta of MODEL.md §3.
+    may_hold : Envelope
+        The risk-adjusted probabilities of each prosumer (MODEL.md §3).
     sites : Sites, optional
         Where the grid delivers what is traded (MODEL.md §6); default: trades themselves do.
     """
@@ -150,7 +147,7 @@ def rebuild(
     compiled = compile_model(m, data.scenarios.to_numpy(object), owners)
     constants = differing_constants(data).transpose(SCENARIO, PROSUMER).to_numpy()
     p = data.probability.to_numpy()
-    program = risk_program(compiled, p, envelope(p, attitude, weight), constants)
+    program = risk_program(compiled, p, may_hold.arrays, constants)
     is_balance, price = _balances(n, data, compiled)
     unit, hour = _hours(data, compiled)
     net_import, flows = _delivery(n, compiled)

@@ -13,8 +13,7 @@ import xarray as xr
 from pypsa_p2p.common.errors import MarketError, listed, shown
 from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import ONLY_SCENARIO, first_scenario
-from pypsa_p2p.markets.record import recorded
-from pypsa_p2p.markets.risk import cvar
+from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.solution.hedges import recorded_hedges
 from pypsa_p2p.solution.results import results
@@ -236,20 +235,14 @@ def _distribution(cost: xr.DataArray, data: MarketData, settings: dict[str, Any]
     expected = values @ data.probability.to_numpy()
     if not settings["risk_averse"]:
         return Distribution(values=values, expected=expected)
-    count, scenarios = values.shape
-    tail = cvar(
-        values.ravel(),
-        np.tile(data.probability.to_numpy(), count),
-        np.asarray(settings["attitudes"], dtype=float),
-        group=np.repeat(np.arange(count), scenarios),
-    )
-    weight = settings["weight"]
+    measure, attitude = recorded_risk(settings, data)
+    risk = measure.worst(cost, data.probability, attitude)
     return Distribution(
         values=values,
         expected=expected,
-        at_risk=tail.value_at_risk,
-        adjusted=(1 - weight) * expected + weight * tail.value,
-        measure="CVaR" if weight == 1 else "risk-adjusted cost",
+        at_risk=risk.value_at_risk.to_numpy(),
+        adjusted=risk.value.to_numpy(),
+        measure=measure.label,
     )
 
 
