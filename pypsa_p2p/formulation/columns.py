@@ -11,7 +11,7 @@ from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.formulation.delivery import SURPLUS
 from pypsa_p2p.formulation.trading import QUANTITY1, RECIPROCITY, partner_prices, quantities
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.ownership import asset_owners, bus_owners
+from pypsa_p2p.network.ownership import asset_owners
 from pypsa_p2p.solvers.arrays import Labels, Vector
 
 
@@ -21,11 +21,10 @@ def variable_owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArra
     A trade edge's ``Link-p`` is what the prosumer at bus0 decides; ``Link-p1`` is a class of
     its own here, decided at bus1.
     """
-    buses = bus_owners(n)
     owners = {}
     for component in n.all_components:
         if component in n.one_port_components | n.branch_components and len(n.c[component].static):
-            names = asset_owners(n, component, buses)
+            names = asset_owners(n, component, data.owners)
             owners[component] = names.copy(
                 data=data.prosumers.get_indexer(pd.Index(names.to_numpy()))
             )

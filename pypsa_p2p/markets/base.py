@@ -39,7 +39,6 @@ from pypsa_p2p.markets.record import forget_market, record_market
 from pypsa_p2p.markets.risk import NEUTRAL, Envelope, RiskMeasure
 from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, write_solution
 from pypsa_p2p.network.market_data import MarketData, read_market
-from pypsa_p2p.network.sites import read_sites
 from pypsa_p2p.solvers.program import RiskProgram
 
 Extra = Callable[[pypsa.Network, pd.Index], Any]
@@ -140,11 +139,9 @@ class Market(ABC):
 
     def _read(self, n: pypsa.Network, sns: object) -> MarketData:
         """Read the market and refuse what cannot be honoured, before anything is built."""
-        data = read_market(n, sns)
+        data = read_market(n, sns, grid=self.delivery == "grid")
         check_network(n, data)
         self._check(data)
-        if self.delivery == "grid":
-            read_sites(n, data)
         terms = self.terms(data)
         if terms is not None:
             require_no_arbitrage(terms, self.envelope(data))
@@ -171,8 +168,8 @@ class Market(ABC):
         if len(data.edges):
             define_trading(m, data, self.surplus)
             m.objective = m.objective.expression + trade_cost(m, data, self.cross)
-        if len(data.edges) and self.delivery == "grid":
-            define_delivery(m, data, read_sites(n, data))
+        if len(data.edges) and data.sites is not None:
+            define_delivery(m, data, data.sites)
         compiled = compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
         solution = solve_market(compiled, self._problem(compiled, data))
         if solution.status != "optimal":

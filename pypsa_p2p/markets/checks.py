@@ -20,9 +20,9 @@ from pypsa_p2p.common.tables import (
 )
 from pypsa_p2p.formulation.posed import POSED
 from pypsa_p2p.formulation.trading import QUANTITY1
-from pypsa_p2p.network.assets import CAPACITIES, capital_cost, extendable_names, own_names
+from pypsa_p2p.network.assets import CAPACITIES, capital_cost, extendable_names
 from pypsa_p2p.network.market_data import MarketData, require
-from pypsa_p2p.network.ownership import NOBODY, asset_owners, bus_columns, bus_owners
+from pypsa_p2p.network.ownership import NOBODY, bus_columns
 
 #: Numbers an active asset's model depends on: they must be finite where they are given.
 _NUMBERS = (
@@ -80,11 +80,10 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
             _check_numbers(n, component)
             _check_limits(n, data, component)
             _check_commitment(n, component)
-    owners = bus_owners(n)
     for component in sorted(n.one_port_components | n.branch_components):
         names = extendable_names(n, component)
         if len(names):
-            _check_investment(n, component, names, owners)
+            _check_investment(n, data, component, names)
     _check_supply(n, data)
 
 
@@ -217,7 +216,7 @@ def _check_buses(n: pypsa.Network, component: str) -> None:
 
 def _check_supply(n: pypsa.Network, data: MarketData) -> None:
     """Loads where nothing else stands, which PyPSA cannot write a balance for."""
-    names = own_names(n, "Load")
+    names = data.names("Load")
     supplied: set[object] = set()
     for component in (n.one_port_components | n.branch_components) - {"Load"}:
         static = first_scenario(n, component)
@@ -245,7 +244,7 @@ def _check_commitment(n: pypsa.Network, component: str) -> None:
             )
 
 
-def _check_investment(n: pypsa.Network, component: str, names: pd.Index, owners: pd.Series) -> None:
+def _check_investment(n: pypsa.Network, data: MarketData, component: str, names: pd.Index) -> None:
     """A capacity to build is one prosumer's, continuous, and decided before the scenario is known.
 
     Its cost is then a number added to hers in every scenario, and so to any of the risk measures.
@@ -257,7 +256,7 @@ def _check_investment(n: pypsa.Network, component: str, names: pd.Index, owners:
             "is built changes how power flows. Give them a capacity and set s_nom_extendable to "
             "False."
         )
-    whose = asset_owners(n, component, owners).sel({NAME: names}).to_numpy()
+    whose = data.owner_of(component).sel({NAME: names}).to_numpy()
     if (whose == NOBODY).any():
         raise MarketError(
             f"{component} {listed(names[whose == NOBODY])} belongs to no prosumer, so that nobody "

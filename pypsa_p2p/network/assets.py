@@ -9,9 +9,10 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.names import NAME, PROSUMER, TRADE_CARRIER
+from pypsa_p2p.common.names import NAME, PROSUMER
 from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.ownership import own_names
 
 #: PyPSA's operating costs: class, its result, and the prices of the result and its square.
 OPERATING_PRICES: tuple[tuple[str, str, str, str | None], ...] = (
@@ -60,19 +61,6 @@ def extendable_names(n: pypsa.Network, component: str) -> pd.Index:
     static = first_scenario(n, component)
     found: pd.Index = names[static[flag].reindex(names).astype(bool).to_numpy()]
     return found
-
-
-def own_names(n: pypsa.Network, component: str) -> pd.Index:
-    """Names of the active components of a class, trade edges left out."""
-    if component not in n.all_components:
-        return pd.Index([], dtype=object)
-    static = first_scenario(n, component)
-    if static.empty:
-        return pd.Index([], dtype=object)
-    chosen: pd.Series = static["active"].astype(bool)
-    if component == "Link":
-        chosen &= static["carrier"] != TRADE_CARRIER
-    return pd.Index(static.index[chosen], name=NAME, dtype=object)
 
 
 def by_owner(values: xr.DataArray, owner: xr.DataArray, data: MarketData) -> xr.DataArray:

@@ -19,10 +19,9 @@ from pypsa_p2p.network.assets import (
     OPERATING_PRICES,
     capital_cost,
     extendable_names,
-    own_names,
 )
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.ownership import asset_owners, bus_columns, bus_owners
+from pypsa_p2p.network.ownership import bus_columns
 
 #: What bounds operation: a solution is that of these numbers too.
 _LIMITS = {
@@ -87,18 +86,16 @@ def _inputs(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, xr.D
     inputs["scenarios"] = _order(data.probability)
     for end in ("bus0", "bus1"):
         inputs[f"{end} of trade edges"] = _whose(getattr(data, end))
-    owners = bus_owners(n)
     for component, _, *prices in OPERATING_PRICES:
-        names = own_names(n, component)
+        names = data.names(component)
         if names.empty:
             continue
-        whose = asset_owners(n, component, owners).sel({NAME: names})
-        inputs[f"owners of {component}"] = _whose(whose)
+        inputs[f"owners of {component}"] = _whose(data.owner_of(component))
         for price in filter(None, prices):
             series = dynamic_values(n, component, price, names, data.snapshots)
             inputs[f"{price} of {component}"] = series
     for component, attributes in _LIMITS.items():
-        names = own_names(n, component)
+        names = data.names(component)
         given = names[~names.isin(extendable_names(n, component))]
         for attribute in attributes:
             of = given if attribute == CAPACITIES.get(component) else names
@@ -116,7 +113,7 @@ def _grid(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
     places = first_scenario(n, "Bus")[GRID_BUS].reindex(data.prosumers).to_numpy()
     inputs = {"grid_bus": _whose(data.risk_attitude.copy(data=places))}
     for component, attributes in _BRANCHES.items():
-        names = own_names(n, component)
+        names = data.names(component)
         if names.empty:
             continue
         for attribute in attributes:

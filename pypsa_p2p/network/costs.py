@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import pypsa
 import xarray as xr
 
@@ -14,17 +13,15 @@ from pypsa_p2p.network.assets import (
     by_owner,
     capital_cost,
     extendable_names,
-    own_names,
 )
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.ownership import asset_owners
 
 
-def operating_cost(n: pypsa.Network, data: MarketData, owners: pd.Series) -> xr.DataArray:
+def operating_cost(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     """Operating cost of each prosumer's assets, EUR over all snapshots; (scenario, prosumer)."""
     total = xr.zeros_like(data.fixed_cost)
     for component, result, price, quadratic in OPERATING_PRICES:
-        names = own_names(n, component)
+        names = data.names(component)
         if names.empty:
             continue
         amount = dynamic_values(n, component, result, names, data.snapshots)
@@ -33,11 +30,11 @@ def operating_cost(n: pypsa.Network, data: MarketData, owners: pd.Series) -> xr.
             square = dynamic_values(n, component, quadratic, names, data.snapshots)
             cost = cost + amount**2 * square
         summed = (cost * data.weighting).sum(SNAPSHOT)
-        total = total + by_owner(summed, asset_owners(n, component, owners), data)
+        total = total + by_owner(summed, data.owner_of(component), data)
     return total
 
 
-def investment_cost(n: pypsa.Network, data: MarketData, owners: pd.Series) -> xr.DataArray:
+def investment_cost(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     """Capital cost of each prosumer's extendable assets, EUR; (scenario, prosumer).
 
     That of the whole capacity, of which what stood before is a part, as PyPSA's objective and
@@ -50,5 +47,5 @@ def investment_cost(n: pypsa.Network, data: MarketData, owners: pd.Series) -> xr
         if len(names):
             built = static_values(n, component, f"{capacity}_opt", names)
             cost = built * capital_cost(n, component, names, built)
-            total = total + by_owner(cost, asset_owners(n, component, owners), data)
+            total = total + by_owner(cost, data.owner_of(component), data)
     return total

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -27,8 +27,6 @@ from pypsa_p2p.common.names import (
     TRADE_CARRIER,
     USAGE_BENEFIT,
 )
-
-# What reads tables can be had from here, too: a market is read with it.
 from pypsa_p2p.common.tables import (
     ONLY_SCENARIO,
     carrier_names,
@@ -37,6 +35,8 @@ from pypsa_p2p.common.tables import (
     probabilities,
     static_values,
 )
+from pypsa_p2p.network.ownership import bus_owners, own_assets
+from pypsa_p2p.network.sites import Sites, read_sites
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,12 @@ class MarketData:
         Most that the prosumer at bus0 (bus1) may buy over the edge, MW.
     price0, price1, congestion : DataArray (scenario, name)
         EUR/MWh, EUR/MWh, EUR/MW2h.
+    owners : Series (bus)
+        The prosumer each bus belongs to; `NOBODY` for buses of the grid.
+    assets : mapping of DataArray (name)
+        By class, the owner of each active component, trade edges left out.
+    sites : Sites or None
+        Prosumers on the physical grid, where it delivers what is traded.
     """
 
     stochastic: bool
@@ -76,6 +82,9 @@ class MarketData:
     price0: xr.DataArray
     price1: xr.DataArray
     congestion: xr.DataArray
+    owners: pd.Series
+    assets: Mapping[str, xr.DataArray]
+    sites: Sites | None
 
     @property
     def scenarios(self) -> pd.Index:
@@ -102,19 +111,35 @@ class MarketData:
         """Cost no decision changes, sum_t w_t (d - b~), EUR; dims (scenario, prosumer)."""
         return (self.fixed_cost - self.usage_benefit) * self.weighting.sum()
 
+    def owner_of(self, component: str) -> xr.DataArray:
+        """Owner of each active component of a class, trade edges left out; dims (name)."""
+        nothing = xr.DataArray(np.empty(0, object), coords={NAME: pd.Index([], dtype=object)})
+        return self.assets.get(component, nothing)
+
+    def names(self, component: str) -> pd.Index:
+        """Names of the active components of a class, trade edges left out."""
+        return self.owner_of(component).indexes[NAME]
+
     def for_model(self, array: xr.DataArray) -> xr.DataArray:
         """`array` as a PyPSA model wants it: without the scenario dim when there is none."""
         return array if self.stochastic else array.isel({SCENARIO: 0}, drop=True)
 
 
-def read_market(n: pypsa.Network, sns: object = None) -> MarketData:
+def read_market(n: pypsa.Network, sns: object = None, *, grid: bool = False) -> MarketData:
     """Sets and data of the market in a network, over snapshots `sns` (default: all).
+
+    Parameters
+    ----------
+    grid : bool
+        Whether the physical grid delivers what is traded, so that prosumers need sites on it.
 
     Raises
     ------
     DataError
         No prosumers, a trade edge whose end is not a prosumer, or values that make no sense
         (naming the element and the way out).
+    MarketError
+        Prosumers connected by more than trades, or without a site on the grid.
     """
     if not isinstance(n, pypsa.Network):
         raise DataError(f"A market needs a pypsa.Network, not a {type(n).__name__}.")
@@ -127,6 +152,7 @@ def read_market(n: pypsa.Network, sns: object = None) -> MarketData:
         )
     edges = carrier_names(n, "Link", TRADE_CARRIER)
     p_nom = static_values(n, "Link", "p_nom", edges)
+    owners = bus_owners(n)
     data = MarketData(
         stochastic=bool(n.has_scenarios),
         probability=probabilities(n),
@@ -144,9 +170,12 @@ def read_market(n: pypsa.Network, sns: object = None) -> MarketData:
         price0=static_values(n, "Link", PRICE0, edges),
         price1=static_values(n, "Link", PRICE1, edges),
         congestion=static_values(n, "Link", CONGESTION, edges),
+        owners=owners,
+        assets=own_assets(n, owners),
+        sites=None,
     )
     _check(n, data)
-    return data
+    return replace(data, sites=read_sites(n, prosumers)) if grid else data
 
 
 def _snapshots(n: pypsa.Network, sns: object) -> pd.Index:

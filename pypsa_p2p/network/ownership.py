@@ -45,7 +45,7 @@ def bus_owners(n: pypsa.Network) -> pd.Series:
                 "a bus of her own (assign_prosumers) or make the connection a trade (add_trades)."
             )
         for prosumer in inside:
-            owners.loc[[bus for bus in connected if not isinstance(bus, tuple)]] = prosumer
+            owners.loc[[bus for bus in connected if bus in owners.index]] = prosumer
     return owners
 
 
@@ -55,6 +55,25 @@ def asset_owners(n: pypsa.Network, component: str, owners: pd.Series) -> xr.Data
     column = "bus" if "bus" in static else "bus0"
     values = static[column].map(owners).fillna(NOBODY).to_numpy(object)
     return xr.DataArray(values, coords={NAME: pd.Index(static.index, name=NAME, dtype=object)})
+
+
+def own_names(n: pypsa.Network, component: str) -> pd.Index:
+    """Names of the active components of a class, trade edges left out."""
+    if component not in n.all_components:
+        return pd.Index([], dtype=object)
+    static = first_scenario(n, component)
+    if static.empty:
+        return pd.Index([], dtype=object)
+    chosen: pd.Series = static["active"].astype(bool)
+    if component == "Link":
+        chosen &= static["carrier"] != TRADE_CARRIER
+    return pd.Index(static.index[chosen], name=NAME, dtype=object)
+
+
+def own_assets(n: pypsa.Network, owners: pd.Series) -> dict[str, xr.DataArray]:
+    """By class, the owner of each active component, trade edges left out; dims (name)."""
+    classes = [c for c in sorted(n.one_port_components | n.branch_components) if len(n.c[c].static)]
+    return {c: asset_owners(n, c, owners).sel({NAME: own_names(n, c)}) for c in classes}
 
 
 def bus_columns(static: pd.DataFrame) -> list[str]:

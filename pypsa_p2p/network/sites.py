@@ -11,7 +11,6 @@ import pypsa
 from pypsa_p2p.common.errors import DataError, MarketError, listed
 from pypsa_p2p.common.names import GRID_BUS, PROSUMER, PROSUMER_CARRIER, SLACK
 from pypsa_p2p.common.tables import first_scenario
-from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import branches, ports
 
 
@@ -39,7 +38,7 @@ class Sites:
         return pd.Index(self.connection.unique(), dtype=object)
 
 
-def read_sites(n: pypsa.Network, data: MarketData) -> Sites:
+def read_sites(n: pypsa.Network, prosumers: pd.Index) -> Sites:
     """Grid buses of all prosumers, and the connection of each one's part of the grid.
 
     The connection is the bus of the generator whose `control` is "Slack" (its prosumer's
@@ -53,7 +52,7 @@ def read_sites(n: pypsa.Network, data: MarketData) -> Sites:
         A grid bus that the network does not have, or that is a prosumer's.
     """
     buses = first_scenario(n, "Bus")
-    bus = _grid_buses(buses, data.prosumers)
+    bus = _grid_buses(buses, prosumers)
     parts = nx.Graph()
     parts.add_nodes_from(buses.index[buses["carrier"] != PROSUMER_CARRIER])
     for component in branches(n):

@@ -25,9 +25,8 @@ from pypsa_p2p.common.names import (
 from pypsa_p2p.common.progress import progress_bar
 from pypsa_p2p.common.quiet import quiet_libraries
 from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenario
-from pypsa_p2p.network.assets import own_names
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.ownership import NOBODY, bus_columns, bus_owners
+from pypsa_p2p.network.ownership import NOBODY, bus_columns
 from pypsa_p2p.network.sites import Sites, read_sites
 
 BUS: Final = "bus"
@@ -114,10 +113,10 @@ def read_grid(n: pypsa.Network, data: MarketData) -> Grid:
         Branches without impedance.
     """
     sites, place = _places(n, data)
-    branches = _branches(n, place.index[place.index == place])
+    branches = _branches(n, data, place.index[place.index == place])
     reached = {*branches["bus0"], *branches["bus1"], *sites.bus}
     buses = pd.Index([bus for bus in place.index if bus in reached], name=BUS, dtype=object)
-    generators = first_scenario(n, "Generator").loc[own_names(n, "Generator")]
+    generators = first_scenario(n, "Generator").loc[data.names("Generator")]
     at = {
         control: list(place.reindex(generators.loc[generators["control"] == control, "bus"]))
         for control in (SLACK, "PV")
@@ -136,8 +135,8 @@ def _places(n: pypsa.Network, data: MarketData) -> tuple[Sites, pd.Series]:
             f"Prosumers {listed(nowhere)} have no place on the grid, so that what they trade has "
             "no power flow: give add_prosumers a grid_bus, or use assign_prosumers."
         )
-    sites = read_sites(n, data)
-    owners = bus_owners(n)
+    sites = data.sites or read_sites(n, data.prosumers)
+    owners = data.owners
     place = owners.map(sites.bus.to_dict())
     place = place.where(owners != NOBODY, pd.Series(owners.index, owners.index)).astype(object)
     behind = sites.bus[(owners.reindex(sites.bus) != NOBODY).to_numpy()]
@@ -150,11 +149,11 @@ def _places(n: pypsa.Network, data: MarketData) -> tuple[Sites, pd.Series]:
     return sites, place
 
 
-def _branches(n: pypsa.Network, buses: pd.Index) -> pd.DataFrame:
+def _branches(n: pypsa.Network, data: MarketData, buses: pd.Index) -> pd.DataFrame:
     """Active lines and transformers of the grid: columns component, name, bus0, bus1."""
     frames = []
     for component in _BRANCHES:
-        static = first_scenario(n, component).reindex(own_names(n, component))
+        static = first_scenario(n, component).reindex(data.names(component))
         static = static[static["bus0"].isin(buses)]
         untyped = static["type"].fillna("") == ""
         bare = static.index[untyped & (static["x"] == 0) & (static["r"] == 0)]
@@ -189,7 +188,7 @@ def read_injections(
     ordered = net_import.transpose(SCENARIO, SNAPSHOT, PROSUMER)
     _add(power, -ordered.to_numpy(), ordered.indexes[PROSUMER], grid)
     for component in _ASSETS:
-        names = own_names(n, component)
+        names = data.names(component)
         if names.empty:
             continue
         bus = first_scenario(n, component)["bus"].reindex(names).to_numpy(object)
@@ -199,7 +198,7 @@ def read_injections(
         on_grid = np.isin(bus, grid.buses)
         _add(power, sign * (active * on_grid + 1j * reactive), bus, grid)
     for component in sorted(n.controllable_branch_components):
-        for names, bus, port in _ends_on(n, component, grid):
+        for names, bus, port in _ends_on(n, data, component, grid):
             _add(power, -_series(n, data, component, port, names), bus, grid)
     if tangent:
         _add_by_power_factor(power, n, data, grid, tangent)
@@ -219,9 +218,11 @@ def _add(power: Array, values: Array, bus: Any, grid: Grid) -> None:
     np.add.at(power.T, at[at >= 0], values.T[at >= 0])
 
 
-def _ends_on(n: pypsa.Network, component: str, grid: Grid) -> Iterator[tuple[pd.Index, Array, str]]:
+def _ends_on(
+    n: pypsa.Network, data: MarketData, component: str, grid: Grid
+) -> Iterator[tuple[pd.Index, Array, str]]:
     """Links (or the like) by port: their names, the buses of the grid, the port's power."""
-    static = first_scenario(n, component).reindex(own_names(n, component))
+    static = first_scenario(n, component).reindex(data.names(component))
     for column in bus_columns(static):
         here = static[column].isin(grid.buses)
         if here.any():
@@ -233,7 +234,7 @@ def _add_by_power_factor(
     power: Array, n: pypsa.Network, data: MarketData, grid: Grid, tangent: float
 ) -> None:
     """Q of loads without `q_set`, less that of what elastic demand sheds at their buses."""
-    loads = own_names(n, "Load")
+    loads = data.names("Load")
     given = (_series(n, data, "Load", "q_set", loads) != 0).any(axis=(0, 1))
     bus = first_scenario(n, "Load")["bus"].reindex(loads).to_numpy(object)
     consumption = _series(n, data, "Load", "p", loads)
@@ -272,7 +273,7 @@ Tables = dict[str, pd.DataFrame]
 
 def _alike(n: pypsa.Network, data: MarketData, grid: Grid) -> list[tuple[list[int], Tables]]:
     """Positions of scenarios by what their grids are made of, and those tables."""
-    shunts = own_names(n, "ShuntImpedance")
+    shunts = data.names("ShuntImpedance")
     if len(shunts):
         static = first_scenario(n, "ShuntImpedance")
         shunts = shunts[static["bus"].reindex(shunts).isin(grid.buses).to_numpy()]

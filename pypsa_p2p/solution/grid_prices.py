@@ -8,10 +8,8 @@ import xarray as xr
 
 from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import dynamic_values, first_scenario
-from pypsa_p2p.network.assets import own_names
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.ownership import NOBODY, asset_owners, branches, bus_columns, bus_owners
-from pypsa_p2p.network.sites import read_sites
+from pypsa_p2p.network.ownership import NOBODY, branches, bus_columns
 
 
 def grid_results(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
@@ -30,7 +28,8 @@ def grid_results(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
         ``grid_price`` (scenario, snapshot, prosumer), EUR/MWh; her nodal price is the price of
         her trades plus it. ``congestion_rent`` (scenario), EUR over all snapshots.
     """
-    price = prices_at(n, data, read_sites(n, data).bus, PROSUMER)
+    assert data.sites is not None
+    price = prices_at(n, data, data.sites.bus, PROSUMER)
     rent = sum((_collected(n, data, kind) for kind in branches(n)), xr.zeros_like(data.probability))
     return {
         "grid_price": price.transpose(SCENARIO, SNAPSHOT, PROSUMER),
@@ -40,9 +39,8 @@ def grid_results(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
 
 def _collected(n: pypsa.Network, data: MarketData, component: str) -> xr.DataArray:
     """What the grid's branches of a class earn by buying at one end and selling at others, EUR."""
-    owner = asset_owners(n, component, bus_owners(n))
-    names = own_names(n, component)
-    names = names[(owner.sel({NAME: names}) == NOBODY).to_numpy()]
+    names = data.names(component)
+    names = names[(data.owner_of(component) == NOBODY).to_numpy()]
     static = first_scenario(n, component).loc[names]
     total = xr.zeros_like(data.probability)
     for column in bus_columns(static) if len(names) else ():

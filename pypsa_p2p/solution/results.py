@@ -25,11 +25,11 @@ from pypsa_p2p.common.names import (
 )
 from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenario, static_values
 from pypsa_p2p.markets.record import recorded, recorded_risk
-from pypsa_p2p.network.assets import by_owner, own_names
+from pypsa_p2p.network.assets import by_owner
 from pypsa_p2p.network.checksums import require_unchanged
 from pypsa_p2p.network.costs import investment_cost, operating_cost
 from pypsa_p2p.network.market_data import MarketData, read_market
-from pypsa_p2p.network.ownership import asset_owners, bus_columns, bus_owners
+from pypsa_p2p.network.ownership import asset_owners, bus_columns
 from pypsa_p2p.solution.grid_prices import grid_results
 from pypsa_p2p.solution.hedges import recorded_hedges, regimes
 
@@ -115,7 +115,8 @@ def results(n: pypsa.Network) -> xr.Dataset:
     array([0.93944, 0.52706, 2.11376])
     """
     settings = recorded(n)
-    data = read_market(n, n.snapshots[settings["snapshots"]])
+    delivered = settings["delivery"] == "grid"
+    data = read_market(n, n.snapshots[settings["snapshots"]], grid=delivered)
     require_unchanged(n, data, settings["delivery"], settings.get("inputs", {}))
     dispatch = _dispatch(n, data)
     trades = _trades(n, data, settings.get(OWN_MULTIPLIERS, False))
@@ -133,21 +134,19 @@ def results(n: pypsa.Network) -> xr.Dataset:
 
 def _dispatch(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
     """Demand, generation, renewables and net imports, and prices at the prosumers' buses."""
-    owners = bus_owners(n)
+    owners = data.owners
     at_bus = owners.where(owners.index.isin(data.prosumers) | (owners == ""), "")
-    generators = own_names(n, "Generator")
+    generators = data.names("Generator")
     elastic = carrier_names(n, "Generator", ELASTIC_DEMAND_CARRIER)
     renewable = _must_take(n, generators.difference(elastic))
     shed = _injection(n, data, "Generator", "p", at_bus, elastic)
     must_take = _injection(n, data, "Generator", "p", at_bus, renewable)
     must_take = must_take.where(abs(must_take) > ABOVE_ZERO / ACCURACY.reported, 0.0)
-    demand = -_injection(n, data, "Load", "p", at_bus, own_names(n, "Load")) - shed
+    demand = -_injection(n, data, "Load", "p", at_bus, data.names("Load")) - shed
     others = generators.difference([*elastic, *renewable])
     generation = _injection(n, data, "Generator", "p", at_bus, others)
     for component in ("StorageUnit", "Store"):
-        generation = generation + _injection(
-            n, data, component, "p", at_bus, own_names(n, component)
-        )
+        generation = generation + _injection(n, data, component, "p", at_bus, data.names(component))
     generation = generation + _branch_injection(n, data)
     price = _by_prosumer(dynamic_values(n, "Bus", "marginal_price", data.prosumers, data.snapshots))
     dims = (SCENARIO, SNAPSHOT, PROSUMER)
@@ -192,7 +191,7 @@ def _branch_injection(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     """What branches behind the meter feed into the prosumers' own buses, MW."""
     total = xr.zeros_like(data.import_price)
     for component in sorted(n.branch_components):
-        names = own_names(n, component)
+        names = data.names(component)
         static = first_scenario(n, component)
         for column in bus_columns(static):
             at = static[column].reindex(names).isin(data.prosumers)
@@ -252,8 +251,7 @@ def _costs(
     )
     trading = _sum_by(price * quantity * data.weighting, "buyer", data).sum(SNAPSHOT)
     imports = (data.import_price * trades["net_import"] * data.weighting).sum(SNAPSHOT)
-    owners = bus_owners(n)
-    own = operating_cost(n, data, owners) + investment_cost(n, data, owners)
+    own = operating_cost(n, data) + investment_cost(n, data)
     paid = trades["trade_price"] * quantity * data.weighting
     payment = _sum_by(paid, "buyer", data).sum(SNAPSHOT)
     dims = (SCENARIO, PROSUMER)

@@ -11,9 +11,8 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.names import META, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import dynamic_values
-from pypsa_p2p.network.assets import by_owner, own_names
+from pypsa_p2p.network.assets import by_owner
 from pypsa_p2p.network.market_data import MarketData, read_market
-from pypsa_p2p.network.ownership import asset_owners, bus_owners
 from pypsa_p2p.solution.results import results
 from pypsa_p2p.studies.comparison import gini
 
@@ -170,9 +169,9 @@ def _require_not_negative(amounts: np.ndarray, measure: str) -> None:
 
 
 def _served_share(n: pypsa.Network, r: xr.Dataset, data: MarketData) -> xr.DataArray:
-    names = own_names(n, "Load")
+    names = data.names("Load")
     target = dynamic_values(n, "Load", "p_set", names, data.snapshots)
-    target = by_owner(target, asset_owners(n, "Load", bus_owners(n)), data)
+    target = by_owner(target, data.owner_of("Load"), data)
     wanted = _expected(target, data)
     return (_expected(r["demand"], data) / wanted.where(wanted > 0)).rename("served_share")
 

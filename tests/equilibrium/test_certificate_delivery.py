@@ -16,6 +16,7 @@ from scipy.optimize import linprog
 import pypsa_p2p as p2p
 from pypsa_p2p import prices
 from pypsa_p2p.common.errors import MarketError
+from pypsa_p2p.markets.risk import NEUTRAL
 from pypsa_p2p.network.market_data import read_market
 from pypsa_p2p.network.sites import read_sites
 from pypsa_p2p.solution.certificate.grid import net_import_limits
@@ -234,8 +235,8 @@ def test_kirchhoffs_voltage_law_by_cycles() -> None:
 
 
 def game_of(n: pypsa.Network) -> HeldMarket:
-    data = read_market(n)
-    return rebuild(n, data, True, np.zeros(len(data.prosumers)), 1.0, read_sites(n, data))
+    data = read_market(n, grid=True)
+    return rebuild(n, data, True, NEUTRAL.envelope(data.probability, data.risk_attitude))
 
 
 def test_room_on_the_grid_by_voltage_angles() -> None:
@@ -245,7 +246,7 @@ def test_room_on_the_grid_by_voltage_angles() -> None:
     least, most = net_import_limits(game_of(n))
     found = np.stack([least, most]).reshape(2, 2, 5, 2)  # end, scenario, prosumer, snapshot
     buses = [f"bus {k}" for k in range(6)]
-    at = read_sites(n, data).bus
+    at = read_sites(n, data.prosumers).bus
     for s, scenario in enumerate(n.scenarios):
         rows = []
         for component in FLOWS:

@@ -17,9 +17,8 @@ from pypsa_p2p.equilibrium.game.knapsack import Array, Flags
 from pypsa_p2p.equilibrium.game.pieces import Pieces, Positions, arrange
 from pypsa_p2p.markets.designs import PeerToPeerMarket
 from pypsa_p2p.markets.record import require_trades_delivered
-from pypsa_p2p.network.assets import own_names
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.ownership import NOBODY, asset_owners, bus_owners
+from pypsa_p2p.network.ownership import NOBODY
 from pypsa_p2p.solvers.tail import worst
 
 #: Components without a decision or a cost of their own.
@@ -196,9 +195,8 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
             "The agents' algorithms trade no contracts: use market.optimize(n), or drop them."
         )
     require_trades_delivered(market.settings(), "An agents' algorithm")
-    owners = bus_owners(n)
-    _check_components(n, data, owners)
-    names = own_names(n, "Generator")
+    _check_components(n, data)
+    names = data.names("Generator")
     _check_generators(n, names)
     least, most = market.envelope(data).arrays
     values = {
@@ -211,14 +209,14 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
         least=least.T,
         most=most.T,
         surplus=market.surplus,
-        owner=_positions(asset_owners(n, "Generator", owners).sel({NAME: names}), data),
+        owner=_whose(data, "Generator"),
         buyer=np.concatenate([_positions(data.bus0, data), _positions(data.bus1, data)]),
         hours=np.asarray(data.weighting.to_numpy(), dtype=float),
         lower=_array(values["p_nom"] * values["p_min_pu"]),
         upper=_array(values["p_nom"] * values["p_max_pu"]),
         marginal_cost=_array(values["marginal_cost"]),
         quadratic_cost=_array(values["marginal_cost_quadratic"]),
-        load=_load(n, data, owners),
+        load=_load(n, data),
         fixed_cost=data.fixed_part.transpose(SCENARIO, PROSUMER).to_numpy(),
         **_trade_arrays(data),
     )
@@ -237,12 +235,16 @@ def _positions(prosumer: xr.DataArray, data: MarketData) -> Positions:
     return np.asarray(data.prosumers.get_indexer(pd.Index(prosumer.to_numpy())), dtype=np.int64)
 
 
-def _load(n: pypsa.Network, data: MarketData, owners: pd.Series) -> Array:
-    names = own_names(n, "Load")
+def _whose(data: MarketData, component: str) -> Positions:
+    """Position of the owner of each component of a class."""
+    return _positions(data.owner_of(component), data)
+
+
+def _load(n: pypsa.Network, data: MarketData) -> Array:
+    names = data.names("Load")
     power = -dynamic_values(n, "Load", "p_set", names, data.snapshots)
     power = power * dynamic_values(n, "Load", "sign", names, data.snapshots, default=-1.0)
-    whose = _positions(asset_owners(n, "Load", owners).sel({NAME: names}), data)
-    return _array(power) @ _incidence(whose, len(data.prosumers))
+    return _array(power) @ _incidence(_whose(data, "Load"), len(data.prosumers))
 
 
 def _trade_arrays(data: MarketData) -> dict[str, Array]:
@@ -262,7 +264,7 @@ def _trade_arrays(data: MarketData) -> dict[str, Array]:
     }
 
 
-def _check_components(n: pypsa.Network, data: MarketData, owners: pd.Series) -> None:
+def _check_components(n: pypsa.Network, data: MarketData) -> None:
     """Refuse all but loads, generators and trades of prosumers; an idle grid may stand by."""
     for component in [c.name for c in n.components if len(c.static)]:
         if component in _PASSIVE:
@@ -273,10 +275,10 @@ def _check_components(n: pypsa.Network, data: MarketData, owners: pd.Series) -> 
                 f"{component} {listed(culprits)}: the agents' algorithms do not know it. "
                 "Use market.optimize(n), or remove it."
             )
-        names = own_names(n, component)
+        names = data.names(component)
         if names.empty:
             continue
-        whose = asset_owners(n, component, owners).sel({NAME: names}).to_numpy()
+        whose = data.owner_of(component).to_numpy()
         if component in ("Generator", "Load"):
             refused, why = names[whose == NOBODY], "belongs to no prosumer"
         elif component in n.passive_branch_components or component == "ShuntImpedance":
@@ -293,7 +295,7 @@ def _check_components(n: pypsa.Network, data: MarketData, owners: pd.Series) -> 
 
 
 def _check_at_own_bus(n: pypsa.Network, data: MarketData, component: str) -> None:
-    at = first_scenario(n, component)["bus"].reindex(own_names(n, component))
+    at = first_scenario(n, component)["bus"].reindex(data.names(component))
     stray = at.index[~at.isin(data.prosumers)]
     if len(stray):
         raise MarketError(

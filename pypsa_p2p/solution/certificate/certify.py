@@ -23,10 +23,8 @@ from pypsa_p2p.common.tables import static_values
 from pypsa_p2p.markets.checks import require_given_capacities
 from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.markets.risk import Envelope
-from pypsa_p2p.network.assets import own_names
 from pypsa_p2p.network.market_data import MarketData, read_market
-from pypsa_p2p.network.ownership import NOBODY, asset_owners, bus_owners
-from pypsa_p2p.network.sites import read_sites
+from pypsa_p2p.network.ownership import NOBODY
 from pypsa_p2p.solution.certificate import contracts, grid
 from pypsa_p2p.solution.certificate import optimality as kkt
 from pypsa_p2p.solution.certificate.gains import costs_and_best_responses, gain_at_prices
@@ -239,14 +237,14 @@ class _Solved:
         settings = recorded(n)
         grid.require_known_grid(settings)
         require_given_capacities(n, "certify")
-        data = read_market(n, n.snapshots[settings["snapshots"]])
+        delivered = settings["delivery"] == "grid"
+        data = read_market(n, n.snapshots[settings["snapshots"]], grid=delivered)
         measure, attitude = recorded_risk(settings, data)
         may_hold = measure.envelope(data.probability, attitude)
         tau = static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers)
         tau = tau.rename({NAME: PROSUMER})
-        sites = read_sites(n, data) if settings["delivery"] == "grid" else None
-        own, prices = bool(settings.get(OWN_MULTIPLIERS)), grid.prices_by_prosumer(n, data, sites)
-        game = rebuild(n, data, settings["surplus"], may_hold, sites)
+        own, prices = bool(settings.get(OWN_MULTIPLIERS)), grid.prices_by_prosumer(n, data)
+        game = rebuild(n, data, settings["surplus"], may_hold)
         trading = kkt.read_trading(n, data, tau, prices, own=own)
         paid = trading.quantity, trading.trade_price
         return cls(
@@ -294,7 +292,7 @@ def _energy_residuals(solved: _Solved) -> dict[str, float]:
         ),
     }
     priced = game.priced
-    owner = asset_owners(n, "Generator", bus_owners(n)).sel({NAME: own_names(n, "Generator")})
+    owner = data.owner_of("Generator")
     if owner.sizes[NAME]:
         owner = owner[(owner != NOBODY).to_numpy()]
         residuals["demand and generation (17), (18)"] = kkt.generator_stationarity(

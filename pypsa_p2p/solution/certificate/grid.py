@@ -22,7 +22,6 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.sites import Sites
 from pypsa_p2p.solution.certificate.gains import solve_or_raise
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket
 from pypsa_p2p.solution.certificate.scale import Scale, relative
@@ -53,16 +52,16 @@ def require_known_grid(settings: Mapping[str, Any]) -> None:
         )
 
 
-def prices_by_prosumer(n: pypsa.Network, data: MarketData, sites: Sites | None) -> xr.DataArray:
+def prices_by_prosumer(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     """What the grid adds to each prosumer's price, mu/(p w), EUR/MWh; 0 if it delivers nothing.
 
     Returns
     -------
     DataArray (scenario, snapshot, prosumer)
     """
-    if sites is None:
+    if data.sites is None:
         return xr.zeros_like(data.import_price)
-    return prices_at(n, data, sites.bus, PROSUMER)
+    return prices_at(n, data, data.sites.bus, PROSUMER)
 
 
 def grid_optimality(game: HeldMarket, scale: Scale) -> float:

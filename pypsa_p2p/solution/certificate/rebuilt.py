@@ -31,7 +31,6 @@ from pypsa_p2p.formulation.trading import (
 from pypsa_p2p.markets.clearing.problem import risk_program
 from pypsa_p2p.markets.risk import Envelope
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.sites import Sites
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 from pypsa_p2p.solvers.program import RiskProgram
 
@@ -123,7 +122,6 @@ def rebuild(
     data: MarketData,
     surplus: bool,
     may_hold: Envelope,
-    sites: Sites | None = None,
 ) -> HeldMarket:
     """The game that a network's tables describe, and the point they hold.
 
@@ -133,16 +131,14 @@ def rebuild(
         Whether (1) is an inequality.
     may_hold : Envelope
         The risk-adjusted probabilities of each prosumer (MODEL.md §3).
-    sites : Sites, optional
-        Where the grid delivers what is traded (MODEL.md §6); default: trades themselves do.
     """
-    m = _model(n, data, bare=sites is None)
+    m = _model(n, data, bare=data.sites is None)
     if len(data.edges):
         define_trading(m, data, surplus)
         m.objective = m.objective.expression + trade_cost(m, data, _OWN_SHARE)
     owners = variable_owners(n, data)
-    if len(data.edges) and sites is not None:
-        define_delivery(m, data, sites)
+    if len(data.edges) and data.sites is not None:
+        define_delivery(m, data, data.sites)
         owners[NET_IMPORT] = _positions(data)
     compiled = compile_model(m, data.scenarios.to_numpy(object), owners)
     constants = differing_constants(data).transpose(SCENARIO, PROSUMER).to_numpy()
