@@ -132,7 +132,8 @@ def _rescale(point: Point, size: float) -> Point:
 
 def _restore(reduction: Presolved[QuadraticProgram], point: Point, solver: str) -> Solution:
     x, y, z, iterations = point
-    return reduction.solution(x, y, z, solver=solver, iterations=iterations)
+    with np.errstate(over="ignore", invalid="ignore"):  # a diverged point is infinitely bad
+        return reduction.solution(x, y, z, solver=solver, iterations=iterations)
 
 
 def _clarabel(
