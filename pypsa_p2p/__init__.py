@@ -5,6 +5,7 @@ from pypsa_p2p.equilibrium.admm import ADMM
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel, Jacobi
 from pypsa_p2p.equilibrium.sampling import sample_equilibria
 from pypsa_p2p.equilibrium.solving import Equilibrium, solve_equilibrium
+from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.cvar import CVaR
 from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
@@ -41,6 +42,7 @@ __all__ = [
     "Equilibrium",
     "GaussSeidel",
     "Jacobi",
+    "Market",
     "MarketError",
     "P2PError",
     "PeerToPeerMarket",

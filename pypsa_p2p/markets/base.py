@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
+import linopy
 import numpy as np
 import pandas as pd
 import pypsa
@@ -46,15 +47,18 @@ Extra = Callable[[pypsa.Network, pd.Index], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Market(ABC):
-    """What all market designs share. Use `CentralizedMarket` or `PeerToPeerMarket`."""
+    """What all market designs share. Use `CentralizedMarket` or `PeerToPeerMarket`.
+
+    A design of your own derives from this or from one of them, as a frozen, keyword-only dataclass
+    whose fields are plain values. It says what it minds, `cross`, and may say what it refuses
+    (`check`), whose risk it takes (`groups`), how it weighs prosumers (`shares`) and what else it
+    puts into the model (`formulate`). All that can be done with a market can be done with it.
+    """
 
     risk: RiskMeasure | None = None
     contracts: Contracts | None = None
     surplus: bool = True
     delivery: Literal["trades", "grid"] = "trades"
-
-    #: Share of the partner's quantity in the congestion cost a design minimises.
-    cross: ClassVar[float]
 
     def __post_init__(self) -> None:
         require_type("risk", self.risk, RiskMeasure)
@@ -66,6 +70,15 @@ class Market(ABC):
                 "Contracts hedge risk, but the market is risk-neutral: give a risk measure, "
                 "risk=CVaR(), or drop the contracts."
             )
+
+    @property
+    @abstractmethod
+    def cross(self) -> float:
+        """Share of the partner's congestion cost that whoever decides a trade minds.
+
+        1: all of it, as a planner (12); 0.5: a buyer minds her own cost only (22), since of
+        a q_mn q_nm one half is hers.
+        """
 
     def __call__(self, n: pypsa.Network, sns: pd.Index) -> None:
         """Turn `n.model` into this market: PyPSA's ``extra_functionality``; see `optimize`."""
@@ -141,7 +154,7 @@ class Market(ABC):
         """Read the market and refuse what cannot be honoured, before anything is built."""
         data = read_market(n, sns, grid=self.delivery == "grid")
         check_network(n, data)
-        self._check(data)
+        self.check(data)
         terms = self.terms(data)
         if terms is not None:
             require_no_arbitrage(terms, self.envelope(data))
@@ -166,16 +179,20 @@ class Market(ABC):
                 "sense 'min' and write benefits as negative costs."
             )
         if len(data.edges):
-            define_trading(m, data, self.surplus)
-            m.objective = m.objective.expression + trade_cost(m, data, self.cross)
-        if len(data.edges) and data.sites is not None:
-            define_delivery(m, data, data.sites)
+            self.formulate(m, data)
         compiled = compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
         solution = solve_market(compiled, self._problem(compiled, data))
         if solution.status != "optimal":
             raise explain(compiled, solution)
         warn_of_mixed_sizes(compiled, solution.x, data.prosumers)
         return compiled, solution
+
+    def formulate(self, m: linopy.Model, data: MarketData) -> None:
+        """Add trades, their cost and, where the grid delivers them, its part to a PyPSA model."""
+        define_trading(m, data, self.surplus)
+        m.objective = m.objective.expression + trade_cost(m, data, self.cross)
+        if data.sites is not None:
+            define_delivery(m, data, data.sites)
 
     def _problem(self, compiled: CompiledModel, data: MarketData) -> MarketProblem:
         """What is minimised, and by whom."""
@@ -186,10 +203,10 @@ class Market(ABC):
         partner.eliminate_zeros()
         each = self.envelope(data)
         return MarketProblem(
-            program=self._program(compiled, data, self.groups(data)),
+            program=self._program(compiled, data, self.whose_risk(data)),
             partner=partner,
             cross=self.cross,
-            share=np.append(self._shares(data), 1.0)[compiled.owner],
+            share=np.append(self.shares(data), 1.0)[compiled.owner],
             trades=trades,
             reciprocity=reciprocity,
             exports=export_columns(compiled),
@@ -201,11 +218,11 @@ class Market(ABC):
         p = data.probability.to_numpy()
         return risk_program(compiled, p, held.arrays, data.fixed_part.to_numpy())
 
-    def _shares(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def shares(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Weight of each prosumer's cost in what is solved, 1 on average."""
         return np.ones(len(data.prosumers))
 
-    def groups(self, data: MarketData) -> Envelope:
+    def whose_risk(self, data: MarketData) -> Envelope:
         """What each group may hold whose risk is taken: the prosumers, or the community, as one.
 
         With complete contracts the community holds what all of its members may (MODEL.md §5); a
@@ -214,27 +231,24 @@ class Market(ABC):
         each, terms = self.envelope(data), self.terms(data)
         if (terms is not None and terms.complete) or not each.averse:
             return each.common
-        return self._groups(each)
+        return self.groups(each)
 
-    def _groups(self, each: Envelope) -> Envelope:
+    def groups(self, each: Envelope) -> Envelope:
+        """Whose risk is taken where it is not shared: everybody's own."""
         return each
 
-    @abstractmethod
-    def _check(self, data: MarketData) -> None:
-        """Refuse what this design cannot honour."""
+    def check(self, data: MarketData) -> None:  # noqa: B027 - most designs refuse nothing
+        """Raise `MarketError` for what this design cannot honour."""
 
-    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What was asked for, as plain values that survive netCDF."""
-
-    def _common_settings(self) -> dict[str, Any]:
         return {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
             "design": type(self).__name__,
+            "cross": self.cross,
             "risk_averse": self.risk is not None,
             "risk": (self.risk or NEUTRAL).settings(),
             "contracts": self.contracts is not None,
-            "surplus": bool(self.surplus),
-            "delivery": self.delivery,
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -61,16 +61,22 @@ class CentralizedMarket(Market):
     """
 
     aggregate: Literal["prosumers", "community"] = "prosumers"
-    cross: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("aggregate", self.aggregate, ("prosumers", "community"))
 
-    def _groups(self, each: Envelope) -> Envelope:
+    @property
+    def cross(self) -> float:
+        """The planner minds both sides' congestion cost."""
+        return 1.0
+
+    def groups(self, each: Envelope) -> Envelope:
+        """Everybody's own, or the community's, as one."""
         return each if self.aggregate == "prosumers" else each.of_first
 
-    def _check(self, data: MarketData) -> None:
+    def check(self, data: MarketData) -> None:
+        """Refuse limits on contracts that cancel, attitudes that differ, what is not convex."""
         terms = self.terms(data)
         limited = terms is not None and not terms.complete
         if self.aggregate == "community" and limited:
@@ -84,17 +90,13 @@ class CentralizedMarket(Market):
                 "aggregate='community' takes the operator's one attitude, but the prosumers' "
                 "differ: give it, risk=CVaR(attitude=0.5)."
             )
-        if self.groups(data).least.sizes[PROSUMER] > 1 and bool((data.congestion > 0).any()):
+        if self.whose_risk(data).least.sizes[PROSUMER] > 1 and bool((data.congestion > 0).any()):
             raise MarketError(
                 "A planner who sums the prosumers' CVaR faces a problem that is not convex when "
                 "congestion > 0: the cross term a q_mn q_nm is weighted by the risk-adjusted "
                 "probabilities of one prosumer on one side and of another on the other. Use "
                 "aggregate='community', complete Contracts(), or congestion 0."
             )
-
-    def settings(self) -> dict[str, Any]:
-        """What was asked for, as plain values that survive netCDF."""
-        return {**self._common_settings(), "aggregate": self.aggregate}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +136,6 @@ class PeerToPeerMarket(Market):
 
     equilibrium: Literal["variational", "generalized"] = "variational"
     weights: Any = field(default=None, hash=False)
-    cross: ClassVar[float] = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,9 +147,15 @@ class PeerToPeerMarket(Market):
                 "for equilibrium='generalized'."
             )
 
-    def _check(self, data: MarketData) -> None:
+    @property
+    def cross(self) -> float:
+        """A buyer minds her own congestion cost."""
+        return 0.5
+
+    def check(self, data: MarketData) -> None:
+        """Refuse contracts that are not complete at unequal weights."""
         averse = self.envelope(data).averse
-        uneven = bool(np.ptp(self._shares(data)) > 0)
+        uneven = bool(np.ptp(self.shares(data)) > 0)
         terms = self.terms(data)
         limited = terms is not None and not terms.complete
         if uneven and averse and limited:
@@ -157,18 +164,11 @@ class PeerToPeerMarket(Market):
                 "payoff out, or use equal weights."
             )
 
-    def _shares(self, data: MarketData) -> Vector:
-        weights = super()._shares(data)
+    def shares(self, data: MarketData) -> Vector:
+        """Rosen's weights, 1 on average; (prosumer)."""
+        weights = super().shares(data)
         if self.weights is not None:
             given = as_array(self.weights, "weights", {PROSUMER: data.prosumers})
             refuse(given <= 0, "weights must be positive", "give numbers above zero")
             weights = weights * given.to_numpy()
         return weights / weights.mean() if np.ptp(weights) > 0 else np.ones(weights.size)
-
-    def settings(self) -> dict[str, Any]:
-        """What was asked for, as plain values that survive netCDF."""
-        return {
-            **self._common_settings(),
-            "equilibrium": self.equilibrium,
-            "weights": self.weights,
-        }

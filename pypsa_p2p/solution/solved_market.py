@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pypsa
@@ -19,9 +19,12 @@ from pypsa_p2p.network.assets import by_owner
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.solution.results import results
 
-#: How often the partner's quantity counts in the price of a congested trade, by design.
-PARTNERS_SHARE: Final = {"CentralizedMarket": 2.0, "PeerToPeerMarket": 1.0}
 _TRADE_DIMS = (SCENARIO, SNAPSHOT, TRADE)
+
+
+def partners_share(settings: Mapping[str, Any]) -> float:
+    """How often the partner's quantity counts in the price of a congested trade: 2 x `cross`."""
+    return 2.0 * float(settings["cross"])
 
 
 def trade_marginal_cost(
@@ -45,7 +48,7 @@ def trade_marginal_cost(
     price : DataArray
         :math:`b_{mn} + p^0_n`, EUR/MWh.
     share : float
-        k, see `PARTNERS_SHARE`.
+        k, see `partners_share`.
 
     Returns
     -------
@@ -104,7 +107,7 @@ class SolvedMarket:
             n=n,
             data=read_market(n, n.snapshots[settings["snapshots"]]),
             r=results(n),
-            share=PARTNERS_SHARE[settings["design"]],
+            share=partners_share(settings),
             allows_surplus=settings["surplus"],
         )
 

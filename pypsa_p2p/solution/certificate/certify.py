@@ -31,7 +31,7 @@ from pypsa_p2p.solution.certificate.gains import costs_and_best_responses, gain_
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket, differing_constants, rebuild
 from pypsa_p2p.solution.certificate.scale import Scale, find_scale, relative
 from pypsa_p2p.solution.hedges import RecordedHedges, recorded_hedges
-from pypsa_p2p.solution.solved_market import PARTNERS_SHARE
+from pypsa_p2p.solution.solved_market import partners_share
 
 Equilibrium = Literal["variational", "generalized"]
 
@@ -46,7 +46,7 @@ class Certificate:
     Attributes
     ----------
     design : str
-        "CentralizedMarket" or "PeerToPeerMarket".
+        Name of the market's class: "CentralizedMarket", "PeerToPeerMarket" or your own.
     equilibrium : {"variational", "generalized", None}
         What the market promised; None of the centralized design.
     kkt_residual : float
@@ -288,7 +288,7 @@ def _energy_residuals(solved: _Solved) -> dict[str, float]:
         "reciprocity (1)": kkt.reciprocity(trading, solved.settings["surplus"], scale),
         "trade capacity (2)": kkt.capacity(trading, scale),
         "trades (12), (22)": kkt.trade_stationarity(
-            trading, PARTNERS_SHARE[solved.settings["design"]], scale
+            trading, partners_share(solved.settings), scale
         ),
     }
     priced = game.priced
