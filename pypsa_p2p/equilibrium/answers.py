@@ -18,6 +18,7 @@ from pypsa_p2p.common.names import (
     SCENARIO,
     SNAPSHOT,
 )
+from pypsa_p2p.common.pypsa_state import forget_model, set_objective
 from pypsa_p2p.common.tables import dynamic_values, first_scenario, write_static
 from pypsa_p2p.equilibrium.game.game import Game
 from pypsa_p2p.equilibrium.game.knapsack import Array
@@ -38,8 +39,7 @@ def write_answer(
     it would be another market's.
     """
     answer, data = found.answer, game.data
-    if n._model is not None:
-        del n.model
+    forget_model(n)
     _write_power(n, game, answer.point)
     _write_prices(n, game, answer)
     tau = xr.DataArray(
@@ -50,7 +50,8 @@ def write_answer(
     write_static(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers, data.for_model(tau))
     for component in ("Generator", "Link"):
         n.c[component].static["p_nom_opt"] = n.c[component].static["p_nom"]
-    n._objective = float(found.history["social_cost"][found.kept])
+    objective = float(found.history["social_cost"][found.kept])
+    set_objective(n, objective)
     n.meta[META] = {
         **market.settings(),
         **attitudes_of(data),
@@ -58,7 +59,7 @@ def write_answer(
         "solver": solver,
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
         "constraints": [],
-        "objective": n._objective,
+        "objective": objective,
         OWN_MULTIPLIERS: not answer.aligned,
         "converged": bool(found.converged),
     }

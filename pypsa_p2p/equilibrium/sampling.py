@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +15,7 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import ConvergenceError, MarketError
 from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.common.progress import progress_bar
+from pypsa_p2p.common.pypsa_state import copy_without_model
 from pypsa_p2p.equilibrium.game.game import Game, read_game
 from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel
@@ -108,7 +108,7 @@ def sample_equilibria(
     True
     """
     _check(market, weights, starts, spread, seed)
-    twin = copy.deepcopy(n, {id(n._model): None})  # a solver attached to the model has no copy
+    twin = copy_without_model(n)
     data = read_market(twin, snapshots)
     market = replace(market, equilibrium="variational", weights=None)
     plan = _Plan(twin, market, data, np.random.default_rng(seed), spread)

@@ -13,6 +13,7 @@ import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import NAME, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.pypsa_state import adopt_model
 from pypsa_p2p.common.tables import dynamic_values, first_scenario, unusual_attributes
 from pypsa_p2p.formulation.rows import NO_VARIABLE, add_rows, sum_at_buses, total_cost
 from pypsa_p2p.network.market_data import MarketData
@@ -53,7 +54,7 @@ def build_model(
         PyPSA refuses the options.
     """
     if bare and not options and is_plain(n, data):
-        _adopt(n, build_plain_model(n, data), data.snapshots)
+        adopt_model(n, build_plain_model(n, data), data.snapshots)
         return True
     try:
         n.optimize.create_model(
@@ -157,18 +158,3 @@ def _values(n: pypsa.Network, data: MarketData, component: str, attribute: str) 
     names = first_scenario(n, component).index
     values = dynamic_values(n, component, attribute, names, data.snapshots)
     return data.for_model(values.transpose(SCENARIO, NAME, SNAPSHOT))
-
-
-def _adopt(n: pypsa.Network, m: linopy.Model, sns: pd.Index) -> None:
-    """Make `m` the network's model, as `create_model` would.
-
-    PyPSA has no public way to hand it a model; its `assign_solution` and `assign_duals`
-    need nothing but these attributes.
-    """
-    m.parameters = m.parameters.assign(snapshots=sns)
-    n._model = m
-    n._multi_invest = 0
-    if hasattr(n, "_optimize_window"):
-        from pypsa.optimization.window import SnapshotWindow  # noqa: PLC0415  (PyPSA >= 1.4)
-
-        n._optimize_window = SnapshotWindow.build(n, sns, "auto")

@@ -12,6 +12,7 @@ import pypsa
 
 from pypsa_p2p.common.errors import DataError, MarketError, listed, shown
 from pypsa_p2p.common.names import META, NAME, SCENARIO, SNAPSHOT, TRADE_CARRIER
+from pypsa_p2p.common.pypsa_state import model_of
 from pypsa_p2p.common.tables import (
     dynamic_values,
     first_scenario,
@@ -104,7 +105,7 @@ def require_model(n: pypsa.Network, data: MarketData) -> None:
 
     Refused too is the second window of a rolling horizon, see `_refuse_windows`.
     """
-    m = n._model
+    m = model_of(n)
     if m is None:
         raise MarketError(
             "The network has no model to add a market to: call n.optimize.create_model() first, "

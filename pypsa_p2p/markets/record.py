@@ -25,6 +25,7 @@ from pypsa_p2p.common.names import (
     SCENARIO,
     TERMS,
 )
+from pypsa_p2p.common.pypsa_state import model_of
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.markets.contract_terms import Terms
@@ -120,7 +121,7 @@ def recorded(n: pypsa.Network) -> dict[str, Any]:
         after the market had been.
     """
     settings = n.meta.get(META) if isinstance(n, pypsa.Network) else None
-    model = n._model if settings is not None else None
+    model = model_of(n) if settings is not None else None
     ended = model.termination_condition if model is not None and model.status in _FAILED else ""
     if settings is None or not (n.is_solved or ended):
         raise MarketError(

@@ -9,6 +9,7 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.names import KEPT_DUALS, NAME, RECIPROCITY1, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.pypsa_state import set_objective, set_objective_constant
 from pypsa_p2p.common.tables import dynamic_values, first_scenario
 from pypsa_p2p.formulation.rows import sum_at_buses
 from pypsa_p2p.formulation.trading import NODAL_BALANCE, QUANTITY1
@@ -54,7 +55,7 @@ def write_plain_solution(n: pypsa.Network, data: MarketData) -> None:
             _write_no_flow(n, data, component)
     for component in ("Generator", "Link"):
         n.c[component].static["p_nom_opt"] = n.c[component].static["p_nom"]
-    n._objective = m.objective.value
+    set_objective(n, m.objective.value)
 
 
 def forget_solution(n: pypsa.Network, data: MarketData) -> None:
@@ -73,11 +74,8 @@ def forget_solution(n: pypsa.Network, data: MarketData) -> None:
 
 
 def _leave_nothing_out(n: pypsa.Network) -> None:
-    """Note that the objective holds all costs: see `formulation.compiled.compile_model`.
-
-    PyPSA has no public way to say so; it reads ``n.objective_constant`` off this attribute.
-    """
-    n._objective_constant = 0.0
+    """Note that the objective holds all costs: see `formulation.compiled.compile_model`."""
+    set_objective_constant(n, 0.0)
 
 
 def write_own_multipliers(n: pypsa.Network, data: MarketData, zeta1: Vector | None) -> None:

@@ -19,6 +19,7 @@ import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError, listed, shown
 from pypsa_p2p.common.progress import progress_bar
+from pypsa_p2p.common.pypsa_state import model_of
 from pypsa_p2p.common.values import require_network
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.studies.sweep_points import (
@@ -204,7 +205,7 @@ def _points(dimensions: Mapping[str, Mapping[Any, Any]]) -> list[Point]:
 
 def _without_model(n: pypsa.Network) -> pypsa.Network:
     """The network without the model of its last solve, whose solver cannot be pickled."""
-    if n._model is None:
+    if model_of(n) is None:
         return n
     return n.copy()
 

@@ -190,3 +190,19 @@ def test_one_snapshot_after_another_keeps_both() -> None:
         market.optimize(n, [snapshot])
     np.testing.assert_allclose(n.generators_t.p[whole.columns], whole, atol=1e-6)
     assert p2p.results(n).indexes["snapshot"].tolist() == [2]
+
+
+@pytest.mark.parametrize("risk", [None, p2p.CVaR()], ids=["neutral", "averse"])
+def test_what_the_hook_leaves_is_read_and_solved_again(risk: p2p.CVaR | None) -> None:
+    """Variables and constraints by their names; another solve gives the market's figures again."""
+    n = p2p.load_grid("three_node")
+    n.optimize(extra_functionality=p2p.PeerToPeerMarket(risk=risk), log_to_console=False)
+    first, objective = p2p.results(n), n.objective
+    assert {"Generator-p", "Link-p", "Link-p1"} <= set(n.model.variables)
+    assert {"Link-p1-reciprocity", "Bus-nodal_balance"} <= set(n.model.constraints)
+    assert n.model.objective.is_linear
+    assert n.model.solve(solver_name="highs")[0] == "ok"
+    n.optimize.assign_solution()
+    n.optimize.assign_duals()
+    assert n.objective == objective
+    xr.testing.assert_equal(p2p.results(n), first)

@@ -1,4 +1,4 @@
-"""A market of one's own, by CONTRIBUTING.md's recipe: solved, read, certified, explained, stored."""
+"""A market of one's own, by CONTRIBUTING.md's recipe: solved, certified, explained, stored."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ are also the map of the code in CONTRIBUTING.md.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -112,3 +113,13 @@ def test_a_folder_is_one_sentence(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     assert ast.get_docstring(tree)
     assert len(tree.body) == 1, f"{module} holds more than what the folder is."
+
+
+PRIVATE = re.compile(r"\b(?:n|twin|m|model|self\.n)\._(?:model|objective|multi|optimize|linear)\w*")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_private_attributes_of_pypsa_stand_in_one_file(module: str) -> None:
+    """Whoever upgrades PyPSA looks at `common/pypsa_state.py` alone."""
+    if module != "common.pypsa_state":
+        assert not PRIVATE.findall(MODULES[module].read_text(encoding="utf-8"))

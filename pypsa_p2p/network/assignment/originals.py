@@ -19,6 +19,14 @@ from pypsa_p2p.common.names import (
     NAME,
     PROSUMER_CARRIER,
 )
+from pypsa_p2p.common.pypsa_state import (
+    drop_unit_commitment_flag,
+    forget_model,
+    has_unit_commitment_flag,
+    objective_of,
+    set_objective,
+    set_objective_constant,
+)
 
 #: In ``n.meta``: what `remember` notes, in plain values that PyPSA's files keep.
 ORIGINAL: Final = "p2p_original"
@@ -108,7 +116,7 @@ def _state(n: pypsa.Network) -> dict[str, Any]:
             series = c.dynamic.get(attribute)
             if series is not None and len(series.columns):
                 c.dynamic[f"{attribute}{BEFORE}"] = series.copy()
-    objective, constant = n._objective, n._objective_constant
+    objective = objective_of(n)
     return {
         "grid_bus": {},
         "set_points": [],
@@ -118,9 +126,9 @@ def _state(n: pypsa.Network) -> dict[str, Any]:
         "carriers": sorted(set(CARRIERS) & set(n.components.carriers.names)),
         "sub_networks": _sub_networks(n),
         "market": n.meta.get(META),
-        "linearized": "_linearized_uc" in vars(n),
-        "objective": None if objective is None else float(objective),
-        "objective_constant": None if constant is None else float(constant),
+        "linearized": has_unit_commitment_flag(n),
+        "objective": objective.value,
+        "objective_constant": objective.constant,
     }
 
 
@@ -130,13 +138,12 @@ def _classes(n: pypsa.Network) -> list[Any]:
 
 
 def _forget_model(n: pypsa.Network, before: dict[str, Any]) -> None:
-    """The model, and what PyPSA notes about it in attributes that have no public door."""
-    n._objective, n._objective_constant = before["objective"], before["objective_constant"]
-    n._model = None
-    if hasattr(n, "_optimize_window"):
-        n._optimize_window = None
+    """The model, and what PyPSA notes about it."""
+    set_objective(n, before["objective"])
+    set_objective_constant(n, before["objective_constant"])
+    forget_model(n)
     if not before["linearized"]:
-        vars(n).pop("_linearized_uc", None)
+        drop_unit_commitment_flag(n)
 
 
 def _results(c: Any, kind: str) -> list[str]:

@@ -6,7 +6,6 @@ from PyPSA's tables, the model from `formulation`.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import linopy
@@ -17,6 +16,7 @@ import scipy.sparse as sp
 import xarray as xr
 
 from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.pypsa_state import copy_without_model
 from pypsa_p2p.common.tables import dynamic_values
 from pypsa_p2p.formulation.columns import variable_owners
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
@@ -175,7 +175,7 @@ def _model(n: pypsa.Network, data: MarketData, *, bare: bool) -> linopy.Model:
     """PyPSA's model of a network, leaving the network and its own model as they are."""
     if bare and is_plain(n, data):
         return build_plain_model(n, data)
-    twin = copy.deepcopy(n, {id(n._model): None})  # a solver attached to the model has no copy
+    twin = copy_without_model(n)
     build_model(twin, data, {}, bare=False)
     return twin.model
 
