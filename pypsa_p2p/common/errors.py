@@ -8,7 +8,17 @@ import numpy as np
 
 
 class P2PError(ValueError):
-    """Anything this package refuses. Catch it to catch all of them."""
+    """Anything this package refuses. Catch it to catch all of them.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> try:
+    ...     p2p.CVaR(attitude=2.0)
+    ... except p2p.P2PError as error:
+    ...     print(error)
+    CVaR: attitude 2.0 must lie in [0, 1); 0 is risk-neutral.
+    """
 
 
 class DataError(P2PError):

@@ -59,6 +59,15 @@ class ADMM:
     ------
     MarketError
         Numbers outside their limits, or `adaptive` neither True nor False.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> market = p2p.PeerToPeerMarket(surplus=False)
+    >>> found = p2p.solve_equilibrium(n, market, ADMM(), progress=False)
+    >>> found.converged, round(n.objective, 5)
+    (True, 7.61029)
     """
 
     penalty: float | None = None

@@ -59,6 +59,15 @@ class GaussSeidel:
     ------
     MarketError
         A setting that is not of its kind or outside its limits.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> market = p2p.PeerToPeerMarket()
+    >>> found = p2p.solve_equilibrium(n, market, GaussSeidel(start="variational"), progress=False)
+    >>> found.converged, round(n.objective, 5)
+    (True, 7.48876)
     """
 
     regularisation: float = 0.0
@@ -102,6 +111,15 @@ class Jacobi:
         Share of the way, in (0, 1/2].
     regularisation, start, seed, tolerance, max_iterations
         As in `GaussSeidel`.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> market = p2p.PeerToPeerMarket()
+    >>> found = p2p.solve_equilibrium(n, market, Jacobi(start="variational"), progress=False)
+    >>> found.converged, round(n.objective, 5)
+    (True, 7.48876)
     """
 
     damping: float = 0.5

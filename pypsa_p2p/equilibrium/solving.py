@@ -46,6 +46,14 @@ class Equilibrium:
         Over ``iteration`` = 1, 2, ...: ``residual``, its parts (``movement``, or
         ``primal_residual``, ``dual_residual`` and ``penalty``), ``social_cost``,
         ``exploitability``, and ``messages``, ``numbers`` and ``rounds`` per iteration.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> found = p2p.solve_equilibrium(n, p2p.PeerToPeerMarket(), p2p.ADMM(), progress=False)
+    >>> found.converged, found.iterations == found.history.sizes["iteration"]
+    (True, True)
     """
 
     n: pypsa.Network

@@ -82,6 +82,15 @@ def price_from_generation(n: pypsa.Network) -> xr.DataArray:
     -------
     DataArray (scenario, snapshot, prosumer)
         EUR/MWh; nan for prosumers without exactly one flexible generator.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> price_from_generation(n).isel(scenario=0).round(5).values.ravel()
+    array([0.93944, 0.18135, 0.05509])
     """
     solved = SolvedMarket.of(n)
     return solved.labelled(solved.density * solved.asset(GENERATION_CARRIER).marginal)
@@ -99,6 +108,15 @@ def demand_limit_price(n: pypsa.Network) -> xr.DataArray:
     -------
     DataArray (scenario, snapshot, prosumer)
         EUR/MWh; positive where the upper limit of demand binds, negative where the lower.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> demand_limit_price(n).max(["scenario", "snapshot"]).round(5).values
+    array([0.46683, 0.     , 0.     ])
     """
     return price_from_demand(n) - results(n)["nodal_price"]
 
@@ -115,6 +133,15 @@ def generation_limit_price(n: pypsa.Network) -> xr.DataArray:
     -------
     DataArray (scenario, snapshot, prosumer)
         EUR/MWh; positive where the upper limit of generation binds, negative where the lower.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> generation_limit_price(n).isel(scenario=0).round(5).values.ravel()[1:]
+    array([2.75809, 1.88435])
     """
     return results(n)["nodal_price"] - price_from_generation(n)
 
@@ -137,6 +164,15 @@ def price_from_balance(n: pypsa.Network) -> xr.DataArray:
     -------
     DataArray (scenario, snapshot, prosumer)
         EUR/MWh; nan where neither lies inside its limits with a quadratic cost.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> price_from_balance(n).isel(scenario=0).round(5).values.ravel()
+    array([0.93944, 2.93944, 1.93944])
     """
     solved = SolvedMarket.of(n)
     r = solved.r
@@ -205,6 +241,16 @@ def price_from_partner(n: pypsa.Network) -> xr.DataArray:
     -------
     DataArray (scenario, snapshot, trade)
         EUR/MWh; coords ``buyer``, ``seller``.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> price = price_from_partner(n)
+    >>> price.sel(trade=price.buyer == "0").isel(scenario=0).round(5).values.ravel()
+    array([0.93944, 0.93944])
     """
     solved = SolvedMarket.of(n)
     own = solved.trade_cost(solved.share) * solved.at(solved.density, "buyer")
@@ -231,6 +277,15 @@ def price_gap_between_designs(n: pypsa.Network) -> xr.DataArray:
     -------
     DataArray (scenario, snapshot, trade)
         EUR/MWh, n the ``buyer`` and m the ``seller``.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> float(abs(price_gap_between_designs(n)).max())  # no congestion cost
+    0.0
     """
     solved = SolvedMarket.of(n)
     quantity = solved.r["quantity"]
@@ -250,6 +305,16 @@ def implied_trade_price(n: pypsa.Network) -> xr.DataArray:
     -------
     DataArray (scenario, snapshot, trade)
         EUR/MWh; the same in both directions of an edge, except at generalized equilibria.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> price = implied_trade_price(n)
+    >>> price.sel(trade=price.buyer == "0").isel(scenario=0).round(5).values.ravel()
+    array([-0.06056, -0.06056])
     """
     solved = SolvedMarket.of(n)
     cost = solved.trade_cost(solved.share) * solved.at(solved.density, "buyer")
@@ -262,6 +327,15 @@ def surplus(n: pypsa.Network) -> xr.DataArray:
 
     It is sold at the import price. (scenario, snapshot, trade); both directions of an edge
     have the same.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket().optimize(n)
+    ('ok', 'optimal')
+    >>> surplus(n).sum(["snapshot", "trade"]).round(4).values
+    array([0.544 , 3.0128, 0.    ])
     """
     solved = SolvedMarket.of(n)
     quantity = solved.r["quantity"]
@@ -287,6 +361,15 @@ def surplus_can_be_sold(n: pypsa.Network, tolerance: float = ACCURACY.promised) 
     -------
     DataArray (scenario, snapshot, trade)
         bool; the same in both directions of an edge. All False with ``surplus=False``.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> bool(surplus_can_be_sold(n).any())
+    False
     """
     solved = SolvedMarket.of(n)
     scale = float(abs(solved.r["nodal_price"]).max())

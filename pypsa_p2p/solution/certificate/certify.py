@@ -74,6 +74,16 @@ class Certificate:
         Constraints of the model that are not the market's (a user's own). The certificate is of
         the market without them: where one binds, its multiplier shows up as `kkt_residual`, and
         what it forbids prosumers as `exploitability`.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(risk=p2p.CVaR(), surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> found = p2p.certify(n)
+    >>> found.is_equilibrium(), found.kkt_residual < 1e-6, found.equilibrium
+    (True, True, 'variational')
     """
 
     design: str

@@ -128,6 +128,15 @@ def prices(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     ------
     P2PError
         matplotlib is not installed, or the network holds no solved market.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> prices(n).get_xlabel()
+    'Nodal price (EUR/MWh)'
     """
     data, r = _solved(n)
     ax = axes_or_new(ax, height=2.4)
@@ -165,6 +174,15 @@ def costs(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     ------
     P2PError
         matplotlib is not installed, or the network holds no solved market.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(risk=p2p.CVaR(), surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> costs(n).get_xlabel()
+    'Cost above expected cost (EUR)'
     """
     data, r = _solved(n)
     settings = recorded(n)
@@ -207,6 +225,15 @@ def risk(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     ------
     P2PError
         matplotlib is not installed, or the network holds no solved market.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(risk=p2p.CVaR(), surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> risk(n).get_xlabel()
+    'Scenario'
     """
     data, r = _solved(n)
     ax = axes_or_new(ax, height=2.8)
