@@ -115,8 +115,8 @@ def demand_limit_price(n: pypsa.Network) -> xr.DataArray:
     >>> n = p2p.load_grid("three_node")
     >>> p2p.PeerToPeerMarket(surplus=False).optimize(n)
     ('ok', 'optimal')
-    >>> demand_limit_price(n).max(["scenario", "snapshot"]).round(5).values
-    array([0.46683, 0.     , 0.     ])
+    >>> float(demand_limit_price(n).min().round(5))  # somebody consumes as little as she may
+    -0.46683
     """
     return price_from_demand(n) - results(n)["nodal_price"]
 
