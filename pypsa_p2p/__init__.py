@@ -21,7 +21,8 @@ from pypsa_p2p.network.scenarios.sampling import sample_scenarios
 from pypsa_p2p.network.scenarios.setting import set_scenarios
 from pypsa_p2p.network.trades import add_trades
 from pypsa_p2p.solution import prices
-from pypsa_p2p.solution.certificate.certify import Certificate, certify
+from pypsa_p2p.solution.certificate.certificate import Certificate
+from pypsa_p2p.solution.certificate.certify import certify
 from pypsa_p2p.solution.power_flow import check_power_flow, power_flow_violations
 from pypsa_p2p.solution.results import results
 from pypsa_p2p.studies.comparison import compare
