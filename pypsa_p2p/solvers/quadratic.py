@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -56,19 +56,20 @@ def _solved(program: QuadraticProgram, good: float, acceptable: float) -> Soluti
         return _restore(reduction, (empty, np.zeros(reduction.rows.size), empty, 0), "presolve")
     size = _cost_size(reduction.program)
     scaled = _scale_cost(reduction.program, 1.0 / size)
-    best, iterations = no_solution(program, "failed", "none"), 0
+    best, iterations = _Judged.of(program, no_solution(program, "failed", "none")), 0
     for attempt in _attempts(reduction, scaled, size):
         iterations += attempt.iterations
         told = attempt.status == "unbounded" or (
             attempt.status == "infeasible" and _contradictory(reduction.program)
         )
-        if told and _worst(program, best) > acceptable:
+        if told and best.worst > acceptable:
             return attempt
-        best = min(best, attempt, key=lambda answer: _rank(program, answer, acceptable))
-        if _error(program, best) <= good:
-            return best
-    if _worst(program, best) <= acceptable:
-        return best
+        judged = (best, _Judged.of(program, attempt))
+        best = min(judged, key=lambda answer: answer.rank(acceptable))
+        if best.error <= good:
+            return best.solution
+    if best.worst <= acceptable:
+        return best.solution
     return no_solution(program, "failed", "piqp, clarabel", iterations)
 
 
@@ -82,15 +83,27 @@ def _attempts(
         yield _clarabel(reduction, scaled, size, regularisation)
 
 
-def _rank(program: QuadraticProgram, solution: Solution, acceptable: float) -> tuple[float, float]:
-    """Smaller is better: prices count between answers that are acceptable."""
-    worst = _worst(program, solution)
-    return (0.0, _error(program, solution)) if worst <= acceptable else (worst, 0.0)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Judged:
+    """An answer and how far it is from optimal, worked out once."""
 
+    solution: Solution
+    worst: float
+    error: float  # the largest residual, prices included
 
-def _error(program: QuadraticProgram, solution: Solution) -> float:
-    """The largest residual, prices included."""
-    return max(_worst(program, solution), ACCURACY.of_prices * _price_error(program, solution))
+    @classmethod
+    def of(cls, program: QuadraticProgram, solution: Solution) -> _Judged:
+        """Residuals of an answer; a solver's word counts for nothing."""
+        worst = _worst(program, solution)
+        error = worst
+        if worst < np.inf:
+            off, largest = price_error(program, solution, np.ones(program.c.size))
+            error = max(worst, ACCURACY.of_prices * off / max(1.0, largest))
+        return cls(solution=solution, worst=worst, error=error)
+
+    def rank(self, acceptable: float) -> tuple[float, float]:
+        """Smaller is better: prices count between answers that are acceptable."""
+        return (0.0, self.error) if self.worst <= acceptable else (self.worst, 0.0)
 
 
 def _worst(program: QuadraticProgram, solution: Solution) -> float:
@@ -98,15 +111,6 @@ def _worst(program: QuadraticProgram, solution: Solution) -> float:
         return np.inf
     with np.errstate(over="ignore", invalid="ignore"):  # a diverged point is infinitely bad
         return quadratic_residuals(program, solution).worst
-
-
-def _price_error(program: QuadraticProgram, solution: Solution) -> float:
-    """Error of prices relative to the largest; multipliers without limit do not hide it."""
-    if solution.status != "optimal":
-        return np.inf
-    with np.errstate(over="ignore", invalid="ignore"):
-        error, largest = price_error(program, solution, np.ones(program.c.size))
-    return error / max(1.0, largest)
 
 
 def _cost_size(program: QuadraticProgram) -> float:
