@@ -132,12 +132,12 @@ def _largest_price(program: Constraints, solution: Solution, unit: Vector) -> fl
     """The largest price of any column: its rows' multipliers, and what they leave of c.
 
     A bound's multiplier takes up the cost of what is idle, however large: no price of anything.
-    Where all prices vanish a typical cost, 1, or the largest below that.
+    Where all prices vanish a typical cost, 1, or the largest if it is below that.
     """
     y, z = bound_multipliers(program, solution)
     left = np.minimum(abs(program.c), abs(program.c - z))
     found = _largest((abs(program.A.T) @ abs(y) + left) / unit)
-    return max(found, min(1.0, _largest(abs(program.c))))
+    return max(found, min(1.0, _largest(abs(program.c)) or 1.0))
 
 
 def _dual_sign(program: Constraints, solution: Solution) -> float:

@@ -262,3 +262,16 @@ def test_a_cost_that_nobody_pays_changes_nothing(options: dict[str, Any], cost: 
         found.append(p2p.results(n))
     for name in ("nodal_price", "demand", "cost"):
         xr.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("risk", [None, p2p.CVaR()], ids=["neutral", "averse"])
+def test_a_market_that_costs_nothing(risk: p2p.CVaR | None) -> None:
+    """Any dispatch is optimal, at no cost and no price."""
+    data = random_instance(3, prosumers=4, scenarios=3)
+    nothing = {name: 0 * vars(data)[name] for name in ("a", "b", "utility_quadratic", "price")}
+    n = network(Instance(**{**vars(data), **nothing, "import_price": 0 * data.import_price}))
+    p2p.PeerToPeerMarket(risk=risk).optimize(n)
+    r = p2p.results(n)
+    assert float(abs(r.nodal_price).max()) < 1e-9
+    assert float((r.cost.max("scenario") - r.cost.min("scenario")).max()) < 1e-9
+    assert p2p.certify(n).is_equilibrium()
