@@ -285,7 +285,7 @@ def test_fingerprints_tell_inputs_apart(n: pypsa.Network) -> None:
         ({"over": {"attitude": [[0.1, 0.2, 0.3]]}}, "a mapping from labels to values"),
         ({"markets": {}}, "none given"),
         ({"markets": "peer-to-peer"}, "not str"),
-        ({"workers": np.int64(0)}, "workers: 0 is no number of processes; give at least 1"),
+        ({"workers": np.int64(0)}, "workers: 0 must be a whole number of at least 1"),
         ({"workers": 2, "apply": lambda n, point: None}, "top of a module"),
     ],
 )
