@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Real
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -29,10 +30,8 @@ Value = (
 Coordinates = Mapping[str, pd.Index]
 """Dimensions a quantity may have, in order, with the labels of each."""
 
-FORMS = (
-    "give a number, a sequence in order, a mapping or Series by name, "
-    "a DataFrame snapshot x prosumer, or a DataArray with labelled dimensions"
-)
+Labels = Mapping[str, Any]
+"""An Index of each dimension a value has; None where it is in the order of those it will meet."""
 
 COLORS = {
     names.PROSUMER_CARRIER: "#33658a",
@@ -73,35 +72,51 @@ def as_array(value: object, argument: str, coordinates: Coordinates) -> xr.DataA
     >>> as_array({"b": 2, "a": 1}, "demand", {"prosumer": pd.Index(["a", "b"])}).values
     array([1., 2.])
     """
-    return _numbers(_aligned(value, argument, coordinates), argument)
+    return _numbers(aligned(value, f"Argument {argument}", coordinates), argument)
 
 
 def as_text(value: object, argument: str, dimension: str, labels: pd.Index) -> pd.Series:
     """Text by label, from one text, a sequence, a mapping or a Series; see `as_array`."""
-    array = _aligned(value, argument, {dimension: labels})
+    array = aligned(value, f"Argument {argument}", {dimension: labels})
     wrong = [not isinstance(text, str) for text in array.to_numpy().flat]
-    refuse(
-        array.copy(data=np.reshape(np.array(wrong, dtype=bool), array.shape)),
-        f"{argument} is not text",
-        'give a name, or ""',
-    )
+    bad = array.copy(data=np.reshape(np.array(wrong, dtype=bool), array.shape))
+    refuse(bad, f"{argument} is not text", 'give a name, or ""')
     return pd.Series(np.broadcast_to(array.to_numpy(), len(labels)), index=labels, dtype=object)
 
 
-def _aligned(value: object, argument: str, coordinates: Coordinates) -> xr.DataArray:
-    """The values as they are, with the labels and the order of `coordinates`."""
-    values, labels = _raw(value, argument, coordinates)
-    unknown = [dimension for dimension in labels if dimension not in coordinates]
-    if unknown:
-        raise DataError(
-            f"Argument {argument} has the dimension {listed(unknown)}, but may only have "
-            f"{listed(coordinates) or 'none'}: select along it, or rename it."
-        )
+def aligned(value: object, what: str, coordinates: Coordinates) -> xr.DataArray:
+    """The values as they are, with the labels and the order of `coordinates`.
+
+    `what` opens the messages of errors, as "Argument demand".
+    """
+    values, labels = read_form(value, what, tuple(coordinates))
     for axis, (dimension, given) in enumerate(labels.items()):
-        order = _positions(given, coordinates[dimension], argument, dimension)
-        values = np.take(values, order, axis=axis)
+        expected = coordinates[dimension]
+        if given is None:
+            _require_length(len(values), expected, what, dimension)
+        else:
+            order = _positions(given, expected, what, dimension)
+            values = np.take(values, order, axis=axis)
     array = labelled(values, {dimension: coordinates[dimension] for dimension in labels})
     return array.transpose(*[dimension for dimension in coordinates if dimension in labels])
+
+
+def read_form(
+    value: object, what: str, dimensions: Sequence[str], rows: str | None = names.SNAPSHOT
+) -> tuple[Numbers, Labels]:
+    """Values as they were given, and the labels, each once, of every dimension they have.
+
+    Of the `dimensions` allowed, the last is that of sequences, mappings, Series and columns;
+    `rows` is that of the rows of a DataFrame, which is refused where there is none.
+    """
+    values, labels = _parts(scalar(value), what, dimensions, rows)
+    unknown = [dimension for dimension in labels if dimension not in dimensions]
+    if unknown:
+        raise DataError(
+            f"{what} has the dimension {listed(unknown)}, but may only have "
+            f"{listed(dimensions) or 'none'}: select along it, or rename it."
+        )
+    return values, {key: _distinct(index, what, key) for key, index in labels.items()}
 
 
 def labelled(values: Numbers, coordinates: Coordinates) -> xr.DataArray:
@@ -154,31 +169,50 @@ def as_names(value: object, what: str) -> pd.Index:
     return index
 
 
-def _raw(
-    value: object, argument: str, coordinates: Coordinates
-) -> tuple[Numbers, dict[str, pd.Index]]:
-    """Values as they were given, and the labels of every dimension they have."""
-    if isinstance(value, xr.DataArray):
-        return value.to_numpy(), _array_labels(value, argument)
-    last = next(reversed(list(coordinates)), names.PROSUMER)
-    if isinstance(value, pd.DataFrame):
-        return value.to_numpy(), {names.SNAPSHOT: value.index, last: value.columns}
-    if isinstance(value, pd.Series):
-        return value.to_numpy(), {last: value.index}
-    if isinstance(value, Mapping):
-        keys = pd.Index(list(value), dtype=object, tupleize_cols=False)
-        return _objects(value.values()), {last: keys}
-    if isinstance(value, (list, tuple, np.ndarray, pd.Index)) and not _is_scalar(value):
-        return _sequence(value, argument, last, coordinates), {
-            last: coordinates.get(last, pd.RangeIndex(len(value)))
-        }
-    if not _is_scalar(value):
-        raise DataError(f"Argument {argument} is {shown(value)}: {FORMS}.")
-    return np.asarray(value, dtype=object), {}
+def scalar(value: Any) -> Any:
+    """A single value that numpy or xarray hold as Python's; all else as it is."""
+    held = isinstance(value, np.generic | np.ndarray | xr.DataArray) and np.ndim(value) == 0
+    return value.item() if held else value
 
 
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, (Real, str)) or (isinstance(value, np.ndarray) and value.ndim == 0)
+def is_sequence(value: object) -> TypeGuard[Sequence[Any] | Numbers | pd.Index]:
+    """Whether a value is several in order: a list, a tuple, an array, an Index; no text."""
+    forms = (Sequence, pd.Index, np.ndarray)
+    return isinstance(value, forms) and not isinstance(value, (str, bytes))
+
+
+def _forms(dimensions: Sequence[str], rows: str | None) -> str:
+    """What to give where a form is none of those accepted."""
+    if not dimensions:
+        return "give one number"
+    frame = f"a DataFrame {rows} x {dimensions[-1]}, " if rows in dimensions[:-1] else ""
+    return (
+        f"give a number, a sequence in order, a mapping or Series by {dimensions[-1]}, {frame}"
+        "or a DataArray with labelled dimensions"
+    )
+
+
+def _parts(
+    value: Any, what: str, dimensions: Sequence[str], rows: str | None
+) -> tuple[Numbers, Labels]:
+    """What `read_form` returns, unchecked."""
+    last = dimensions[-1] if dimensions else names.PROSUMER
+    match value:
+        case xr.DataArray():
+            return value.to_numpy(), _array_labels(value, what)
+        case pd.DataFrame() if rows is not None:
+            return value.to_numpy(), {rows: value.index, last: value.columns}
+        case pd.Series():
+            return value.to_numpy(), {last: value.index}
+        case Mapping():
+            keys = pd.Index(list(value), dtype=object, tupleize_cols=False)
+            return _objects(value.values()), {last: keys}
+        case Real() | str():
+            return np.asarray(value, dtype=object), {}
+        case _ if is_sequence(value):
+            return _sequence(value, what, dimensions), {last: None}
+    kind = "a DataFrame" if isinstance(value, pd.DataFrame) else shown(value)
+    raise DataError(f"{what} is {kind}: {_forms(dimensions, rows)}.")
 
 
 def _objects(values: Iterable[object]) -> Numbers:
@@ -189,52 +223,57 @@ def _objects(values: Iterable[object]) -> Numbers:
     return array
 
 
-def _array_labels(array: xr.DataArray, argument: str) -> dict[str, pd.Index]:
+def _array_labels(array: xr.DataArray, what: str) -> Labels:
     unlabelled = [dimension for dimension in array.dims if dimension not in array.indexes]
     if unlabelled:
         raise DataError(
-            f"Argument {argument} has no labels along {listed(unlabelled)}: "
+            f"{what} has no labels along {listed(unlabelled)}: "
             "add them with assign_coords, so that values meet the right names."
         )
     return {str(dimension): array.indexes[dimension] for dimension in array.dims}
 
 
 def _sequence(
-    value: Sequence[object] | Numbers | pd.Index,
-    argument: str,
-    last: str,
-    coordinates: Coordinates,
+    value: Sequence[object] | Numbers | pd.Index, what: str, dimensions: Sequence[str]
 ) -> Numbers:
-    """The values of a sequence as long as the last dimension."""
+    """The values of a sequence along the last dimension."""
+    if not dimensions:
+        raise DataError(f"{what} must be one number, not a sequence.")
     if isinstance(value, np.ndarray) and value.ndim > 1:
-        raise DataError(
-            f"Argument {argument} is an array of shape {value.shape} without labels: {FORMS}."
-        )
-    if last not in coordinates:
-        raise DataError(f"Argument {argument} must be one number, not a sequence.")
-    expected = coordinates[last]
-    if len(value) != len(expected):
-        there = "is 1 label" if len(expected) == 1 else f"are {len(expected)} labels"
-        raise DataError(
-            f"Argument {argument} has {len(value)} values, but there {there} of {last!r} "
-            f"({listed(expected)}): give one value for each, or a mapping by name."
-        )
+        forms = _forms(dimensions, names.SNAPSHOT)
+        raise DataError(f"{what} is an array of shape {value.shape} without labels: {forms}.")
     return value if isinstance(value, np.ndarray) else _objects(value)
 
 
-def _positions(given: pd.Index, expected: pd.Index, argument: str, dimension: str) -> Numbers:
-    """Where each expected label stands among the given ones, which must be the same set."""
+def _distinct(labels: pd.Index | None, what: str, dimension: str) -> pd.Index | None:
+    """The labels, each once; those of scenarios as text, as PyPSA's set_scenarios has them."""
+    if labels is None:
+        return None
     if dimension == names.SCENARIO:
-        given = given.map(str)  # as PyPSA's set_scenarios does
-    if not given.is_unique:
-        repeated = listed(given[given.duplicated()].unique())
+        if any(isinstance(label, tuple) for label in labels):
+            raise DataError(f"{what} has tuples along {dimension!r}: give text or numbers.")
+        labels = labels.map(str)
+    if not labels.is_unique:
+        repeated = listed(labels[labels.duplicated()].unique())
+        raise DataError(f"{what} repeats {dimension} {repeated}: give each once.")
+    return labels
+
+
+def _require_length(length: int, expected: pd.Index, what: str, dimension: str) -> None:
+    if length != len(expected):
+        there = "is 1 label" if len(expected) == 1 else f"are {len(expected)} labels"
         raise DataError(
-            f"Argument {argument} repeats labels of {dimension!r}: {repeated}. Give each once."
+            f"{what} has {length} values, but there {there} of {dimension!r} "
+            f"({listed(expected)}): give one value for each, or a mapping by name."
         )
+
+
+def _positions(given: pd.Index, expected: pd.Index, what: str, dimension: str) -> Numbers:
+    """Where each expected label stands among the given ones, which must be the same set."""
     if given.nlevels != expected.nlevels:
         raise DataError(
-            f"Argument {argument} has {given.nlevels} levels of labels along {dimension!r}, "
-            f"the network has {expected.nlevels}: {FORMS}."
+            f"{what} has {given.nlevels} levels of labels along {dimension!r}, "
+            f"the network has {expected.nlevels}: give labels of as many."
         )
     order = given.get_indexer(expected)
     missing, unknown = expected[order < 0], given[~np.isin(np.arange(len(given)), order)]
@@ -242,7 +281,7 @@ def _positions(given: pd.Index, expected: pd.Index, argument: str, dimension: st
     told += [f"has the unknown {listed(unknown)}"] if len(unknown) else []
     if told:
         raise DataError(
-            f"Argument {argument} {' and '.join(told)} along {dimension!r}: "
+            f"{what} {' and '.join(told)} along {dimension!r}: "
             "give a value for every label, and for no other."
         )
     return order

@@ -26,10 +26,11 @@ import numpy as np
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.given import Range
 from pypsa_p2p.equilibrium.game.averse import Reply, Subproblem, averse_reply, pose, reply_to
 from pypsa_p2p.equilibrium.game.game import Game
 from pypsa_p2p.equilibrium.game.knapsack import Array
-from pypsa_p2p.equilibrium.options import require_flag, require_number
+from pypsa_p2p.equilibrium.options import require_flag
 from pypsa_p2p.equilibrium.running import Answer, Iterate, assessed, relative
 from pypsa_p2p.equilibrium.scaling import GameUnits
 
@@ -78,11 +79,11 @@ class ADMM:
 
     def __post_init__(self) -> None:
         if self.penalty is not None:
-            require_number("ADMM: penalty", self.penalty, 0, ends="()")
-        require_number("ADMM: relaxation", self.relaxation, 0, 2, ends="()")
+            Range(0, ends="()").require("ADMM: penalty", self.penalty)
+        Range(0, 2, ends="()").require("ADMM: relaxation", self.relaxation)
         require_flag("ADMM: adaptive", self.adaptive)
-        require_number("ADMM: tolerance", self.tolerance, 0, 1)
-        require_number("ADMM: max_iterations", self.max_iterations, 1, whole=True)
+        Range(0, 1).require("ADMM: tolerance", self.tolerance)
+        Range(1, whole=True).require("ADMM: max_iterations", self.max_iterations)
 
     def in_units(self, units: GameUnits) -> ADMM:
         """The same for a game in units of its own."""

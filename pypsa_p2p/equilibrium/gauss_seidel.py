@@ -20,11 +20,12 @@ import pandas as pd
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.given import Range
 from pypsa_p2p.equilibrium.game.best_response import best_response, multipliers
 from pypsa_p2p.equilibrium.game.game import Game
 from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.game.pieces import Positions
-from pypsa_p2p.equilibrium.options import Start, require_number, require_start, stored_order
+from pypsa_p2p.equilibrium.options import Start, require_start, stored_order
 from pypsa_p2p.equilibrium.running import Answer, Iterate, assessed, relative
 from pypsa_p2p.equilibrium.scaling import GameUnits
 
@@ -132,7 +133,7 @@ class Jacobi:
     def __post_init__(self) -> None:
         _require_shared(self)
         why = "beyond half the way partners would rely on trades both have withdrawn"
-        require_number("Jacobi: damping", self.damping, 0, 0.5, ends="(]", why=why)
+        Range(0, 0.5, ends="(]", why=why).require("Jacobi: damping", self.damping)
 
     def in_units(self, units: GameUnits) -> Jacobi:
         """The same for a game in units of its own."""
@@ -153,11 +154,11 @@ class Jacobi:
 def _require_shared(method: GaussSeidel | Jacobi) -> None:
     """Refuse settings of both methods outside their limits."""
     name = type(method).__name__
-    require_number(f"{name}: regularisation", method.regularisation, 0)
+    Range(0).require(f"{name}: regularisation", method.regularisation)
     require_start(name, method.start)
-    require_number(f"{name}: seed", method.seed, 0, whole=True)
-    require_number(f"{name}: tolerance", method.tolerance, 0, 1)
-    require_number(f"{name}: max_iterations", method.max_iterations, 1, whole=True)
+    Range(0, whole=True).require(f"{name}: seed", method.seed)
+    Range(0, 1).require(f"{name}: tolerance", method.tolerance)
+    Range(1, whole=True).require(f"{name}: max_iterations", method.max_iterations)
 
 
 def _iterate(game: Game, point: Array, change: Array, rounds: int) -> Iterate:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from math import inf, isfinite
-from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -13,39 +11,6 @@ from pypsa_p2p.common.errors import MarketError, listed, shown
 
 Start = Literal["zero", "variational", "random"] | Any
 """Names of starts, or quantities (scenario, snapshot, trade)."""
-
-
-def require_number(
-    what: str,
-    value: object,
-    least: float,
-    most: float = inf,
-    *,
-    ends: str = "[]",
-    whole: bool = False,
-    why: str = "",
-) -> None:
-    """Refuse what is no number between two limits; `ends` says which of them belong to it.
-
-    `what` opens the message, as "GaussSeidel: seed"; `why`, if given, ends it.
-
-    >>> require_number("Jacobi: damping", 0.7, 0, 0.5, ends="(]")
-    Traceback (most recent call last):
-    ...
-    pypsa_p2p.common.errors.MarketError: Jacobi: damping 0.7 must be a number in (0, 0.5].
-    """
-    good = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    number = float(value) if good and isinstance(value, Real) else np.nan
-    above = number > least if ends[0] == "(" else number >= least
-    below = number < most if ends[1] == ")" else number <= most
-    if above and below and isfinite(number):
-        return
-    first = "above" if ends[0] == "(" else "of at least"
-    limits = f"{first} {least:g}" if most == inf else f"in {ends[0]}{least:g}, {most:g}{ends[1]}"
-    kind = "whole" if whole else "finite" if most == inf else ""
-    wanted = " ".join(["a", kind, "number"] if kind else ["a", "number"])
-    reason = f"; {why}" if why else ""
-    raise MarketError(f"{what} {shown(value)} must be {wanted} {limits}{reason}.")
 
 
 def require_flag(what: str, value: object) -> None:

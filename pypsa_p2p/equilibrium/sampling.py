@@ -13,13 +13,13 @@ import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import ConvergenceError, MarketError
+from pypsa_p2p.common.given import Range
 from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.common.progress import progress_bar
 from pypsa_p2p.common.pypsa_state import copy_without_model
 from pypsa_p2p.equilibrium.game.game import Game, read_game
 from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel
-from pypsa_p2p.equilibrium.options import require_number
 from pypsa_p2p.equilibrium.scaling import scaled, units_of
 from pypsa_p2p.equilibrium.solving import solve_equilibrium
 from pypsa_p2p.equilibrium.starts import feasible_start, random_trades, remembered
@@ -130,10 +130,10 @@ def _check(market: object, weights: int, starts: int, spread: float, seed: int) 
         )
     why = "a number of samples must not be negative"
     for name, value in {"weights": weights, "starts": starts}.items():
-        require_number(f"sample_equilibria: {name}", value, 0, whole=True, why=why)
-    require_number("sample_equilibria: seed", seed, 0, whole=True)
+        Range(0, whole=True, why=why).require(f"sample_equilibria: {name}", value)
+    Range(0, whole=True).require("sample_equilibria: seed", seed)
     why = "weights are drawn from [1/spread, spread], so that spread must exceed 1"
-    require_number("sample_equilibria: spread", spread, 1, ends="()", why=why)
+    Range(1, ends="()", why=why).require("sample_equilibria: spread", spread)
     if starts and not market.surplus:
         raise MarketError(
             "Where (1) is an equality, best responses never leave their start: use starts=0, or "

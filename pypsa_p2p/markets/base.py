@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pypsa
 import scipy.sparse as sp
-import xarray as xr
 
-from pypsa_p2p.common.errors import MarketError, shown
+from pypsa_p2p.common.errors import MarketError
+from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.formulation.columns import export_columns, trade_arrays, variable_owners
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.delivery import define_delivery
@@ -35,7 +35,6 @@ from pypsa_p2p.markets.clearing.mixed_sizes import warn_of_mixed_sizes
 from pypsa_p2p.markets.clearing.problem import MarketProblem, risk_program
 from pypsa_p2p.markets.contract_terms import Terms, require_no_arbitrage
 from pypsa_p2p.markets.contracts import Contracts
-from pypsa_p2p.markets.cvar import plain
 from pypsa_p2p.markets.record import forget_market, record_market
 from pypsa_p2p.markets.risk import NEUTRAL, Envelope, RiskMeasure
 from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, write_solution
@@ -243,26 +242,10 @@ class Market(ABC):
     def settings(self) -> dict[str, Any]:
         """What was asked for, as plain values that survive netCDF."""
         return {
-            **{field.name: getattr(self, field.name) for field in fields(self)},
+            **{field.name: as_settings(getattr(self, field.name)) for field in fields(self)},
             "design": type(self).__name__,
             "cross": self.cross,
             "risk_averse": self.risk is not None,
             "risk": (self.risk or NEUTRAL).settings(),
             "contracts": self.contracts is not None,
         }
-
-
-def stored_weights(weights: Any) -> Any:
-    """Rosen's weights as plain values that compare by value, checked."""
-    if isinstance(weights, xr.DataArray) and weights.ndim == 1:
-        weights = weights.to_series()
-    try:
-        stored = plain(weights)
-        numbers = np.asarray(list(stored.values()) if isinstance(stored, dict) else stored, float)
-    except (TypeError, ValueError):
-        numbers = np.array([np.nan])
-    if weights is not None and not (np.isfinite(numbers) & (numbers > 0)).all():
-        raise MarketError(
-            f"PeerToPeerMarket: weights {shown(weights)} must be positive numbers, one by prosumer."
-        )
-    return stored if weights is not None else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,10 @@ import pandas as pd
 import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError, listed, shown
+from pypsa_p2p.common.given import ANY, POSITIVE, Given, Range
 from pypsa_p2p.common.names import CONTRACT, PROSUMER, SCENARIO
 from pypsa_p2p.common.tables import ONLY_SCENARIO
-from pypsa_p2p.common.values import as_array, labelled, refuse
+from pypsa_p2p.common.values import is_sequence, scalar
 from pypsa_p2p.markets.contract_terms import CLEARING, PAPER, Numbers, Terms
 
 #: Name of the only contract, where its payoff is given by scenario.
@@ -64,7 +64,8 @@ class Contracts:
     Raises
     ------
     MarketError
-        A form not named above. What does not fit the network is refused when a market reads it.
+        A form not named above, or a number out of range. What does not fit the network is refused
+        when a market reads it.
 
     Notes
     -----
@@ -84,45 +85,72 @@ class Contracts:
     payoff: Any = None
 
     def __post_init__(self) -> None:
-        for name in ("insurance_price", "price", "limit", "payoff"):
-            object.__setattr__(self, name, _stored(getattr(self, name), name))
+        self._keep_payoff()
         named = self.price is None or isinstance(self.price, str)
         if named and self.price not in (CLEARING, PAPER):
             raise MarketError(
                 f"Contracts: price must be 'clearing', 'paper' or numbers by scenario, "
                 f"not {self.price!r}."
             )
-        if isinstance(self.payoff, str):
-            object.__setattr__(self, "payoff", (self.payoff,))
+        for argument in ("insurance_price", "limit", *(() if named else ("price",))):
+            self._keep(argument)
 
-    def __hash__(self) -> int:
-        given = (self.insurance_price, self.price, self.limit, self.payoff)
-        return hash(tuple(frozenset(x.items()) if isinstance(x, dict) else x for x in given))
+    def _keep_payoff(self) -> None:
+        """Keep the payoff as numbers, or as a tuple of the scenarios it names."""
+        given = scalar(self.payoff)
+        names = [given] if isinstance(given, str) else given
+        if is_sequence(names) and all(isinstance(name, str) for name in names):
+            object.__setattr__(self, "payoff", tuple(map(str, names)))
+            return
+        self._keep("payoff")
+        kept = self.payoff
+        if isinstance(kept, float) or any(type(x) is tuple and len(x) == 1 for x in kept or ()):
+            raise MarketError(
+                f"Contracts: payoff must say what is paid in each scenario, not {shown(given)}."
+            )
+
+    def _keep(self, argument: str) -> None:
+        """Keep an argument in plain form; scenarios may be called contracts where they are."""
+        value, given = getattr(self, argument), self._given(argument)
+        dims = value.dims if isinstance(value, xr.DataArray) else ()
+        if CONTRACT in dims and SCENARIO not in dims and CONTRACT not in given.dims:
+            value = value.rename({CONTRACT: SCENARIO})
+        object.__setattr__(self, argument, given.read(value))
+
+    def _given(self, argument: str) -> Given:
+        """What an argument may be; the contracts are scenarios, unless payoff has numbers."""
+        contract = SCENARIO if self._names_scenarios else CONTRACT
+        dims, allowed = {
+            "insurance_price": ((SCENARIO,), POSITIVE),
+            "price": ((contract,), ANY),
+            "limit": ((contract, PROSUMER), Range(0)),
+            "payoff": ((CONTRACT, SCENARIO), ANY),
+        }[argument]
+        return Given(f"Contracts: {argument}", dims, allowed)
+
+    @property
+    def _names_scenarios(self) -> bool:
+        """Whether every contract is a scenario's: payoff names some, or none is given."""
+        names = () if self.payoff is None else self.payoff
+        return isinstance(names, tuple) and all(isinstance(name, str) for name in names)
 
     def terms(self, scenarios: pd.Index, prosumers: pd.Index) -> Terms:
         """The contracts on a network's scenarios and prosumers, as arrays.
 
         Raises
         ------
-        DataError, MarketError
-            Labels that do not fit, numbers out of range.
+        MarketError
+            Labels that do not fit.
         """
         self._require_scenarios(scenarios)
         names, payoff = self._payoffs(scenarios)
-        kind = {CONTRACT: names}
-        insurance = self._by_scenario("insurance_price", scenarios)
-        if insurance is not None:
-            refuse(insurance <= 0, "insurance_price is not positive", "give numbers above zero")
-        limit = self._array("limit", {**kind, PROSUMER: prosumers})
-        if limit is not None:
-            refuse(limit < 0, "limit is negative", "give EUR from zero up")
-        fixed = None if isinstance(self.price, str) else self._array("price", kind)
+        price = self.price if isinstance(self.price, str) else self._numbers("price", names)
         return Terms(
             names=names,
             payoff=payoff,
-            limit=None if limit is None else _full(limit, (len(names), len(prosumers))),
-            insurance_price=None if insurance is None else _full(insurance, (len(scenarios),)),
-            price=self.price if fixed is None else _full(fixed, (len(names),)),
+            limit=self._numbers("limit", names, prosumers),
+            insurance_price=self._numbers("insurance_price", scenarios),
+            price=price,
             every_scenario=self.payoff is None,
         )
 
@@ -143,134 +171,28 @@ class Contracts:
         given = self.payoff
         if given is None:
             return scenarios, np.eye(len(scenarios))
-        if self._names_scenarios:
-            places = scenarios.get_indexer(pd.Index(given, dtype=object))
-            unknown = [name for name, place in zip(given, places, strict=True) if place < 0]
-            if unknown or not given or len(set(given)) < len(given):
-                raise MarketError(
-                    f"Contracts: payoff must name scenarios of the network once each, from "
-                    f"{listed(scenarios)}, or be numbers by contract and scenario; "
-                    f"not {listed(given) or 'nothing'}."
-                )
-            return scenarios[places], np.eye(len(scenarios))[places]
-        if isinstance(given, Table) and CONTRACT in given.dims:
-            labels = given.labels[given.dims.index(CONTRACT)]
-            names = pd.Index(list(labels), dtype=object, tupleize_cols=False)
-        else:
-            names = pd.Index([ONLY], dtype=object)
-        if not names.is_unique or not len(names):
-            repeated = listed(names[names.duplicated()].unique())
+        if not self._names_scenarios:
+            tables = [key[0] for key in given if isinstance(key, tuple)] or [ONLY]
+            names = pd.Index([*dict.fromkeys(tables)], dtype=object, tupleize_cols=False)
+            return names, self._numbers("payoff", names, scenarios)
+        places = scenarios.get_indexer(pd.Index(given, dtype=object))
+        unknown = [name for name, place in zip(given, places, strict=True) if place < 0]
+        if unknown or not given or len(set(given)) < len(given):
             raise MarketError(
-                f"Contracts: payoff must name each contract once; repeated: {repeated or 'none'}."
+                f"Contracts: payoff must name scenarios of the network once each, from "
+                f"{listed(scenarios)}, or be numbers by contract and scenario; "
+                f"not {listed(given) or 'nothing'}."
             )
-        array = self._array("payoff", {CONTRACT: names, SCENARIO: scenarios})
-        if array is None or SCENARIO not in array.dims:
-            raise MarketError(
-                f"Contracts: payoff must say what is paid in each scenario, not {shown(given)}."
-            )
-        return names, _full(array, (len(names), len(scenarios)))
+        return scenarios[places], np.eye(len(scenarios))[places]
 
-    def _by_scenario(self, argument: str, scenarios: pd.Index) -> xr.DataArray | None:
-        return self._array(argument, {SCENARIO: scenarios})
-
-    def _array(self, argument: str, coordinates: dict[str, pd.Index]) -> xr.DataArray | None:
+    def _numbers(self, argument: str, *labels: pd.Index) -> Any:
         """An argument by the labels of the network; None where it was not given."""
-        given = getattr(self, argument)
-        if given is None:
-            return None
-        alike = SCENARIO not in coordinates and (self.payoff is None or self._names_scenarios)
-        if isinstance(given, Table):
-            given = given.as_array({SCENARIO: CONTRACT} if alike else {})
-        return as_array(given, argument, coordinates)
-
-    @property
-    def _names_scenarios(self) -> bool:
-        """Whether payoff names scenarios."""
-        given = self.payoff
-        return isinstance(given, tuple) and all(isinstance(name, str) for name in given)
+        kept = getattr(self, argument)
+        return None if kept is None else self._given(argument).on(kept, *labels).to_numpy()
 
 
-@dataclass(frozen=True)
-class Table:
-    """Labelled numbers that compare and hash by value."""
-
-    dims: tuple[str, ...]
-    labels: tuple[tuple[Any, ...], ...]
-    values: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, array: xr.DataArray, argument: str) -> Table:
-        """The numbers of a DataArray whose dimensions are all labelled."""
-        bare = [dim for dim in array.dims if dim not in array.indexes]
-        if bare:
-            raise MarketError(
-                f"Contracts: {argument} has no labels along {listed(bare)}: add them with "
-                "assign_coords, so that values meet the right names."
-            )
-        return cls(
-            dims=tuple(map(str, array.dims)),
-            labels=tuple(tuple(array.indexes[dim]) for dim in array.dims),
-            values=tuple(array.to_numpy().ravel().tolist()),
-        )
-
-    def as_array(self, rename: Mapping[str, str]) -> xr.DataArray:
-        """As a DataArray, its dimensions renamed; names of scenarios are text."""
-        values = np.empty(len(self.values), dtype=object)
-        values[:] = self.values
-        coords = {
-            rename.get(dim, dim): pd.Index([str(x) for x in labels] if dim == SCENARIO else labels)
-            for dim, labels in zip(self.dims, self.labels, strict=True)
-        }
-        shape = [len(labels) for labels in self.labels]
-        dims = [rename.get(dim, dim) for dim in self.dims]
-        return xr.DataArray(values.reshape(shape), coords=coords, dims=dims)
-
-
-def _scenarios_in(given: Any) -> Sequence[Any]:
+def _scenarios_in(given: Any) -> list[str]:
     """Scenarios that an argument by scenario names."""
-    if isinstance(given, Table):
-        return given.labels[given.dims.index(SCENARIO)] if SCENARIO in given.dims else ()
-    if isinstance(given, tuple):
-        return [label for label in given if isinstance(label, str)]
-    return list(given) if isinstance(given, dict) else ()
-
-
-def _full(array: xr.DataArray, shape: tuple[int, ...]) -> Numbers:
-    """All values of an array that may lack dimensions: (K, N), (K, S), (K,) or (S,)."""
-    values = array.to_numpy().astype(float)
-    if len(shape) == 2 and values.ndim == 1 and CONTRACT in array.dims:
-        values = values[:, None]
-    return np.array(np.broadcast_to(values, shape))
-
-
-def _stored(value: Any, argument: str) -> Any:
-    """A value of any accepted form as one that compares and hashes."""
-    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        value = value.item()
-    if value is None or isinstance(value, str | Table):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, pd.DataFrame):
-        last = SCENARIO if argument == "payoff" else PROSUMER
-        value = labelled(value.to_numpy(), {CONTRACT: value.index, last: value.columns})
-    if isinstance(value, xr.DataArray):
-        return value.item() if value.ndim == 0 else Table.of(value, argument)
-    if isinstance(value, pd.Series) and not value.index.is_unique:
-        repeated = listed(value.index[value.index.duplicated()].unique())
-        raise MarketError(f"Contracts: {argument} repeats {repeated}; give each label once.")
-    if isinstance(value, Mapping | pd.Series):
-        return {name: _plain(x) for name, x in value.items()}
-    flat = isinstance(value, pd.Index | np.ndarray) and np.ndim(value) == 1
-    if flat or (isinstance(value, Sequence) and not isinstance(value, bytes)):
-        return tuple(map(_plain, value))
-    kind = "set" if isinstance(value, Set) else type(value).__name__
-    raise MarketError(
-        f"Contracts: {argument} of type {kind} cannot be read; give a number, a sequence in order, "
-        "a mapping or Series by name, a DataFrame or a DataArray with labelled dimensions."
-    )
-
-
-def _plain(value: Any) -> Any:
-    """numpy's numbers as Python's."""
-    return value.item() if isinstance(value, np.generic) else value
+    labels = given if isinstance(given, tuple | dict) else ()
+    last = [label[-1] if isinstance(label, tuple) else label for label in labels]
+    return [name for name in dict.fromkeys(last) if isinstance(name, str)]

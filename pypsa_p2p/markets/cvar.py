@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeGuard
+from typing import Final
 
-import numpy as np
-import pandas as pd
 import xarray as xr
 
-from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.given import Given, Range
 from pypsa_p2p.common.names import PROSUMER
+from pypsa_p2p.common.values import Value, scalar
 from pypsa_p2p.markets.risk import Limits, Risk, RiskMeasure
 
-Attitude = float | Mapping[Any, float] | pd.Series | Sequence[float] | np.ndarray | xr.DataArray
+ATTITUDE: Final = Given(
+    "CVaR: attitude", (PROSUMER,), Range(0, 1, ends="[)", why="0 is risk-neutral")
+)
 
 
 @dataclass(frozen=True)
@@ -46,27 +46,23 @@ class CVaR(RiskMeasure):
     --------
     >>> CVaR(attitude=0.6)
     CVaR(attitude=0.6, weight=1.0)
+    >>> import pandas as pd
     >>> CVaR(attitude=pd.Series({"a": 0.2, "b": 0.6}))
     CVaR(attitude={'a': 0.2, 'b': 0.6}, weight=1.0)
-    >>> CVaR(attitude=1.0)
+    >>> CVaR(weight=2)
     Traceback (most recent call last):
     ...
-    pypsa_p2p.common.errors.MarketError: CVaR: attitude 1.0 must lie in [0, 1); 0 is risk-neutral.
+    pypsa_p2p.common.errors.MarketError: CVaR: weight 2 must be a number in [0, 1].
     """
 
-    attitude: Attitude | None = None
+    attitude: Value | None = None
     weight: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        weight = _plain(self.weight)
-        if not _is_number(weight) or not 0 <= weight <= 1:
-            raise MarketError(f"CVaR: weight {weight!r} must be a number in [0, 1].")
+        weight = scalar(self.weight)
+        Range(0, 1).require("CVaR: weight", weight)
         object.__setattr__(self, "weight", float(weight))
-        object.__setattr__(self, "attitude", _stored(self.attitude))
-
-    def __hash__(self) -> int:
-        given = self.attitude
-        return hash((frozenset(given.items()) if isinstance(given, dict) else given, self.weight))
+        object.__setattr__(self, "attitude", ATTITUDE.read(self.attitude))
 
     @property
     def label(self) -> str:
@@ -86,10 +82,6 @@ class CVaR(RiskMeasure):
         level = replace(self, weight=1.0).worst(cost, probability, attitude).value_at_risk
         return found._replace(value_at_risk=level)
 
-    def settings(self) -> dict[str, Any]:
-        """As `RiskMeasure.settings`, attitudes as numbers, a list or by name."""
-        return {**super().settings(), "attitude": plain(self.attitude)}
-
     def attitudes(self, default: xr.DataArray) -> xr.DataArray:
         """Attitude of each prosumer, dims (prosumer), where `default` are the network's own.
 
@@ -98,84 +90,6 @@ class CVaR(RiskMeasure):
         MarketError
             Attitudes that are not one for each prosumer.
         """
-        given, prosumers = self.attitude, default.indexes[PROSUMER]
-        if given is None:
+        if self.attitude is None:
             return default
-        if isinstance(given, dict):
-            missing = [name for name in prosumers if name not in given]
-            unknown = [name for name in given if name not in prosumers]
-            if missing or unknown:
-                raise MarketError(
-                    f"CVaR: attitude must name every prosumer once; missing: {listed(missing)}; "
-                    f"unknown: {listed(unknown)}."
-                )
-            return default.copy(data=[given[name] for name in prosumers])
-        if isinstance(given, tuple) and len(given) != len(prosumers):
-            raise MarketError(
-                f"CVaR: attitude has {len(given)} values for the {len(prosumers)} prosumers "
-                f"{listed(prosumers)}; give one for each, in this order, or by name."
-            )
-        return default.copy(data=np.broadcast_to(np.asarray(given, dtype=float), len(prosumers)))
-
-
-def _stored(attitude: Any) -> float | dict[Any, float] | tuple[float, ...] | None:
-    """Attitudes as plain values that compare and hash, checked."""
-    if attitude is None:
-        return None
-    attitude = _plain(attitude)
-    if isinstance(attitude, xr.DataArray):
-        attitude = _without_dims(attitude)
-    if isinstance(attitude, pd.Series):
-        repeated = attitude.index[attitude.index.duplicated()].unique()
-        if len(repeated):
-            raise MarketError(
-                f"CVaR: attitude repeats prosumer {listed(repeated)}; give each one value."
-            )
-    if isinstance(attitude, Mapping | pd.Series):
-        return {name: _checked(x, f" of prosumer {name!r}") for name, x in attitude.items()}
-    if isinstance(attitude, pd.Index | np.ndarray) and np.ndim(attitude) == 1:
-        attitude = list(attitude)
-    if isinstance(attitude, Sequence) and not isinstance(attitude, str | bytes):
-        return tuple(_checked(x, f" at position {k}") for k, x in enumerate(attitude))
-    if isinstance(attitude, np.ndarray | pd.DataFrame | Set):
-        raise MarketError(
-            f"CVaR: attitude, of type {type(attitude).__name__}, gives prosumers no one order; "
-            "give a number in [0, 1), or one for each prosumer, in order or by name."
-        )
-    return _checked(attitude, "")
-
-
-def _without_dims(attitude: xr.DataArray) -> Any:
-    """A DataArray as a Series by name, or as values in order where it has no names."""
-    if attitude.dims != (PROSUMER,):
-        raise MarketError(
-            f"CVaR: attitude has the dimensions {listed(attitude.dims)} but may only have "
-            f"{PROSUMER!r}: select along the others, or rename."
-        )
-    return attitude.to_series() if PROSUMER in attitude.indexes else attitude.to_numpy()
-
-
-def _checked(value: object, whose: str) -> float:
-    value = _plain(value)
-    if not _is_number(value) or not 0 <= value < 1:
-        raise MarketError(f"CVaR: attitude {value!r}{whose} must lie in [0, 1); 0 is risk-neutral.")
-    return float(value)
-
-
-def _plain(value: Any) -> Any:
-    """numpy's numbers as Python's, which read better in messages."""
-    number = isinstance(value, np.generic | np.ndarray | xr.DataArray) and np.ndim(value) == 0
-    return value.item() if number else value
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def plain(by_prosumer: Any) -> Any:
-    """A value by prosumer as plain numbers that survive netCDF."""
-    if isinstance(by_prosumer, Mapping | pd.Series):
-        return {str(name): float(value) for name, value in dict(by_prosumer).items()}
-    if by_prosumer is None or np.ndim(by_prosumer) == 0:
-        return by_prosumer
-    return np.asarray(by_prosumer, dtype=float).tolist()
+        return default.copy(data=ATTITUDE.on(self.attitude, default.indexes[PROSUMER]).to_numpy())

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from pypsa_p2p.common.errors import MarketError
+from pypsa_p2p.common.given import POSITIVE, Given
 from pypsa_p2p.common.names import PROSUMER
-from pypsa_p2p.common.values import as_array, refuse
-from pypsa_p2p.markets.base import Market, stored_weights
+from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.checks import require_choice
 from pypsa_p2p.markets.risk import Envelope
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solvers.arrays import Vector
+
+WEIGHTS: Final = Given("PeerToPeerMarket: weights", (PROSUMER,), POSITIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +137,12 @@ class PeerToPeerMarket(Market):
     """
 
     equilibrium: Literal["variational", "generalized"] = "variational"
-    weights: Any = field(default=None, hash=False)
+    weights: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("equilibrium", self.equilibrium, ("variational", "generalized"))
-        object.__setattr__(self, "weights", stored_weights(self.weights))
+        object.__setattr__(self, "weights", WEIGHTS.read(self.weights))
         if self.equilibrium == "variational" and self.weights is not None:
             raise MarketError(
                 "At the variational equilibrium all weights are equal: leave weights out, or ask "
@@ -168,7 +170,5 @@ class PeerToPeerMarket(Market):
         """Rosen's weights, 1 on average; (prosumer)."""
         weights = super().shares(data)
         if self.weights is not None:
-            given = as_array(self.weights, "weights", {PROSUMER: data.prosumers})
-            refuse(given <= 0, "weights must be positive", "give numbers above zero")
-            weights = weights * given.to_numpy()
+            weights = WEIGHTS.on(self.weights, data.prosumers).to_numpy()
         return weights / weights.mean() if np.ptp(weights) > 0 else np.ones(weights.size)

@@ -21,6 +21,7 @@ import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.common.names import PROSUMER, SCENARIO
 from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.solvers.tail import worst
@@ -195,7 +196,7 @@ class RiskMeasure(ABC):
 
     def settings(self) -> dict[str, Any]:
         """What `of` makes the measure from again: plain values that survive netCDF."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = {field.name: as_settings(getattr(self, field.name)) for field in fields(self)}
         return {"measure": _name(type(self)), **given}
 
     @staticmethod

@@ -12,15 +12,22 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.common.errors import DataError, listed, shown
-from pypsa_p2p.common.names import CONGESTION, GRID_BUS, PRICE0, PRICE1, TRADE, TRADE_CARRIER
-from pypsa_p2p.common.tables import first_scenario
-from pypsa_p2p.common.values import add_carriers, as_array, require_free, require_network
+from pypsa_p2p.common.names import CONGESTION, GRID_BUS, PRICE0, PRICE1, TRADE_CARRIER
+from pypsa_p2p.common.tables import Numbers, first_scenario
+from pypsa_p2p.common.values import (
+    add_carriers,
+    as_array,
+    refuse,
+    require_free,
+    require_network,
+)
 from pypsa_p2p.network.ownership import bus_columns
 from pypsa_p2p.network.prosumers import prosumer_names
 
 EdgeValue = float | Mapping[tuple[str, str], float] | pd.Series | pd.DataFrame
 """A number for all edges, or numbers by a pair of prosumers."""
 
+BY_PAIR = (Mapping, pd.Series, pd.DataFrame)
 EDGES = "give pairs of prosumers, a networkx.Graph, 'complete' or 'grid'"
 BRANCHES = ("Line", "Transformer", "Link")
 
@@ -81,11 +88,12 @@ def add_trades(
     pairs = _pairs(n, edges, prosumers)
     _require_new(n, pairs)
     labels = _edge_names(n, pairs)
+    price0, price1 = _directed(price, "price", pairs, prosumers)
     columns: dict[str, Any] = {
-        "p_nom": _symmetric(capacity, "capacity", pairs, prosumers),
-        CONGESTION: _symmetric(congestion, "congestion", pairs, prosumers),
-        PRICE0: _directed(price, "price", pairs, prosumers),
-        PRICE1: _directed(price, "price", pairs.swaplevel(), prosumers),
+        "p_nom": _symmetric(capacity, "capacity", _sorted(pairs), prosumers),
+        CONGESTION: _symmetric(congestion, "congestion", _sorted(pairs), prosumers),
+        PRICE0: price0,
+        PRICE1: price1,
     }
     add_carriers(n, [TRADE_CARRIER])
     n.add(
@@ -202,66 +210,54 @@ def _edge_names(n: pypsa.Network, pairs: pd.MultiIndex) -> pd.Index:
     return labels
 
 
-def _symmetric(
-    value: object, argument: str, pairs: pd.MultiIndex, prosumers: pd.Index
-) -> np.ndarray[Any, Any]:
-    """One number of at least 0 for each edge, given in either or both orders of the pair."""
-    given = _by_pair(value, argument, pairs, prosumers)
-    if given is None:
-        values = np.full(len(pairs), float(as_array(value, argument, {})))
-    else:
-        one, other = given.reindex(pairs).to_numpy(), given.reindex(pairs.swaplevel()).to_numpy()
-        _refuse_edges(np.isnan(one) & np.isnan(other), pairs, f"{argument} misses", "give a value")
-        _refuse_edges(
-            ~np.isnan(one) & ~np.isnan(other) & (one != other),
-            pairs,
-            f"{argument} differs between the two orders of",
-            "it belongs to the edge: give it once, or alike",
+def _symmetric(value: object, argument: str, edges: pd.MultiIndex, prosumers: pd.Index) -> Numbers:
+    """One number of at least 0 for each sorted pair, given in either or both of its orders."""
+    if isinstance(value, BY_PAIR):
+        given = _by_pair(value, argument, edges, prosumers)
+        given.index = _sorted(given.index)
+        values, others = (
+            as_array(given[~given.index.duplicated(keep=kept)], argument, {"edge": edges})
+            for kept in ("first", "last")
         )
-        values = np.where(np.isnan(one), other, one)
-    _refuse_edges(values < 0, pairs, f"{argument} is negative on", "it must be at least 0")
-    return values
+        unlike = f"{argument} differs between the two orders"
+        refuse(values != others, unlike, "it belongs to the edge: give it once, or alike")
+    else:
+        values = as_array(value, argument, {})
+    refuse(values < 0, f"{argument} is negative", "it must be at least 0")
+    return np.array(np.broadcast_to(values, len(edges)))
 
 
-def _directed(
-    value: object, argument: str, pairs: pd.MultiIndex, prosumers: pd.Index
-) -> np.ndarray[Any, Any]:
-    """The number of the agent named first in each pair, who buys from the second."""
-    given = _by_pair(value, argument, pairs, prosumers)
-    if given is None:
-        return np.full(len(pairs), float(as_array(value, argument, {})))
-    values = given.reindex(pairs).to_numpy()
-    _refuse_edges(
-        np.isnan(values), pairs, f"{argument} misses (buyer, seller)", "give both directions"
-    )
-    return values
+def _directed(value: object, argument: str, pairs: pd.MultiIndex, prosumers: pd.Index) -> Numbers:
+    """The number of each end of every edge, who buys from the other: bus0's, bus1's; (2, edges)."""
+    if not isinstance(value, BY_PAIR):
+        return np.full((2, len(pairs)), float(as_array(value, argument, {})))
+    given = _by_pair(value, argument, _sorted(pairs), prosumers)
+    both = pairs.append(pairs.swaplevel())
+    return as_array(given, argument, {"buyer, seller": both}).to_numpy().reshape(2, -1)
 
 
 def _by_pair(
-    value: object, argument: str, pairs: pd.MultiIndex, prosumers: pd.Index
-) -> pd.Series | None:
-    """Numbers by an ordered pair of prosumers, or None where `value` is one number."""
+    value: Mapping[Any, Any] | pd.Series | pd.DataFrame,
+    argument: str,
+    edges: pd.MultiIndex,
+    prosumers: pd.Index,
+) -> pd.Series:
+    """Numbers as they are, by ordered pair; what a matrix has beyond the edges does not matter."""
     if isinstance(value, pd.DataFrame):
-        return _from_matrix(value, argument, prosumers)
-    if not isinstance(value, (Mapping, pd.Series)):
-        return None
-    keys = list(value.keys())
-    index = _multi_index(keys, argument)
+        _require_prosumers(value, argument, prosumers)
+        index = pd.MultiIndex.from_product([value.index, value.columns])
+        entries = pd.Series(value.to_numpy().ravel(), index=index, dtype=object).dropna()
+        return entries.loc[_sorted(entries.index).isin(edges)]
+    index = _multi_index(value.keys(), argument)
     if not index.is_unique:
         repeated = listed(index[index.duplicated()].unique())
         raise DataError(f"Argument {argument} repeats {repeated}: give each pair once.")
-    strange = index[~_sorted(index).isin(_sorted(pairs))]
-    if len(strange):
-        raise DataError(
-            f"Argument {argument} has {listed(strange)}, which is no edge added here: leave it out."
-        )
-    raw = list(value.to_numpy() if isinstance(value, pd.Series) else value.values())
-    names = pd.Index([f"{one} - {other}" for one, other in index], dtype=object)
-    return pd.Series(as_array(raw, argument, {TRADE: names}).to_numpy(), index=index)
+    raw = value.to_numpy() if isinstance(value, pd.Series) else list(value.values())
+    return pd.Series(raw, index=index, dtype=object)
 
 
-def _from_matrix(matrix: pd.DataFrame, argument: str, prosumers: pd.Index) -> pd.Series:
-    """The entries of a matrix that are there; what it has beyond the edges does not matter."""
+def _require_prosumers(matrix: pd.DataFrame, argument: str, prosumers: pd.Index) -> None:
+    """Refuse a matrix whose rows or columns are not prosumers, each once."""
     for axis, labels in (("rows", matrix.index), ("columns", matrix.columns)):
         unknown = labels[~labels.isin(prosumers)]
         if len(unknown) or not labels.is_unique:
@@ -269,12 +265,6 @@ def _from_matrix(matrix: pd.DataFrame, argument: str, prosumers: pd.Index) -> pd
             raise DataError(
                 f"Argument {argument} has the {axis} {listed(wrong)}: name prosumers, each once."
             )
-    flat = matrix.to_numpy().ravel()
-    there = ~pd.isna(flat)
-    index = pd.MultiIndex.from_product([matrix.index, matrix.columns])[there]
-    names = pd.Index([f"{one} - {other}" for one, other in index], dtype=object)
-    raw = flat[there]
-    return pd.Series(as_array(raw, argument, {TRADE: names}).to_numpy(), index=index)
 
 
 def _multi_index(pairs: Iterable[Any], argument: str) -> pd.MultiIndex:
@@ -291,13 +281,8 @@ def _multi_index(pairs: Iterable[Any], argument: str) -> pd.MultiIndex:
     return pd.MultiIndex.from_arrays([[str(pair[side]) for pair in found] for side in (0, 1)])
 
 
-def _sorted(pairs: pd.MultiIndex) -> pd.MultiIndex:
+def _sorted(pairs: pd.Index) -> pd.MultiIndex:
     """The pairs with their two names in alphabetical order."""
     one, other = (np.asarray(pairs.get_level_values(level), dtype=object) for level in (0, 1))
     swap = one > other
     return pd.MultiIndex.from_arrays([np.where(swap, other, one), np.where(swap, one, other)])
-
-
-def _refuse_edges(bad: np.ndarray[Any, Any], pairs: pd.MultiIndex, what: str, do: str) -> None:
-    if bad.any():
-        raise DataError(f"Argument {what} the edge {listed(pairs[bad])}: {do}.")

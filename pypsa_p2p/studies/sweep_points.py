@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.metadata import version
-from numbers import Real
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +14,8 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.errors import MarketError, P2PError, listed, shown
+from pypsa_p2p.common.errors import MarketError, P2PError, listed
+from pypsa_p2p.common.given import Range
 from pypsa_p2p.common.names import (
     CONGESTION,
     ELASTIC_DEMAND_CARRIER,
@@ -158,27 +158,24 @@ def _scale_renewables(n: pypsa.Network, factor: float) -> None:
     names = static.index.get_level_values("name")
     elastic = (static["carrier"] == ELASTIC_DEMAND_CARRIER).to_numpy(bool)
     chosen = by_name.reindex(names).to_numpy(bool) & ~elastic
-    static.loc[chosen, "p_nom"] *= _not_negative(factor, "renewables, a factor on capacities")
+    Range(0).require("renewables, a factor on capacities:", factor)
+    static.loc[chosen, "p_nom"] *= float(factor)
 
 
 def _scale_capacity(n: pypsa.Network, factor: float) -> None:
     """Multiply the capacity of every trade edge."""
     static = n.c["Link"].static
     trades = static["carrier"] == TRADE_CARRIER
-    static.loc[trades, "p_nom"] *= _not_negative(factor, "trade_capacity, a factor on capacities")
+    Range(0).require("trade_capacity, a factor on capacities:", factor)
+    static.loc[trades, "p_nom"] *= float(factor)
 
 
 def _set_congestion(n: pypsa.Network, value: float) -> None:
     """Give every trade edge the same congestion coefficient."""
     static = n.c["Link"].static
     trades = static["carrier"] == TRADE_CARRIER
-    static.loc[trades, CONGESTION] = _not_negative(value, "congestion of trades")
-
-
-def _not_negative(value: Any, what: str) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < np.inf:
-        raise MarketError(f"{what}: {shown(value)} must be a finite number of at least 0.")
-    return float(value)
+    Range(0).require("congestion of trades:", value)
+    static.loc[trades, CONGESTION] = float(value)
 
 
 #: Dimensions that need no `apply`, and what a value of theirs does.

@@ -9,7 +9,6 @@ from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import product
 from multiprocessing import get_context
-from numbers import Integral
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +16,8 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.errors import MarketError, listed, shown
+from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.given import Range
 from pypsa_p2p.common.progress import progress_bar
 from pypsa_p2p.common.pypsa_state import model_of
 from pypsa_p2p.common.values import require_network
@@ -214,8 +214,7 @@ def _solve(
     network: bytes, job: Job, points: list[Point], solved: Solved, workers: int, client: Any
 ) -> None:
     """Solve all points, here or elsewhere, and hand over each when it is solved."""
-    if not isinstance(workers, Integral) or workers < 1:
-        raise MarketError(f"workers: {shown(workers)} is no number of processes; give at least 1.")
+    Range(1, whole=True, why="a number of processes").require("workers:", workers)
     if client is not None:
         network = client.scatter(network, broadcast=True)
         _spread(client.get_executor(), network, job, points, solved)

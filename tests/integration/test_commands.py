@@ -141,7 +141,7 @@ def test_failed_points_show_in_the_exit_code() -> None:
     done = run("sweep study.toml --csv s.csv --quiet")
     assert done.exit_code == 1
     assert "2 of 4 points failed" in done.stderr
-    assert pd.read_csv("s.csv").error.str.contains("must lie in").sum() == 2
+    assert pd.read_csv("s.csv").error.str.contains("must be a number in").sum() == 2
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_failed_points_show_in_the_exit_code() -> None:
     [
         ("solve nothing.nc", "There is no file nothing.nc"),
         ("solve study.toml", "PyPSA cannot read study.toml"),
-        ("solve three_node --attitude 2", "attitude 2.0 must lie in"),
+        ("solve three_node --attitude 2", "attitude 2.0 must be a number in"),
         ("solve three_node --delivery grid", "no place on the grid"),
         ("compare three_node --markets none.toml", "none.toml cannot be read: No such file"),
         ("sweep none.toml", "none.toml cannot be read: No such file"),

@@ -111,12 +111,12 @@ def test_only_ratios_of_weights_matter(draw: Draw) -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"p0": 1.0, "p1": 0.0, "p2": 1.0}, "(?i)weights .*positive"),
-        ({"p0": 1.0, "p1": -1.0, "p2": 1.0}, "(?i)weights .*positive"),
+        ({"p0": 1.0, "p1": 0.0, "p2": 1.0}, "weights 0.0 of prosumer 'p1' must .* above 0"),
+        ({"p0": 1.0, "p1": -1.0, "p2": 1.0}, "weights -1.0 of prosumer 'p1' must .* above 0"),
         ({"p0": 1.0, "p1": np.nan, "p2": 1.0}, "(?i)weights"),
         ({"p0": 1.0, "p1": 1.0}, "(?i)weights.*p2"),
         ([1.0, 2.0], "(?i)weights"),
-        ("heavy", "(?i)weights 'heavy' must be positive numbers"),
+        ("heavy", "weights 'heavy' must be a finite number above 0"),
     ],
 )
 def test_bad_weights_are_refused(weights: Any, message: str) -> None:

@@ -129,6 +129,4 @@ def _times(value: Any, factor: float) -> Any:
         return {name: factor * number for name, number in value.items()}
     if isinstance(value, tuple):
         return tuple(factor * number for number in value)
-    if hasattr(value, "as_array"):
-        return value.as_array({}).astype(float) * factor
     return factor * np.asarray(value, float).item()

@@ -82,11 +82,11 @@ def test_unusable_weights(weight: Any) -> None:
 @pytest.mark.parametrize(
     ("attitude", "says"),
     [
-        ({"a": 0.1, "b": 0.2}, "missing: 'c'"),
-        ({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}, "unknown: 'd'"),
-        ({}, "missing: 'a', 'b', 'c'"),
-        (pd.Series([0.1, 0.2, 0.3], list("abd")), "missing: 'c'; unknown: 'd'"),
-        ({1: 0.1, "b": 0.2, "c": 0.3}, "missing: 'a'; unknown: 1"),
+        ({"a": 0.1, "b": 0.2}, "lacks 'c' along 'prosumer'"),
+        ({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}, "has the unknown 'd'"),
+        ({}, "lacks 'a', 'b', 'c'"),
+        (pd.Series([0.1, 0.2, 0.3], list("abd")), "lacks 'c' and has the unknown 'd'"),
+        ({1: 0.1, "b": 0.2, "c": 0.3}, "lacks 'a' and has the unknown 1"),
     ],
 )
 @pytest.mark.usefixtures("no_solver")

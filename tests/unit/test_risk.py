@@ -78,15 +78,19 @@ def test_a_measure_does_not_change_with_what_it_was_made_of() -> None:
 @pytest.mark.parametrize(
     ("attitude", "says"),
     [
-        (np.float64(1.5), r"attitude 1\.5 must lie in \[0, 1\)"),
+        (np.float64(1.5), r"attitude 1\.5 must be a number in \[0, 1\); 0 is risk-neutral"),
         ([0.1, np.float64(2.0)], r"attitude 2\.0 at position 1 must"),
         ({"a": 0.1, "b": np.nan}, "attitude nan of prosumer 'b' must"),
         ([True, 0.1], "attitude True at position 0 must"),
         (pd.Series([0.1, 0.2], ["a", "a"]), "repeats prosumer 'a'"),
-        (xr.DataArray([[0.1]], dims=("scenario", "prosumer")), "dimensions 'scenario', 'prosumer'"),
-        (np.array([[0.1]]), "type ndarray"),
-        (pd.DataFrame({"a": [0.1]}), "type DataFrame"),
-        ({0.1, 0.2}, "type set"),
+        (
+            xr.DataArray([[0.1]], dims=("scenario", "prosumer")),
+            "labels along 'scenario', 'prosumer'",
+        ),
+        (xr.DataArray([0.1], coords={"scenario": ["x"]}), "dimension 'scenario', but may only"),
+        (np.array([[0.1]]), r"array of shape \(1, 1\) without labels: give .* by prosumer"),
+        (pd.DataFrame({"a": [0.1]}), "is a DataFrame: give a number, a sequence in order"),
+        ({0.1, 0.2}, "is {.*}: give a number, a sequence in order, a mapping"),
         ("high", "attitude 'high' must"),
     ],
 )
@@ -96,7 +100,7 @@ def test_errors_say_what_is_wrong(attitude: Any, says: str) -> None:
 
 
 def test_a_sequence_needs_one_value_for_each_prosumer() -> None:
-    with pytest.raises(MarketError, match="3 values for the 2 prosumers 'a', 'b'"):
+    with pytest.raises(MarketError, match=r"3 values, but there are 2 labels .*'a', 'b'"):
         p2p.CVaR(attitude=[0.1, 0.2, 0.3]).attitudes(NETWORKS)
 
 

@@ -156,7 +156,7 @@ def test_failed_points_are_recorded(n: pypsa.Network, tmp_path: Path) -> None:
     over = {"demand": ["given", "impossible", "broken"], "attitude": [0.3, 1.5]}
     d = swept(n, ALONE, over, apply=starve, store=tmp_path)
     assert str(d.error.sel(demand="given", attitude=0.3).item()) == ""
-    assert "attitude 1.5 must lie in" in d.error.sel(demand="given", attitude=1.5).item()
+    assert "attitude 1.5 must be a number in" in d.error.sel(demand="given", attitude=1.5).item()
     assert d.error.sel(demand="broken", attitude=0.3).item() == "RuntimeError: no data"
     assert d.error.sel(demand="impossible", attitude=0.3).item()
     assert np.isfinite(d.social_cost.values).sum() == 1
@@ -285,7 +285,7 @@ def test_fingerprints_tell_inputs_apart(n: pypsa.Network) -> None:
         ({"over": {"attitude": [[0.1, 0.2, 0.3]]}}, "a mapping from labels to values"),
         ({"markets": {}}, "none given"),
         ({"markets": "peer-to-peer"}, "not str"),
-        ({"workers": np.int64(0)}, "workers: 0 is no number of processes; give at least 1"),
+        ({"workers": np.int64(0)}, "workers: 0 must be a whole number of at least 1"),
         ({"workers": 2, "apply": lambda n, point: None}, "top of a module"),
     ],
 )

@@ -45,7 +45,8 @@ def _solved_in_own_units(compiled: CompiledModel, problem: MarketProblem) -> Mar
     if found.status != "optimal":
         return found
     _warn_of_prices(found, problem)
-    dual = found.row_dual
+    free = not (problem.program.c.any() or problem.program.P.nnz)
+    dual = np.zeros_like(found.row_dual) if free else found.row_dual  # what costs nothing
     if problem.exports.size:
         dual = least_worth(compiled, problem, found.x, dual)
     own = problem.own_duals(dual)

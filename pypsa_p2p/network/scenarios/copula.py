@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,15 @@ from scipy import stats
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import DataError, listed, shown
+from pypsa_p2p.common.given import Range
 from pypsa_p2p.common.names import PROSUMER, SCENARIO
 
 Array = np.ndarray[Any, Any]
 #: What a marginal is for: (variable, prosumer), or a variable that all prosumers share.
 Key = tuple[str, str] | str
+
+NUMBER: Final = Range(1, whole=True)
+SEED: Final = Range(0, whole=True)
 
 
 def sample_copula(
@@ -82,7 +86,7 @@ def sample_copula(
 
     >>> probability = dict.fromkeys(drawn.scenario.values, 1 / 500)
     """
-    require_count(number)
+    NUMBER.require("number", number, error=DataError)
     distributions = _by_key(marginals)
     keys = list(distributions)
     quantiles = [_quantiles(marginal, key) for key, marginal in distributions.items()]
@@ -99,7 +103,7 @@ def sample_copula(
 
 def correlated_uniform(matrix: Array, number: int, seed: int) -> Array:
     """u = Phi(z), z ~ N(0, C): the core of all draws, (number, rows of C)."""
-    require_seed(seed)
+    SEED.require("seed", seed, error=DataError)
     normal = np.random.default_rng(seed).standard_normal((number, len(matrix)))
     return np.asarray(stats.norm.cdf(normal @ _factor(matrix).T))
 
@@ -119,18 +123,6 @@ def _factor(matrix: Array) -> Array:
                 "semidefinite). Bring them closer to 0."
             ) from error
         return np.asarray((vectors * np.sqrt(values.clip(min=0.0))) @ vectors.T)
-
-
-def require_count(number: object) -> None:
-    """Refuse what is no number of scenarios."""
-    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-        raise DataError(f"number is {shown(number)}: give a whole number, at least one scenario.")
-
-
-def require_seed(seed: object) -> None:
-    """Refuse what is no seed: every draw can be repeated."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise DataError(f"seed is {shown(seed)}: give a whole number, 0 or more.")
 
 
 def _by_key(marginals: object) -> dict[Key, Any]:

@@ -11,7 +11,7 @@ import xarray as xr
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import DataError, P2PError, listed
 from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
-from pypsa_p2p.network.scenarios.copula import require_count, require_seed
+from pypsa_p2p.network.scenarios.copula import NUMBER, SEED
 
 DAY: Final = "day"
 
@@ -99,8 +99,8 @@ def scenarios_from_history(
     >>> len(n.scenarios)
     4
     """
-    require_count(number)
-    require_seed(seed)
+    NUMBER.require("number", number, error=DataError)
+    SEED.require("seed", seed, error=DataError)
     days = _labelled(_cut(_as_dataset(data)), snapshots)
     _check_numbers(days)
     scaled = _scaled(days)

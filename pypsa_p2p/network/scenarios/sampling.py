@@ -12,12 +12,7 @@ from scipy import stats
 
 from pypsa_p2p.common.errors import DataError, listed
 from pypsa_p2p.common.names import PRICE0, PRICE1, PROSUMER, SCENARIO
-from pypsa_p2p.network.scenarios.copula import (
-    Array,
-    correlated_uniform,
-    require_count,
-    require_seed,
-)
+from pypsa_p2p.network.scenarios.copula import NUMBER, SEED, Array, correlated_uniform
 
 #: Columns of the prosumer table that say what must-take generation there is.
 RENEWABLE_CAPACITY: Final = "renewable_capacity"  # MW
@@ -139,7 +134,7 @@ def draw_trade_prices(
         return pd.DataFrame(1.0, index=index, columns=[PRICE0, PRICE1])
     if rule != "heterogeneous":
         raise DataError(f"No rule of prices is called {rule!r}: 'uniform' or 'heterogeneous'.")
-    require_seed(seed)
+    SEED.require("seed", seed, error=DataError)
     prices = np.random.default_rng(seed).uniform(0.0, 1.0, size=(len(edges), 2))
     buyer = np.array(edges, dtype=object)
     seller = buyer[:, ::-1]
@@ -156,7 +151,7 @@ def _check(
     missing = [name for name in _NEEDED if name not in prosumers]
     if missing:
         raise DataError(f"The table of prosumers lacks {listed(missing)}. Add the columns.")
-    require_count(number)
+    NUMBER.require("number", number, error=DataError)
     if not deviation > 0:
         raise DataError(f"demand_deviation is {deviation}: give a positive share of demand.")
     demand = prosumers[DEMAND]

@@ -19,7 +19,7 @@ from pypsa_p2p.common.names import (
     SCENARIO,
     SNAPSHOT,
 )
-from pypsa_p2p.common.values import as_array, labelled, refuse, require_network
+from pypsa_p2p.common.values import as_array, labelled, read_form, refuse, require_network
 from pypsa_p2p.network.prosumers import (
     COSTS,
     DIMENSIONS,
@@ -101,30 +101,15 @@ def set_scenarios(
 
 def _probabilities(probability: object) -> pd.Series:
     """Probabilities by scenario, checked."""
-    if isinstance(probability, xr.DataArray):
-        if probability.dims != (SCENARIO,) or SCENARIO not in probability.indexes:
-            raise DataError(
-                f"probability has the dimensions {listed(probability.dims) or 'none'}: "
-                "it needs the one dimension 'scenario', with labels"
-            )
-        labels = probability.indexes[SCENARIO]
-    elif isinstance(probability, pd.Series):
-        labels = probability.index
-    elif isinstance(probability, Mapping):
-        labels = pd.Index(list(probability), dtype=object)
-    else:
+    if not isinstance(probability, (xr.DataArray, pd.Series, Mapping)):
         raise DataError(
             "probability must be a mapping, Series or DataArray by scenario, "
             f"not {type(probability).__name__}"
         )
-    if labels.empty or labels.nlevels > 1:
-        raise DataError(
-            "probability must have one label for each scenario, text or a number and not a tuple, "
-            "and at least one"
-        )
-    labels = labels.map(str).astype(object)
-    if not labels.is_unique:
-        raise DataError(f"probability repeats {listed(labels[labels.duplicated()].unique())}")
+    _, found = read_form(probability, "Argument probability", (SCENARIO,))
+    labels = pd.Index(found.get(SCENARIO, ()), dtype=object)
+    if labels.empty:
+        raise DataError("probability must have a label for each scenario, and at least one")
     array = as_array(probability, "probability", {SCENARIO: labels})
     refuse(array <= 0, "probability is not positive", "leave out scenarios that cannot happen")
     total = float(array.sum())
