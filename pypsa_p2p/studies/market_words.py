@@ -16,7 +16,7 @@ DESIGNS: Final = ("centralized", "community", "peer-to-peer", "generalized")
 #: Settings of a market, and what they may be.
 SETTINGS: Final = {
     "design": f"one of {', '.join(DESIGNS)}",
-    "risk": "true, a table of attitude, weight, or of measure (by name) and its numbers",
+    "risk": "true, or a table of attitude, weight, or else of measure (by name) and its numbers",
     "contracts": "true, or a table of insurance_price, price, limit, payoff",
     "surplus": "true or false",
     "delivery": "trades or grid",
