@@ -32,8 +32,19 @@ ON_OLDER_PANDAS = (
         )
     ),
 )  # fmt: skip
-# What is run after every change.
-QUICK = ("pypsa_p2p", "tests/by_hand", "tests/unit")
+# What is run after every change: on the direct route, without what takes longest.
+QUICK = (
+    "pypsa_p2p", "tests/by_hand", "tests/unit", "-k", "not hook",
+    *(
+        f"--ignore=tests/{name}.py"
+        for name in (
+            "by_hand/test_contract_prices", "by_hand/test_units", "unit/test_building",
+            "unit/test_grids", "unit/test_markets", "unit/test_plot", "unit/test_power_flow",
+            "unit/test_scenarios", "unit/test_stale", "unit/test_study", "unit/test_sweeping",
+            "unit/test_ties",
+        )
+    ),
+)  # fmt: skip
 # The test workers fill the cores; threads of BLAS inside them would only be in the way.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -50,7 +61,7 @@ def tests(session: nox.Session, stack: str) -> None:
 
 @nox.session(reuse_venv=True)
 def quick(session: nox.Session) -> None:
-    """Linters, doctests, tests by hand and of single modules; installed once."""
+    """Linters, doctests, most tests by hand and of single modules; installed once."""
     install_once(session)
     linters(session)
     session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", *QUICK, env=ONE_THREAD)
