@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import inf, isfinite
 from numbers import Integral, Real
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -76,10 +76,19 @@ POSITIVE: Final = Range(0, ends="()")
 
 
 class ByName(dict[Any, float]):
-    """Numbers by name: a dict that hashes by value, as it compares."""
+    """Numbers by name: a dict that nobody changes and that hashes by value, as it compares."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("these numbers belong to a market: make another one with others")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    update = setdefault = pop = popitem = clear = _refuse
+
+    def __reduce__(self) -> tuple[type[ByName], tuple[dict[Any, float]]]:
+        return ByName, (dict(self),)
 
 
 @dataclass(frozen=True)

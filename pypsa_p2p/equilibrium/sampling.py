@@ -17,7 +17,7 @@ from pypsa_p2p.common.given import Range
 from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.common.progress import progress_bar
 from pypsa_p2p.common.pypsa_state import copy_without_model
-from pypsa_p2p.equilibrium.game.game import Game, read_game
+from pypsa_p2p.equilibrium.game.game import Game, known_game, read_game
 from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel
 from pypsa_p2p.equilibrium.scaling import scaled, units_of
@@ -124,10 +124,7 @@ def sample_equilibria(
 
 def _check(market: object, weights: int, starts: int, spread: float, seed: int) -> None:
     """Refuse arguments that make no sense, and starts where no start is left."""
-    if not isinstance(market, PeerToPeerMarket):
-        raise MarketError(
-            f"sample_equilibria needs a PeerToPeerMarket, not a {type(market).__name__}."
-        )
+    market = known_game("sample_equilibria", market)
     why = "a number of samples must not be negative"
     for name, value in {"weights": weights, "starts": starts}.items():
         Range(0, whole=True, why=why).require(f"sample_equilibria: {name}", value)

@@ -14,7 +14,7 @@ import xarray as xr
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.equilibrium.admm import ADMM
 from pypsa_p2p.equilibrium.answers import write_answer
-from pypsa_p2p.equilibrium.game.game import Game, read_game
+from pypsa_p2p.equilibrium.game.game import Game, known_game, read_game
 from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel, Jacobi
 from pypsa_p2p.equilibrium.running import Run, as_history, run
@@ -120,10 +120,7 @@ def solve_equilibrium(
     >>> eq.converged, round(n.objective, 6)
     (True, 7.61029)
     """
-    if not isinstance(market, PeerToPeerMarket):
-        raise MarketError(
-            f"solve_equilibrium needs a PeerToPeerMarket, not a {type(market).__name__}."
-        )
+    market = known_game("solve_equilibrium", market)
     if method is None:
         return _direct(n, market, snapshots)
     if not isinstance(method, Method):
@@ -131,6 +128,7 @@ def solve_equilibrium(
     _check(market, method)
     data = read_market(n, snapshots)
     check_network(n, data)
+    market.check(data)
     game = read_game(n, market, data)
     units = units_of(game)
     source = warm_start.n if isinstance(warm_start, Equilibrium) else warm_start

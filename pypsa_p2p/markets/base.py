@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import linopy
 import numpy as np
@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.given import as_settings
+from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.formulation.columns import export_columns, trade_arrays, variable_owners
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.delivery import define_delivery
@@ -41,6 +42,9 @@ from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, wr
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.solvers.program import RiskProgram
 
+#: `cross` of a market in which everybody minds her own cost only.
+EQUILIBRIUM: Final = 0.5
+
 Extra = Callable[[pypsa.Network, pd.Index], Any]
 
 
@@ -51,7 +55,7 @@ class Market(ABC):
     A design of your own derives from this or from one of them, as a frozen, keyword-only dataclass
     whose fields are plain values. It says what it minds, `cross`, and may say what it refuses
     (`check`), whose risk it takes (`groups`), how it weighs prosumers (`shares`) and what else it
-    puts into the model (`formulate`). All that can be done with a market can be done with it.
+    puts into the model (`formulate`). It is solved, read, explained and certified like any other.
     """
 
     risk: RiskMeasure | None = None
@@ -61,6 +65,8 @@ class Market(ABC):
 
     def __post_init__(self) -> None:
         require_type("risk", self.risk, RiskMeasure)
+        if self.risk is not None:
+            self.risk.require_kept()
         require_type("contracts", self.contracts, Contracts)
         require_choice("surplus", self.surplus, (True, False))
         require_choice("delivery", self.delivery, ("trades", "grid"))
@@ -144,20 +150,44 @@ class Market(ABC):
             n,
             data,
             solution,
-            settings=self.settings(),
+            settings={**self.settings(), **self._promise(data)},
             terms=self.terms(data),
             common=self.envelope(data).common,
         )
+
+    def _promise(self, data: MarketData) -> dict[str, Any]:
+        """Whose risk was taken, and which equilibrium, if any, the solution is."""
+        each = self.envelope(data)
+        together = self.groups(each).least.sizes[PROSUMER] < len(data.prosumers)
+        kind = getattr(self, "equilibrium", "variational")
+        if np.ptp(self.shares(data)) > 0:
+            kind = "generalized"
+        return {
+            "together": together and self.risk is not None,
+            "equilibrium": kind if self.cross == EQUILIBRIUM else None,
+        }
 
     def _read(self, n: pypsa.Network, sns: object) -> MarketData:
         """Read the market and refuse what cannot be honoured, before anything is built."""
         data = read_market(n, sns, grid=self.delivery == "grid")
         check_network(n, data)
         self.check(data)
+        self._require_convex(data)
         terms = self.terms(data)
         if terms is not None:
             require_no_arbitrage(terms, self.envelope(data))
         return data
+
+    def _require_convex(self, data: MarketData) -> None:
+        """Refuse a planner who sums the risks of several, where trades are congested."""
+        several = self.whose_risk(data).least.sizes[PROSUMER] > 1
+        if self.cross == 1.0 and several and bool((data.congestion > 0).any()):
+            raise MarketError(
+                "A planner who sums the prosumers' CVaR faces a problem that is not convex when "
+                "congestion > 0: the cross term a q_mn q_nm is weighted by the risk-adjusted "
+                "probabilities of one prosumer on one side and of another on the other. Use "
+                "aggregate='community', complete Contracts(), or congestion 0."
+            )
 
     def terms(self, data: MarketData) -> Terms | None:
         """The contracts traded, as arrays; None where there are none."""

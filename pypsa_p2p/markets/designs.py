@@ -33,7 +33,7 @@ class CentralizedMarket(Market):
         :math:`\sum_n CVaR_{\chi_n}[\Pi_n]` (28), or that of all costs together,
         :math:`CVaR_\chi[\sum_n \Pi_n]` (24). The second needs one attitude for all:
         ``CVaR(attitude=0.5)``.
-    risk : CVaR, optional
+    risk : RiskMeasure, optional
         How costs that differ by scenario are weighed; ``CVaR()`` takes the prosumers' own
         attitudes. Default: their expectation, risk-neutral.
     contracts : Contracts, optional
@@ -89,15 +89,8 @@ class CentralizedMarket(Market):
             )
         if self.aggregate == "community" and not self.envelope(data).alike:
             raise MarketError(
-                "aggregate='community' takes the operator's one attitude, but the prosumers' "
-                "differ: give it, risk=CVaR(attitude=0.5)."
-            )
-        if self.whose_risk(data).least.sizes[PROSUMER] > 1 and bool((data.congestion > 0).any()):
-            raise MarketError(
-                "A planner who sums the prosumers' CVaR faces a problem that is not convex when "
-                "congestion > 0: the cross term a q_mn q_nm is weighted by the risk-adjusted "
-                "probabilities of one prosumer on one side and of another on the other. Use "
-                "aggregate='community', complete Contracts(), or congestion 0."
+                "aggregate='community' takes one measure for all, but the prosumers' differ, as "
+                "their own attitudes do: give one, risk=CVaR(attitude=0.5)."
             )
 
 

@@ -11,16 +11,17 @@ whose envelope is no box has such limits too; what else the solvers need to know
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.errors import MarketError, P2PError, listed
 from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.common.names import PROSUMER, SCENARIO
 from pypsa_p2p.solvers.arrays import Vector
@@ -54,10 +55,28 @@ class Envelope:
     Attributes
     ----------
     least, most : DataArray (scenario, prosumer)
+    probability : DataArray (scenario)
+        The actual ones, which lie between them.
     """
 
     least: xr.DataArray
     most: xr.DataArray
+    probability: xr.DataArray
+
+    @classmethod
+    def between(
+        cls, least: xr.DataArray, most: xr.DataArray, probability: xr.DataArray
+    ) -> Envelope:
+        """The envelope; only p itself where, summing to 1, it can hold nothing else."""
+        rounding, certain = ACCURACY.rounding, probability.size == 1
+        free = (least.sum(SCENARIO) < 1 - rounding) & (most.sum(SCENARIO) > 1 + rounding)
+        free = free & (not certain)
+        like = probability + 0 * least
+        return cls(
+            least=least.where(free & (least < like), like).transpose(*like.dims),
+            most=most.where(free & (most > like), like).transpose(*like.dims),
+            probability=probability,
+        )
 
     @property
     def names(self) -> list[str]:
@@ -78,13 +97,14 @@ class Envelope:
     def of_first(self) -> Envelope:
         """That of the first prosumer, alone."""
         chosen = {PROSUMER: slice(1)}
-        return Envelope(least=self.least[chosen], most=self.most[chosen])
+        return replace(self, least=self.least[chosen], most=self.most[chosen])
 
     @property
     def common(self) -> Envelope:
         """What all prosumers may hold, labelled as the first: it holds the actual probabilities."""
-        least, most, first = self.least.max(PROSUMER), self.most.min(PROSUMER), self.of_first
-        return Envelope(least=0 * first.least + least, most=0 * first.most + most)
+        like = 0 * self.of_first.least
+        least, most = like + self.least.max(PROSUMER), like + self.most.min(PROSUMER)
+        return Envelope.between(least, most, self.probability)
 
     @property
     def arrays(self) -> tuple[Vector, Vector]:
@@ -107,6 +127,21 @@ class Envelope:
             value_at_risk=first.copy(data=found.value_at_risk),
             probability=like.copy(data=found.probability.reshape(values.shape).T),
         )
+
+
+_KEPT = (
+    "its fields must be numbers, text, or tuples and dicts by text of them, and all it is made "
+    "from, so that a solved network can keep it"
+)
+
+
+def _restored(value: Any) -> Any:
+    """A field's value from what JSON made of it: lists were tuples."""
+    if isinstance(value, list):
+        return tuple(map(_restored, value))
+    if isinstance(value, Mapping):
+        return {name: _restored(one) for name, one in value.items()}
+    return value
 
 
 def _name(kind: type[RiskMeasure]) -> str:
@@ -173,9 +208,8 @@ class RiskMeasure(ABC):
             The limits leave p out.
         """
         like = (probability * xr.ones_like(attitude, dtype=float)).transpose(SCENARIO, PROSUMER)
-        least, most = (
-            (0 * like + end).transpose(*like.dims) for end in self.limits(probability, attitude)
-        )
+        least, most = self._checked_limits(probability, attitude, like)
+        most = most.where(most < np.inf, 1.0)  # no limit
         slack = ACCURACY.rounding
         inside = (least >= 0) & (least <= like * (1 + slack)) & (most >= like * (1 - slack))
         if not bool(inside.all()):
@@ -185,10 +219,41 @@ class RiskMeasure(ABC):
                 "probability lies outside its limits: the least must be between 0 and the "
                 "probability, the most no less than that."
             )
-        least, most = least.where(least < like, like), most.where(most > like, like)
-        # Where nothing is free above, or below, nothing is free at all: tau sums to 1.
-        free = (most > like).any(SCENARIO) & (least < like).any(SCENARIO) & (probability.size > 1)
-        return Envelope(least=least.where(free, like), most=most.where(free, like))
+        return Envelope.between(least, most, probability)
+
+    def _checked_limits(
+        self, probability: xr.DataArray, attitude: xr.DataArray, like: xr.DataArray
+    ) -> list[xr.DataArray]:
+        """What `limits` returns, along the dims of `like`."""
+        try:
+            given = self.limits(probability, attitude)
+            ends = [(end + 0 * like).transpose(*like.dims) for end in given]
+        except P2PError:
+            raise
+        except (TypeError, ValueError, AttributeError) as error:
+            ends, why = [], f" ({error})"
+        else:
+            why = ""
+        if len(ends) != 2 or any(end.shape != like.shape or end.isnull().any() for end in ends):
+            raise MarketError(
+                f"{type(self).__name__}: limits must return two DataArrays of numbers, least and "
+                f"most, with a value for every scenario, or every scenario and prosumer{why}."
+            )
+        return ends
+
+    def require_kept(self) -> None:
+        """Refuse fields from which a solved network could not make the measure again.
+
+        Raises
+        ------
+        MarketError
+        """
+        try:
+            again = RiskMeasure.of(json.loads(json.dumps(self.settings())))
+        except (TypeError, ValueError) as error:
+            raise MarketError(f"{type(self).__name__}: {_KEPT}; {error}.") from error
+        if again != self:
+            raise MarketError(f"{type(self).__name__}: {_KEPT}; read again it is {again!r}.")
 
     def worst(self, cost: xr.DataArray, probability: xr.DataArray, attitude: xr.DataArray) -> Risk:
         """R of costs, EUR, and what attains it; `cost` has dims (scenario, prosumer)."""
@@ -197,7 +262,7 @@ class RiskMeasure(ABC):
     def settings(self) -> dict[str, Any]:
         """What `of` makes the measure from again: plain values that survive netCDF."""
         given = {field.name: as_settings(getattr(self, field.name)) for field in fields(self)}
-        return {"measure": _name(type(self)), **given}
+        return {**given, "measure": _name(type(self))}
 
     @staticmethod
     def of(settings: Mapping[str, Any]) -> RiskMeasure:
@@ -206,7 +271,8 @@ class RiskMeasure(ABC):
         Raises
         ------
         MarketError
-            No class of that name has been defined; nothing is imported to look for one.
+            No class of that name has been defined; nothing is imported to look for one. (Define
+            yours in a module that a later script can import.)
         """
         kind = RiskMeasure.known.get(settings["measure"])
         if kind is None:
@@ -214,7 +280,8 @@ class RiskMeasure(ABC):
                 f"The market's risk measure, {settings['measure']}, is not defined here: import "
                 "the module that defines it first."
             )
-        return kind(**{name: value for name, value in settings.items() if name != "measure"})
+        given = {name: _restored(value) for name, value in settings.items() if name != "measure"}
+        return kind(**given)
 
 
 @dataclass(frozen=True)

@@ -169,12 +169,3 @@ def regimes(
     kind = np.where(insured, INSURED, np.where(worthless, WORTHLESS, TRADED))
     at_cap = (abs(tau - cap) <= ACCURACY.promised * cap).all(PROSUMER)
     return at_cap.assign_coords(regime=(SCENARIO, kind.astype(object)))
-
-
-def worth_gap(hedges: RecordedHedges, tau: xr.DataArray) -> float:
-    r"""How far a unit of a contract is worth anything but its price to somebody.
-
-    :math:`\max |\sum_\omega payoff\,\tau_n - \alpha|`: zero without limits. With complete
-    contracts that is Corollary 16, :math:`\tau_n = \alpha` for every n.
-    """
-    return float(abs(hedges.worth(tau) - hedges.clearing_price).max())

@@ -49,7 +49,10 @@ _DESCRIBED = {
     "cost": (_EUR, "cost Pi over all snapshots, constants and investment included"),
     "payment": (_EUR, "sum over trades of trade_price * quantity; not part of cost"),
     "expected_cost": (_EUR, "expectation of cost"),
-    "value_at_risk": (_EUR, "quantile of cost after contracts at the risk attitude"),
+    "value_at_risk": (
+        _EUR,
+        "quantile of cost after contracts, from which on it is weighed",
+    ),
     "risk_adjusted_cost": (_EUR, "R, contracts paid"),
     "risk_adjusted_probability": ("1", "tau, the weight of the scenario in R"),
     "contract": (_EUR, "what contracts W bought inside the community pay"),
@@ -271,7 +274,7 @@ def _risk(
     hedged = cost if hedges is None else cost - hedges.payout - hedges.insurance
     risk = measure.worst(hedged, data.probability, attitude)
     risk_adjusted = risk.value
-    if settings.get("aggregate") == "community":
+    if settings.get("together", False):
         risk_adjusted = (tau * cost).sum(SCENARIO)
         if hedges is not None:
             risk_adjusted = risk_adjusted + hedges.beyond_clearing

@@ -8,7 +8,7 @@ import numpy as np
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.backends.conic import solve_risk_conic
-from pypsa_p2p.solvers.interior_point import solve_risk_interior_point
+from pypsa_p2p.solvers.backends.interior_point import solve_risk_interior_point
 from pypsa_p2p.solvers.limits import from_reach, within_reach
 from pypsa_p2p.solvers.program import RiskProgram, Solution, no_solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic

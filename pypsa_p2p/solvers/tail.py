@@ -52,7 +52,9 @@ def worst(values: Vector, least: Vector, most: Vector, group: Labels | None = No
     """
     group = np.zeros(values.size, dtype=np.int64) if group is None else group
     groups = int(group.max(initial=-1)) + 1
-    room, left = most - least, 1.0 - sum_by(group, least, groups)
+    left = 1.0 - sum_by(group, least, groups)
+    left = np.where(left > ACCURACY.differences, left, 0.0)
+    room = np.where(left[group] > 0.0, most - least, 0.0)  # where nothing is left none is needed
     order = np.lexsort((-values, group))
     of_group = group[order]
     first = np.searchsorted(of_group, np.arange(groups))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -106,3 +107,100 @@ def test_the_recipe_of_a_measure_stands() -> None:
     p2p.PeerToPeerMarket(risk=p2p.CVaR(attitude=0.5), surplus=False).optimize(known)
     assert n.objective == pytest.approx(known.objective, abs=1e-8)
     assert p2p.certify(n).is_equilibrium()
+
+
+def congested() -> pypsa.Network:
+    """Three nodes whose trades rise in price."""
+    n = p2p.load_grid("three_node")
+    n.links.loc[n.links.carrier == "p2p", "congestion"] = 1.0
+    return n
+
+
+@pytest.mark.parametrize("toll", [0.0, 0.5])
+def test_tolls_where_people_are_averse(toll: float) -> None:
+    """Nobody gains by another answer to the others' trades, at what she minds of their cost."""
+    n = congested()
+    TolledMarket(toll=toll, risk=AtMost(), surplus=False).optimize(n)
+    certificate = p2p.certify(n)
+    assert certificate.kkt_residual < 1e-6, certificate
+    assert certificate.is_equilibrium(equilibrium="variational") if toll == 0 else True
+    assert certificate.equilibrium == ("variational" if toll == 0 else None)
+
+
+def test_a_planner_of_several_risks_is_refused_where_trades_are_congested() -> None:
+    with pytest.raises(p2p.MarketError, match="not convex"):
+        TolledMarket(toll=1.0, risk=AtMost(), surplus=False).optimize(congested())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commune(p2p.Market):
+    """The community's risk, as one."""
+
+    @property
+    def cross(self) -> float:
+        return 1.0
+
+    def groups(self, each: Any) -> Any:
+        return each.of_first
+
+
+def test_a_community_of_ones_own(route: str) -> None:
+    n, known = (p2p.load_grid("three_node") for _ in range(2))
+    market = Commune(risk=p2p.CVaR(attitude=0.5), surplus=False)
+    if route == "direct":
+        market.optimize(n)
+    else:
+        n.optimize(extra_functionality=market, log_to_console=False)
+    p2p.CentralizedMarket(
+        aggregate="community", risk=p2p.CVaR(attitude=0.5), surplus=False
+    ).optimize(known)
+    assert float(p2p.results(n).social_cost) == pytest.approx(n.objective, abs=1e-6)
+    assert n.objective == pytest.approx(known.objective, abs=1e-6)
+    assert p2p.certify(n).is_equilibrium()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighed(p2p.Market):
+    """Somebody's cost counts three times."""
+
+    @property
+    def cross(self) -> float:
+        return 0.5
+
+    def shares(self, data: Any) -> Any:
+        return np.array([1.8, 0.6, 0.6])
+
+
+def test_weights_of_ones_own_are_those_of_a_generalized_equilibrium() -> None:
+    n, known = congested(), congested()
+    Weighed(surplus=False).optimize(n)
+    weights = {"0": 3.0, "1": 1.0, "2": 1.0}
+    p2p.PeerToPeerMarket(equilibrium="generalized", weights=weights, surplus=False).optimize(known)
+    xr.testing.assert_allclose(p2p.results(n).cost, p2p.results(known).cost)
+    certificate = p2p.certify(n)
+    assert certificate.equilibrium == "generalized"
+    assert certificate.is_equilibrium(), certificate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Narrow(p2p.PeerToPeerMarket):
+    """Nobody sells more than 0.3 MW over an edge from its first end."""
+
+    def formulate(self, m: Any, data: Any) -> None:
+        super().formulate(m, data)
+        m.add_constraints(m.variables["Link-p"] <= 0.3, name="narrow")
+
+
+def test_agents_refuse_what_they_do_not_know() -> None:
+    for ask in (
+        lambda: p2p.solve_equilibrium(pair(), Narrow(), p2p.ADMM(), progress=False),
+        lambda: p2p.sample_equilibria(pair(), Narrow(), progress=False),
+    ):
+        with pytest.raises(p2p.MarketError, match="Narrow has a 'formulate' of its own"):
+            ask()
+
+
+def test_constraints_of_ones_own_are_kept_and_named(route: str) -> None:
+    n = solved(Narrow(surplus=False), route)
+    assert float(n.model["Link-p"].solution.max()) <= 0.3 + 1e-6
+    assert p2p.certify(n).unknown_constraints == ("narrow",)

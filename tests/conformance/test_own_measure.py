@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -142,3 +143,97 @@ def test_the_worst_case_is_an_instance_like_any_other() -> None:
     found = solved(p2p.PeerToPeerMarket(risk=p2p.WorstCase(), **WITHOUT), "direct")
     assert found.objective == pytest.approx(18.161446, abs=1e-6)  # SPECS iv.3
     assert p2p.certify(found).is_equilibrium()
+
+
+Ends = tuple[xr.DataArray, xr.DataArray]
+
+
+@dataclass(frozen=True)
+class Crossed(p2p.RiskMeasure):
+    """Everybody trusts the probability of one scenario, each of another; most of all others."""
+
+    most: float = 3.0
+
+    def limits(self, probability: xr.DataArray, attitude: xr.DataArray) -> Ends:
+        least = (0 * probability * attitude).transpose("scenario", "prosumer").copy()
+        for k in range(3):
+            least[k, k] = probability[k]
+        return least, self.most * probability + 0 * attitude
+
+
+def test_what_nobody_may_fear_together_is_not_feared(route: str) -> None:
+    """The three have p alone in common, so that complete contracts make them risk-neutral."""
+    found = solved(
+        p2p.PeerToPeerMarket(risk=Crossed(), contracts=p2p.Contracts(), **WITHOUT), route
+    )
+    neutral = solved(p2p.PeerToPeerMarket(**WITHOUT), route)
+    assert found.objective == pytest.approx(neutral.objective, abs=1e-6)
+    tau = p2p.results(found).risk_adjusted_probability
+    np.testing.assert_allclose(tau, 1 / 3, atol=1e-9)
+    assert p2p.certify(found).is_equilibrium()
+
+
+@pytest.mark.parametrize("contracts", [None, p2p.Contracts(limit=1.0)], ids=["alone", "limited"])
+def test_limits_that_cross_are_certified(contracts: p2p.Contracts | None) -> None:
+    """Lower ends above 0, which differ by prosumer."""
+    market = p2p.PeerToPeerMarket(risk=Crossed(most=1.5), contracts=contracts, **WITHOUT)
+    certificate = p2p.certify(solved(market, "direct"))
+    assert certificate.is_equilibrium(), certificate
+
+
+@dataclass(frozen=True)
+class Unlimited(p2p.RiskMeasure):
+    """The worst case, by limits that are none."""
+
+    def limits(self, probability: xr.DataArray, attitude: xr.DataArray) -> Ends:
+        return 0 * probability, probability + np.inf
+
+
+def test_no_limit_is_the_worst_case() -> None:
+    found = solved(p2p.PeerToPeerMarket(risk=Unlimited(), **WITHOUT), "direct")
+    assert found.objective == pytest.approx(18.161446, abs=1e-6)
+
+
+@dataclass(frozen=True)
+class Nothing(p2p.RiskMeasure):
+    """No limits at all."""
+
+    def limits(self, probability: xr.DataArray, attitude: xr.DataArray) -> Any:
+        return None
+
+
+@dataclass(frozen=True)
+class OfOne(p2p.RiskMeasure):
+    """Limits without an upper end."""
+
+    def limits(self, probability: xr.DataArray, attitude: xr.DataArray) -> Any:
+        return (probability,)
+
+
+@pytest.mark.parametrize("measure", [Nothing(), OfOne()], ids=["nothing", "one end"])
+def test_what_are_no_limits_is_refused(measure: p2p.RiskMeasure) -> None:
+    with pytest.raises(p2p.MarketError, match="limits must return two DataArrays"):
+        solved(p2p.PeerToPeerMarket(risk=measure), "direct")
+
+
+@dataclass(frozen=True)
+class Table(p2p.RiskMeasure):
+    """What is most feared of each scenario, by position or by name."""
+
+    factor: Any = (2.0, 2.0, 2.0)
+
+    def limits(self, probability: xr.DataArray, attitude: xr.DataArray) -> Ends:
+        most = probability.copy(data=np.array(self.factor)) * probability
+        return 0 * probability, most
+
+
+def test_fields_of_measures_come_back_as_they_were(tmp_path: Path) -> None:
+    n = solved(p2p.PeerToPeerMarket(risk=Table(), **WITHOUT), "direct")
+    n.export_to_netcdf(tmp_path / "n.nc")
+    again = pypsa.Network(tmp_path / "n.nc")
+    assert p2p.RiskMeasure.of(again.meta["p2p"]["risk"]) == Table()
+    assert p2p.certify(again).is_equilibrium()
+    with pytest.raises(p2p.MarketError, match="Table: its fields must be"):
+        p2p.PeerToPeerMarket(risk=Table(factor=np.ones(3)))
+    with pytest.raises(p2p.MarketError, match="Table: its fields must be"):
+        p2p.PeerToPeerMarket(risk=Table(factor={0: 1.0}))

@@ -226,7 +226,7 @@ def test_representation_and_refusals() -> None:
     with pytest.raises(p2p.MarketError, match="'variational' or 'generalized'"):
         found.is_equilibrium(equilibrium="nash")  # type: ignore[arg-type]
     central = certify(small("neutral", design="centralized"))
-    assert "the planner's optimum" in repr(central)
+    assert "its design's optimum" in repr(central)
     with pytest.raises(p2p.MarketError, match="not an equilibrium of a game"):
         central.is_equilibrium(equilibrium="variational")
     with pytest.raises(p2p.MarketError, match="no solved market"):

@@ -16,6 +16,7 @@ import pypsa
 import pytest
 import xarray as xr
 
+import pypsa_p2p as p2p
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.given import ANY, POSITIVE, Given, Range, as_settings
 
@@ -208,3 +209,10 @@ def test_ranges(allowed: Range, inside: list[Any], outside: list[Any], text: str
     assert all(value in allowed for value in inside)
     assert not any(value in allowed for value in outside)
     assert str(allowed) == text
+
+
+def test_what_a_market_keeps_by_name_is_not_changed() -> None:
+    weights = p2p.PeerToPeerMarket(equilibrium="generalized", weights={"a": 1.0}).weights
+    with pytest.raises(TypeError, match="make another one"):
+        weights["a"] = 2.0
+    assert pickle.loads(pickle.dumps(weights)) == weights == copy.deepcopy(weights)

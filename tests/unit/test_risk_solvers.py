@@ -11,7 +11,7 @@ from scipy import sparse
 
 from pypsa_p2p.solvers import risk_averse
 from pypsa_p2p.solvers.backends.conic import solve_risk_conic
-from pypsa_p2p.solvers.interior_point import solve_risk_interior_point
+from pypsa_p2p.solvers.backends.interior_point import solve_risk_interior_point
 from pypsa_p2p.solvers.limits import probability_of
 from pypsa_p2p.solvers.program import UNOWNED, RiskProgram, no_solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic

@@ -13,6 +13,7 @@ from pypsa_p2p.solvers.program import QuadraticProgram, Solution, no_solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import quadratic_residuals
 from pypsa_p2p.solvers.risk_averse import solve_risk
+from pypsa_p2p.solvers.tail import worst
 from tests.unit.solver_markets import (
     Array,
     cvar,
@@ -283,3 +284,10 @@ def test_an_idle_cost_hides_no_wrong_price(by_row: bool) -> None:
         solution, row_dual=solution.row_dual + off, bound_dual=solution.bound_dual - of_bound
     )
     assert quadratic_residuals(program, wrong).stationarity > 1e-4
+
+
+def test_nothing_is_handed_out_where_nothing_is_left() -> None:
+    """Least probabilities of a third each: rounding in their sum leaves none to the costliest."""
+    found = worst(np.array([3.0, 1.0, 2.0]), np.full(3, 1 / 3), np.ones(3))
+    assert found.probability == pytest.approx(np.full(3, 1 / 3), abs=1e-15)
+    assert found.value == pytest.approx([2.0])

@@ -182,6 +182,25 @@ def _incidence(owner: Positions, prosumers: int) -> Array:
     return np.asarray(owner[:, None] == np.arange(prosumers), dtype=float)
 
 
+def known_game(who: str, market: object) -> PeerToPeerMarket:
+    """The market, unless agents would not play its game: another class, or a changed design.
+
+    Raises
+    ------
+    MarketError
+    """
+    kind = type(market)
+    if not isinstance(market, PeerToPeerMarket):
+        raise MarketError(f"{who} needs a PeerToPeerMarket, not a {kind.__name__}.")
+    for name in ("cross", "formulate", "groups", "shares"):
+        if getattr(kind, name) is not getattr(PeerToPeerMarket, name):
+            raise MarketError(
+                f"{who} plays the game of a PeerToPeerMarket, but {kind.__name__} has a {name!r} "
+                "of its own, which agents do not know: use market.optimize(n)."
+            )
+    return market
+
+
 def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> Game:
     """The game of a market on a network.
 

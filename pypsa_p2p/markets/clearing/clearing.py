@@ -1,4 +1,4 @@
-"""From a compiled model and a risk attitude to the market's one solution."""
+"""From a compiled model and what prosumers may fear to the market's one solution."""
 
 from __future__ import annotations
 

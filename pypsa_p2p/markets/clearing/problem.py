@@ -94,11 +94,12 @@ class MarketProblem:
         risk-adjusted probabilities, and has the value and the slope of her true cost at x:
 
         .. math:: a (\hat q_{mn} + \hat q_{nm}) \hat q_{mn}
-            + a (2 \hat q_{mn} + \hat q_{nm}) (q_{mn} - \hat q_{mn})
+            + a (2 \hat q_{mn} + k \hat q_{nm}) (q_{mn} - \hat q_{mn})
             + \tfrac{h}{2} a (q_{mn} - \hat q_{mn})^2
 
-        With h = 2 the partner stays where she is; with h = 1 she moves against her, as she has
-        to where nothing is left over, which leads to the equilibrium in fewer rounds.
+        where k, 2 `cross`, is 1 if she minds her own cost only. With h = 2 the partner stays
+        where she is; with h = 1 she moves against her, as she has to where nothing is left over,
+        which leads to the equilibrium in fewer rounds.
 
         Parameters
         ----------
@@ -109,8 +110,11 @@ class MarketProblem:
         steep = np.asarray(self.partner.sum(axis=1)).ravel() * mirrored
         P = (self.without_partners() - sp.diags(steep)).tocsc()
         P.eliminate_zeros()
-        c = self.program.c + np.asarray(self.partner @ x) + steep * x
-        return self._weighted(P, c, self._by_cell(-0.5 * steep * x**2))
+        beside = np.asarray(self.partner @ x)
+        minded = 2.0 * self.cross  # k: how much of her partner's cost she minds beside her own
+        c = self.program.c + minded * beside + steep * x
+        more = -0.5 * steep * x**2 - (minded - 1.0) * beside * x
+        return self._weighted(P, c, self._by_cell(more))
 
     @property
     def coupled(self) -> Labels:

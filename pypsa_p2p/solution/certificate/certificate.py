@@ -115,13 +115,13 @@ class Certificate:
             raise MarketError(f"equilibrium must be 'variational' or 'generalized', not {asked!r}.")
         if self.equilibrium is None:
             raise MarketError(
-                "The centralized design is an optimum, not an equilibrium of a game: call "
+                "This design is an optimum, not an equilibrium of a game: call "
                 "is_equilibrium without a kind."
             )
         return asked
 
     def __repr__(self) -> str:
-        what = f"{self.equilibrium} equilibrium" if self.equilibrium else "the planner's optimum"
+        what = f"{self.equilibrium} equilibrium" if self.equilibrium else "its design's optimum"
         verdict = what if self.is_equilibrium() else f"not {what}"
         culprit = max(self.residuals, key=lambda name: self.residuals[name])
         gains = self.exploitability.to_series()

@@ -147,7 +147,7 @@ class _Solved:
     @property
     def together(self) -> bool:
         """Whether the operator takes the risk of the community's cost."""
-        return bool(self.settings.get("aggregate") == "community" and self.settings["risk_averse"])
+        return bool(self.settings.get("together", False))
 
     def labelled(self, by_cell: np.ndarray[Any, Any]) -> xr.DataArray:
         """(N, S) numbers as (scenario, prosumer)."""

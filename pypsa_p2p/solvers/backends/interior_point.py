@@ -25,8 +25,8 @@ from scipy import sparse
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Vector, sum_by
+from pypsa_p2p.solvers.backends.newton import NewtonSystem
 from pypsa_p2p.solvers.limits import Limits, probability_of
-from pypsa_p2p.solvers.newton import NewtonSystem
 from pypsa_p2p.solvers.presolve import presolve
 from pypsa_p2p.solvers.program import RiskProgram, Solution, no_solution
 
