@@ -17,7 +17,7 @@ class P2PError(ValueError):
     ...     p2p.CVaR(attitude=2.0)
     ... except p2p.P2PError as error:
     ...     print(error)
-    CVaR: attitude 2.0 must lie in [0, 1); 0 is risk-neutral.
+    CVaR: attitude 2.0 must be a number in [0, 1); 0 is risk-neutral.
     """
 
 

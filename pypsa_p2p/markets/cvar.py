@@ -82,6 +82,9 @@ class CVaR(RiskMeasure):
         level = replace(self, weight=1.0).worst(cost, probability, attitude).value_at_risk
         return found._replace(value_at_risk=level)
 
+    def require_kept(self) -> None:
+        """Numbers, and attitudes by name: a network keeps them."""
+
     def attitudes(self, default: xr.DataArray) -> xr.DataArray:
         """Attitude of each prosumer, dims (prosumer), where `default` are the network's own.
 

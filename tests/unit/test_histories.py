@@ -241,7 +241,7 @@ def test_unusable_histories_are_refused(data: object, message: str) -> None:
 
 @pytest.mark.parametrize("number", [0, 2.0, True, "3"])
 def test_unusable_numbers_are_refused(number: object) -> None:
-    with pytest.raises(DataError, match="give a whole number"):
+    with pytest.raises(DataError, match="must be a whole number"):
         scenarios_from_history(five_days(), number=number)  # type: ignore[arg-type]
 
 
