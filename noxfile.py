@@ -38,10 +38,11 @@ QUICK = (
     *(
         f"--ignore=tests/{name}.py"
         for name in (
-            "by_hand/test_contract_prices", "by_hand/test_units", "unit/test_building",
-            "unit/test_grids", "unit/test_markets", "unit/test_plot", "unit/test_power_flow",
-            "unit/test_scenarios", "unit/test_stale", "unit/test_study", "unit/test_sweeping",
-            "unit/test_ties",
+            "by_hand/test_contract_prices", "by_hand/test_contracts", "by_hand/test_units",
+            "unit/test_assigning", "unit/test_building", "unit/test_fairness", "unit/test_grids",
+            "unit/test_markets", "unit/test_markets_unsolvable", "unit/test_plot",
+            "unit/test_power_flow", "unit/test_results", "unit/test_scenarios", "unit/test_stale",
+            "unit/test_study", "unit/test_sweeping", "unit/test_ties",
         )
     ),
 )  # fmt: skip
