@@ -54,6 +54,7 @@ def write_answer(
     set_objective(n, objective)
     n.meta[META] = {
         **market.settings(),
+        **market.promise(data),
         **attitudes_of(data),
         "inputs": checksums(n, data, market.delivery),
         "solver": solver,

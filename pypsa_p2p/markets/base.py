@@ -150,12 +150,12 @@ class Market(ABC):
             n,
             data,
             solution,
-            settings={**self.settings(), **self._promise(data)},
+            settings={**self.settings(), **self.promise(data)},
             terms=self.terms(data),
             common=self.envelope(data).common,
         )
 
-    def _promise(self, data: MarketData) -> dict[str, Any]:
+    def promise(self, data: MarketData) -> dict[str, Any]:
         """Whose risk was taken, and which equilibrium, if any, the solution is."""
         each = self.envelope(data)
         together = self.groups(each).least.sizes[PROSUMER] < len(data.prosumers)

@@ -274,7 +274,7 @@ def _risk(
     hedged = cost if hedges is None else cost - hedges.payout - hedges.insurance
     risk = measure.worst(hedged, data.probability, attitude)
     risk_adjusted = risk.value
-    if settings.get("together", False):
+    if settings["together"]:
         risk_adjusted = (tau * cost).sum(SCENARIO)
         if hedges is not None:
             risk_adjusted = risk_adjusted + hedges.beyond_clearing

@@ -55,11 +55,11 @@ class Residuals:
 
 def quadratic_residuals(program: QuadraticProgram, solution: Solution) -> Residuals:
     """Residuals of a solution of a quadratic program."""
-    scale = _size_of_cost(program, solution.x)
+    scale, prices = _size_of_cost(program, solution.x), _prices(program, solution)
     return Residuals(
         primal=_primal(program, solution.x),
-        stationarity=_stationarity(program, solution, np.ones(program.c.size)),
-        dual_sign=_dual_sign(program, solution),
+        stationarity=_stationarity(program, solution, prices, np.ones(program.c.size)),
+        dual_sign=_dual_sign(program, solution, prices),
         gap=float(_products(program, solution).sum()) / scale,
     )
 
@@ -73,13 +73,13 @@ def risk_residuals(program: RiskProgram, solution: Solution) -> Residuals:
     risk = program.tail(costs).value.sum()
     weighted = program.weighted(tau)
     unit = program.per_column(program.probability)
-    scale = _size_of_cost(weighted, solution.x)
+    scale, prices = _size_of_cost(weighted, solution.x), _prices(weighted, solution)
     products = _products(program, solution)
     of_column, of_row = probability_of(program)
     return Residuals(
         primal=_primal(program, solution.x),
-        stationarity=_stationarity(weighted, solution, unit),
-        dual_sign=_dual_sign(weighted, solution),
+        stationarity=_stationarity(weighted, solution, prices, unit),
+        dual_sign=_dual_sign(weighted, solution, prices),
         gap=float(abs(risk - tau @ costs) + products.sum()) / scale,
         complementarity=_largest(products / np.concatenate([of_row, of_column])) / scale,
         envelope=_envelope(program, tau),
@@ -119,35 +119,39 @@ def _primal(program: Constraints, x: Vector) -> float:
     return float(max(worst_row, np.max(beyond / np.maximum(1.0, abs(x)), initial=0.0)))
 
 
-def _stationarity(program: QuadraticProgram, solution: Solution, unit: Vector) -> float:
+def _stationarity(
+    program: QuadraticProgram, solution: Solution, prices: Vector, unit: Vector
+) -> float:
     x, y, z = solution.x, solution.row_dual, solution.bound_dual
     error = program.gradient(x) - program.A.T @ y - z
     # Where all prices vanish, the gradient of one unit of x keeps rounding from looking large.
     flat = abs(program.P) @ np.maximum(abs(x), 1.0)
-    largest = max(_largest(flat / unit), _largest_price(program, solution, unit))
+    largest = max(_largest(flat / unit), _largest_price(program, prices / unit))
     return float(_largest(abs(error) / unit) / largest) if largest > 0.0 else 0.0
 
 
-def _largest_price(program: Constraints, solution: Solution, unit: Vector) -> float:
-    """The largest price of any column: its rows' multipliers, and what they leave of c.
+def _prices(program: Constraints, solution: Solution) -> Vector:
+    """Sizes of the prices of every column, (n,): its rows' multipliers, and what they leave of c.
 
     A bound's multiplier takes up the cost of what is idle, however large: no price of anything.
-    Where all prices vanish a typical cost, 1, or the largest if it is below that.
     """
     y, z = bound_multipliers(program, solution)
     left = np.minimum(abs(program.c), abs(program.c - z))
-    found = _largest((abs(program.A.T) @ abs(y) + left) / unit)
-    return max(found, min(1.0, _largest(abs(program.c)) or 1.0))
+    return np.asarray(abs(program.A.T) @ abs(y) + left)
 
 
-def _dual_sign(program: Constraints, solution: Solution) -> float:
+def _largest_price(program: Constraints, prices: Vector) -> float:
+    """The largest; where all vanish a typical cost, 1, or the largest if it is below that."""
+    return max(_largest(prices), min(1.0, _largest(abs(program.c)) or 1.0))
+
+
+def _dual_sign(program: Constraints, solution: Solution, prices: Vector) -> float:
     y, z = solution.row_dual, solution.bound_dual
     multipliers = np.concatenate([y, z])
     lower = np.concatenate([program.lower, program.x_lower])
     upper = np.concatenate([program.upper, program.x_upper])
     wrong = np.where(multipliers > 0.0, np.isinf(lower), np.isinf(upper))
-    price = _largest_price(program, solution, np.ones(program.c.size))
-    own = max(price, _largest(abs(program.P.diagonal())))
+    own = max(_largest_price(program, prices), _largest(abs(program.P.diagonal())))
     return float(_largest(abs(multipliers[wrong])) / own) if own > 0.0 else 0.0
 
 

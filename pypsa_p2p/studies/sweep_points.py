@@ -120,31 +120,20 @@ def _posed(n: pypsa.Network, job: Job, point: Point) -> tuple[pypsa.Network, Mar
     return n, market
 
 
-def _with_risk(field: str) -> Callable[[Market, Any], Market]:
-    """How a field of a market's risk measure is set; risk-neutral markets stay as they are."""
+def _with(part: str, field: str) -> Callable[[Market, Any], Market]:
+    """How a field of a market's risk measure, or of its contracts, is set."""
 
     def vary(market: Market, value: Any) -> Market:
-        risk = market.risk
-        if risk is None:
+        """The market with that value; markets without the part stay as they are."""
+        given = getattr(market, part)
+        if given is None:
             return market
-        if field not in (one.name for one in fields(risk)):
+        if field not in (one.name for one in fields(given)):
             raise MarketError(
-                f"{field}: {type(risk).__name__} has no such number. Sweep over markets with a "
+                f"{field}: {type(given).__name__} has no such number. Sweep over markets with a "
                 "measure for each value instead, or leave the dimension out."
             )
-        return replace(market, risk=replace(risk, **{field: value}))
-
-    return vary
-
-
-def _with_contracts(field: str) -> Callable[[Market, Any], Market]:
-    """How a field of a market's contracts is set; markets without them stay as they are."""
-
-    def vary(market: Market, value: Any) -> Market:
-        contracts = market.contracts
-        if contracts is None:
-            return market
-        return replace(market, contracts=replace(contracts, **{field: value}))
+        return replace(market, **{part: replace(given, **{field: value})})
 
     return vary
 
@@ -180,10 +169,10 @@ def _set_congestion(n: pypsa.Network, value: float) -> None:
 
 #: Dimensions that need no `apply`, and what a value of theirs does.
 MARKET_DIMENSIONS: Final = {
-    "attitude": _with_risk("attitude"),
-    "weight": _with_risk("weight"),
-    "insurance_price": _with_contracts("insurance_price"),
-    "contract_limit": _with_contracts("limit"),
+    "attitude": _with("risk", "attitude"),
+    "weight": _with("risk", "weight"),
+    "insurance_price": _with("contracts", "insurance_price"),
+    "contract_limit": _with("contracts", "limit"),
 }
 DATA_DIMENSIONS: Final = {
     "renewables": _scale_renewables,

@@ -123,7 +123,7 @@ def test_tolls_where_people_are_averse(toll: float) -> None:
     TolledMarket(toll=toll, risk=AtMost(), surplus=False).optimize(n)
     certificate = p2p.certify(n)
     assert certificate.kkt_residual < 1e-6, certificate
-    assert certificate.is_equilibrium(equilibrium="variational") if toll == 0 else True
+    assert certificate.is_equilibrium()
     assert certificate.equilibrium == ("variational" if toll == 0 else None)
 
 

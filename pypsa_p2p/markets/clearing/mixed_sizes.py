@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import shown
 from pypsa_p2p.formulation.compiled import CompiledModel
-from pypsa_p2p.solvers.arrays import Vector
+from pypsa_p2p.solvers.arrays import Vector, largest_entries
 
 
 def warn_of_mixed_sizes(compiled: CompiledModel, x: Vector, prosumers: pd.Index) -> None:
@@ -45,16 +45,15 @@ def _sizes_and_errors(compiled: CompiledModel, x: Vector, count: int) -> tuple[V
     """Every prosumer's largest load, and by how much her rows and bounds are violated, MW."""
     program, owner = compiled.program, compiled.owner
     matrix = sp.csr_matrix(program.A)
-    coefficient = abs(matrix).max(axis=1).toarray().ravel() if x.size else np.ones(0)
+    coefficient = largest_entries(matrix)
     activity = matrix @ x
     beyond = np.maximum(program.lower - activity, activity - program.upper)
-    beyond = np.maximum(beyond, 0.0) / np.where(coefficient > 0.0, coefficient, 1.0)
+    beyond = np.maximum(beyond, 0.0) / coefficient
     outside = np.maximum(np.maximum(program.x_lower - x, x - program.x_upper), 0.0)
     size, error = np.zeros(count + 1), np.zeros(count + 1)  # the last: nobody
     np.maximum.at(error, owner, outside)
     entries = matrix.tocoo()
-    load = np.where(program.lower == program.upper, np.abs(program.lower), 0.0)
-    load = load / np.where(coefficient > 0.0, coefficient, 1.0)
+    load = np.where(program.lower == program.upper, np.abs(program.lower), 0.0) / coefficient
     np.maximum.at(size, owner[entries.col], load[entries.row])
     np.maximum.at(error, owner[entries.col], beyond[entries.row])
     return size[:count], error[:count]

@@ -20,7 +20,7 @@ from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.markets.contract_terms import Terms
-from pypsa_p2p.solvers.arrays import Flags, Vector, sum_by
+from pypsa_p2p.solvers.arrays import Flags, Vector, largest_entries, sum_by
 from pypsa_p2p.solvers.presolve import limits_of_columns
 from pypsa_p2p.solvers.program import Constraints, RiskProgram
 
@@ -51,7 +51,7 @@ class OwnUnits:
     def of(cls, problem: MarketProblem) -> OwnUnits:
         """The units of a market."""
         program, terms = problem.program, problem.terms
-        row = _largest_entry(program)
+        row = largest_entries(program.A)
         return cls(
             units=_units(problem, row),
             row=row,
@@ -165,13 +165,6 @@ def _typical_power(program: RiskProgram, row: Vector, trades: Flags) -> float:
 def _certain(program: RiskProgram) -> Vector:
     """Expected constant cost of every group, (G + 1,), EUR."""
     return sum_by(program.group, program.probability * program.constant, program.groups)
-
-
-def _largest_entry(program: Constraints) -> Vector:
-    if not program.c.size:
-        return np.ones(program.A.shape[0])
-    largest = abs(program.A).max(axis=1).toarray().ravel()
-    return np.asarray(np.where(largest > 0.0, largest, 1.0))
 
 
 def _largest_payoff(terms: Terms) -> Vector:

@@ -91,7 +91,7 @@ def certify(n: pypsa.Network) -> Certificate:
         residuals.update(contracts.contract_residuals(solved.hedges, solved.tau, p, scale))
     return Certificate(
         design=solved.settings["design"],
-        equilibrium=solved.settings.get("equilibrium"),
+        equilibrium=solved.settings["equilibrium"],
         kkt_residual=max(residuals.values()),
         residuals=residuals,
         exploitability=_exploitability(solved, risk, held, least),
@@ -147,7 +147,7 @@ class _Solved:
     @property
     def together(self) -> bool:
         """Whether the operator takes the risk of the community's cost."""
-        return bool(self.settings.get("together", False))
+        return bool(self.settings["together"])
 
     def labelled(self, by_cell: np.ndarray[Any, Any]) -> xr.DataArray:
         """(N, S) numbers as (scenario, prosumer)."""
