@@ -18,7 +18,7 @@ import pypsa_p2p as p2p
 from pypsa_p2p.network.bundled_grids import add_grid_market
 from tests.conformance.assets import Battery, Heating, LinearGenerators, StoreBehindLinks
 from tests.conformance.test_delivery import meshed
-from tests.laws.test_contracts_in_full import contracts, offer
+from tests.laws.offers import contracts, offer
 from tests.reference.instances import Instance, network, random_instance
 from tests.reference.package import market_of
 
