@@ -33,6 +33,10 @@ class Accuracy:
     rounding: float = 1e-12
     #: Of a difference, a sum of many or a mass of probability: relative to their terms.
     differences: float = 1e-13
+    #: EUR/MWh in any unit: `marginal_cost` of trade edges, since PyPSA builds no objective where
+    #: nothing at all costs anything; and what markets take for nothing.
+    next_to_nothing: float = 1e-100
+    nothing: float = 1e-50
     #: What tells a number from 0 where logarithms or quotients are taken.
     tiny: float = 1e-300
 
@@ -98,6 +102,8 @@ class Accuracy:
     tie_rough: float = 1e-3
     #: Curvature around the iterate that trades lack of their own; it moves no fixed point.
     tie_proximal: float = 1e-6
+    #: What is added to equations between multipliers, squared, so that they have one solution.
+    no_ray_left: float = 1e-9
     #: Curvature of a column, relative to its probability, or of a pair, that determines nothing.
     flat: float = 1e-9
 
@@ -166,6 +172,8 @@ class Accuracy:
     reply: float = 1e-9
     #: Below this tau / p, powers follow from quantities by cost, not from the weighted knapsack.
     unseen: float = 1e-6
+    #: Errors of prices that agents agreed on, in typical prices.
+    agreed: float = 1e-3
     #: Curvature of a reply, relative to its cost, at least.
     reply_curvature: float = 1e-10
 

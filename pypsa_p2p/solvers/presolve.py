@@ -185,6 +185,14 @@ def with_reduced_costs(program: Program, solution: Solution, more: Vector) -> So
     return replace(solution, x=x, row_dual=y, bound_dual=z, objective=program.objective(x))
 
 
+def with_bounds_in_rows(program: Constraints, y: Vector, z: Vector) -> Vector:
+    """Multipliers of the rows, (m,), where rows of one column take those of its bounds, z."""
+    A = program.A.tocsr(copy=True)
+    A.eliminate_zeros()
+    bounds, _ = _tightest_bounds(program, A)
+    return bounds.move_to_rows(y, z)[0]
+
+
 def _tightest_bounds(program: Constraints, A: Sparse) -> tuple[_Bounds, Flags]:
     """Bounds from own limits and singleton rows; and which rows are singletons."""
     single = np.diff(A.indptr) == 1
