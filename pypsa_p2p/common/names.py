@@ -66,9 +66,26 @@ KEPT_DUALS: Final = ("mu_reciprocity", "mu_capacity0", "mu_capacity1")
 #: Column of n.links_t: zeta of (1) for the prosumer at bus1, where it differs from that of the
 #: one at bus0, which is then "mu_reciprocity".
 RECIPROCITY1: Final = "mu_reciprocity1"
+#: Series of n.buses_t and n.links_t with prices in scenarios that a prosumer does not weigh,
+#: EUR/MWh of the scenario, NaN where there is none: of energy and of the grid at her bus; of
+#: the edge and of its capacity to the prosumers at bus0 and at bus1.
+UNWEIGHED_PRICE: Final = "unweighed_price"
+UNWEIGHED_GRID_PRICE: Final = "unweighed_grid_price"
+UNWEIGHED_TRADE_PRICES: Final = ("unweighed_trade_price0", "unweighed_trade_price1")
+UNWEIGHED_CAPACITY_PRICES: Final = ("unweighed_capacity_price0", "unweighed_capacity_price1")
+#: Series of n.buses_t: 1 where the price of energy is one of a range, else 0.
+PRICE_IN_RANGE: Final = "price_in_range"
+#: The series that are there only where there is something to say, by class.
+PRICE_SERIES: Final = {
+    "Bus": (UNWEIGHED_PRICE, UNWEIGHED_GRID_PRICE, PRICE_IN_RANGE),
+    "Link": (*UNWEIGHED_TRADE_PRICES, *UNWEIGHED_CAPACITY_PRICES),
+}
 #: All of them, by class.
 MARKET_RESULTS: Final = {
-    "Bus": (RISK_ADJUSTED_PROBABILITY, CONTRACT_PAYOUT, INSURANCE),
-    "Link": (*KEPT_DUALS, RECIPROCITY1),
+    "Bus": (RISK_ADJUSTED_PROBABILITY, CONTRACT_PAYOUT, INSURANCE, *PRICE_SERIES["Bus"]),
+    "Link": (*KEPT_DUALS, RECIPROCITY1, *PRICE_SERIES["Link"]),
 }
-MARKET_SERIES: Final = {"Bus": ("net_import", "surplus"), "Link": MARKET_RESULTS["Link"]}
+MARKET_SERIES: Final = {
+    "Bus": ("net_import", "surplus", *PRICE_SERIES["Bus"]),
+    "Link": MARKET_RESULTS["Link"],
+}

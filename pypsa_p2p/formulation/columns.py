@@ -7,12 +7,19 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.common.names import NAME
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.formulation.delivery import SURPLUS
-from pypsa_p2p.formulation.trading import QUANTITY1, RECIPROCITY, partner_prices, quantities
+from pypsa_p2p.formulation.trading import (
+    NODAL_BALANCE,
+    QUANTITY1,
+    RECIPROCITY,
+    partner_prices,
+    quantities,
+)
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import asset_owners
-from pypsa_p2p.solvers.arrays import Labels, Vector
+from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 
 
 def variable_owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
@@ -45,6 +52,22 @@ def trade_arrays(compiled: CompiledModel, data: MarketData) -> tuple[Labels, Lab
         compiled.rows(reciprocity),
         partner_prices(data, p0).to_numpy().ravel(),
     )
+
+
+def balance_rows(compiled: CompiledModel, data: MarketData) -> tuple[Flags, Flags]:
+    """Which rows are balances of prosumers, and which of any bus; (rows,) each."""
+    found = []
+    for known in (data.prosumers, None):
+        rows = np.zeros(compiled.row_labels.size, dtype=bool)
+        for name, constraint in compiled.model.constraints.items():
+            if name.endswith(NODAL_BALANCE):
+                here = constraint.labels
+                if known is not None:
+                    here = here.isel({NAME: here.indexes[NAME].isin(known)})
+                active = here.to_numpy().ravel() >= 0
+                rows[compiled.rows(here)[active]] = True
+        found.append(rows)
+    return found[0], found[1]
 
 
 def export_columns(compiled: CompiledModel) -> Labels:

@@ -13,6 +13,7 @@ import xarray as xr
 from linopy.constants import Result, Status
 from linopy.constants import Solution as LinopySolution
 
+from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import NAME, SCENARIO, SNAPSHOT
 from pypsa_p2p.solvers.arrays import Sparse, Vector
@@ -103,7 +104,7 @@ def compile_model(
     sense = np.asarray(matrices.sense, dtype=str)
     program = QuadraticProgram(
         P=_quadratic(matrices.Q, n),
-        c=np.asarray(matrices.c, dtype=float),
+        c=_without_next_to_nothing(np.asarray(matrices.c, dtype=float)),
         A=sp.csr_matrix(matrices.A),
         lower=np.where(sense == "<", -np.inf, matrices.b).astype(float),
         upper=np.where(sense == ">", np.inf, matrices.b).astype(float),
@@ -135,6 +136,18 @@ def _positions(known: Labels, labels: Iterable[xr.DataArray]) -> Labels:
     position[known] = np.arange(known.size)
     wanted = [array.to_numpy().ravel() for array in labels]
     return np.asarray(position[np.concatenate([*wanted, np.empty(0, dtype=np.int64)])])
+
+
+def _without_next_to_nothing(c: Vector) -> Vector:
+    """Costs without what trades cost only so that PyPSA builds an objective."""
+    return np.where(np.abs(c) <= ACCURACY.nothing, 0.0, c)
+
+
+def by_label(labels: Labels, values: Vector) -> Vector:
+    """Values by linopy's labels, nan at those that have none and at the last: label -1."""
+    dense = np.full(int(labels.max(initial=-1)) + 2, np.nan)
+    dense[labels] = values
+    return dense
 
 
 def _quadratic(Q: Sparse | None, n: int) -> Sparse:

@@ -25,8 +25,9 @@ _PLAIN: dict[str, set[str]] = {
         "p_nom",
     },
     "Load": {"bus", "carrier", "p_set"},
-    "Link": {"bus0", "bus1", "carrier", "p_max_pu", "p_min_pu", "p_nom"},
+    "Link": {"bus0", "bus1", "carrier", "marginal_cost", "p_max_pu", "p_min_pu", "p_nom"},
 }  # fmt: skip
+_NO_COST = "Objective function could not be created"  # PyPSA's words
 #: What stands at a bus, which column says so, and its sign in the nodal balance.
 _SUPPLY = (("Generator", "bus", 1.0), ("Link", "bus0", -1.0), ("Link", "bus1", 1.0))
 _PLAIN_CLASSES = {"Bus", "Carrier", "LineType", "TransformerType", "SubNetwork", "Shape", *_PLAIN}
@@ -51,7 +52,7 @@ def build_model(
     Raises
     ------
     MarketError
-        PyPSA refuses the options.
+        PyPSA refuses the options, or nothing costs anything.
     """
     if bare and not options and is_plain(n, data):
         adopt_model(n, build_plain_model(n, data), data.snapshots)
@@ -61,6 +62,11 @@ def build_model(
             list(data.snapshots), **{"include_objective_constant": False, **options}
         )
     except (TypeError, ValueError) as error:
+        if _NO_COST in str(error):
+            raise MarketError(
+                "Nothing in the network costs anything, and PyPSA builds no objective of nothing: "
+                "give generators or demand a cost, or add trades, add_trades(n, ...)."
+            ) from error
         if not options:
             raise
         raise MarketError(

@@ -18,8 +18,8 @@ import numpy as np
 import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.formulation.compiled import CONSTANT, CompiledModel
-from pypsa_p2p.solvers.arrays import Labels, Vector
+from pypsa_p2p.formulation.compiled import CONSTANT, CompiledModel, by_label
+from pypsa_p2p.solvers.arrays import Vector
 
 #: Among a model's parameters: the market's multipliers and solution, by linopy's labels, and how
 #: far variables may move from it, MW.
@@ -71,8 +71,8 @@ def pose_linear(
     m = compiled.model
     room = ACCURACY.room * power
     cost = np.asarray(compiled.program.A.T @ row_dual)
-    at = _by_label(compiled.column_labels, x)
-    price = _by_label(compiled.column_labels, cost)
+    at = by_label(compiled.column_labels, x)
+    price = by_label(compiled.column_labels, cost)
     terms = []
     for variable in m.variables.data.values():
         terms.append((variable * _shaped(price, variable, 0.0)).sum())
@@ -80,7 +80,7 @@ def pose_linear(
     fixed = objective - float(cost @ x)
     m.objective = linopy.merge(terms, cls=linopy.LinearExpression) + _constant(m, fixed)
     found = {
-        POSED: ("constraint_label", _by_label(compiled.row_labels, row_dual)),
+        POSED: ("constraint_label", by_label(compiled.row_labels, row_dual)),
         SOLUTION: ("variable_label", at),
         ROOM: room,
     }
@@ -119,13 +119,6 @@ def _magnify(m: linopy.Model, power: float, largest: float) -> None:
     m.objective.scaling = magnification * ACCURACY.largest_cost / (largest or 1.0)
 
 
-def _by_label(labels: Labels, values: Vector) -> Vector:
-    """Values by linopy's labels, nan at those that have none and at the last: label -1."""
-    dense = np.full(int(labels.max(initial=-1)) + 2, np.nan)
-    dense[labels] = values
-    return dense
-
-
-def _shaped(by_label: Vector, variable: linopy.Variable, missing: float) -> xr.DataArray:
-    values = by_label[variable.labels.to_numpy()]
+def _shaped(dense: Vector, variable: linopy.Variable, missing: float) -> xr.DataArray:
+    values = dense[variable.labels.to_numpy()]
     return variable.labels.copy(data=np.where(np.isnan(values), missing, values))

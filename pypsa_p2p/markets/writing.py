@@ -106,11 +106,16 @@ def _write_trade_prices(n: pypsa.Network, data: MarketData, m: linopy.Model) -> 
 
 
 def write_table(
-    n: pypsa.Network, data: MarketData, component: str, attribute: str, values: xr.DataArray
+    n: pypsa.Network,
+    data: MarketData,
+    component: str,
+    attribute: str,
+    values: xr.DataArray,
+    missing: float = 0.0,
 ) -> None:
     """Write an array with dims (scenario, name, snapshot) to ``n.c[component].dynamic``.
 
-    Snapshots that were not solved keep what they hold.
+    Snapshots that were not solved keep what they hold; what is NaN becomes `missing`.
     """
     names = pd.Index(first_scenario(n, component).index, name=NAME)
     full = values.reindex({NAME: names}, fill_value=0.0)
@@ -119,7 +124,7 @@ def write_table(
     if data.stochastic:
         columns = pd.MultiIndex.from_product([data.scenarios, names], names=[SCENARIO, NAME])
     array = full.transpose(*dims).to_numpy().reshape(len(data.snapshots), -1)
-    table = pd.DataFrame(np.nan_to_num(array), index=data.snapshots, columns=columns)
+    table = pd.DataFrame(np.nan_to_num(array, nan=missing), index=data.snapshots, columns=columns)
     dynamic = n.c[component].dynamic
     if len(data.snapshots) < len(n.snapshots):
         table = _keep_other_snapshots(table, dynamic.get(attribute), n.snapshots)

@@ -118,9 +118,28 @@ def risk_of(solution: Solution) -> tuple[Vector, Vector]:
     return tau, level
 
 
-def least_expected_cost(
-    program: RiskProgram, solution: Solution
-) -> tuple[QuadraticProgram, Solution] | None:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LeastExpectedCost:
+    """The optimum of least expected cost.
+
+    Attributes
+    ----------
+    program : QuadraticProgram
+        The quadratic program it solves, in the columns (x, eta).
+    solution : Solution
+    weighed : (K,)
+        Whether a cell's cost counts in its group's risk.
+    weight : (K,)
+        What a cell's cost counts for in the choice, p + m: m is the multiplier of Pi <= eta.
+    """
+
+    program: QuadraticProgram
+    solution: Solution
+    weighed: Mask
+    weight: Vector
+
+
+def least_expected_cost(program: RiskProgram, solution: Solution) -> LeastExpectedCost | None:
     """Among the risk-averse optima the one of least expected cost, and the QP it solves.
 
     Newton's method on: min E[cost] over the optimal face of the tau-weighted QP, subject to
@@ -154,7 +173,13 @@ def least_expected_cost(
         multiplier[rows] = np.maximum(-found.row_dual[face.lower.size :], 0.0) * tail.below[rows]
         broken = tail.broken(program, x, level) & ~known
         if exact and move <= ACCURACY.settled and not broken.any():
-            return _with_all_rows(program, face, tail, found, multiplier, rows)
+            qp, found = _with_all_rows(program, face, tail, found, multiplier, rows)
+            return LeastExpectedCost(
+                program=qp,
+                solution=found,
+                weighed=~tail.below | (program.least > 0.0),
+                weight=program.probability + multiplier,
+            )
         known |= broken
     return None
 

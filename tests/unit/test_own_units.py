@@ -30,6 +30,8 @@ def problem_of(program: RiskProgram) -> MarketProblem:
         trades=FREE.reshape(2, 0),
         reciprocity=FREE,
         exports=FREE,
+        priced=np.zeros(program.A.shape[0]),
+        reported=np.zeros(program.A.shape[0], dtype=bool),
     )
 
 

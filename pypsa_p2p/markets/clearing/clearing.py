@@ -13,7 +13,9 @@ from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.clearing.connection import least_worth
 from pypsa_p2p.markets.clearing.convex import ByScenario, MarketSolution, RiskAverse, answer_near
 from pypsa_p2p.markets.clearing.hedged import WithContracts, hedges, with_contracts
+from pypsa_p2p.markets.clearing.indifferent import seen_as_by_others
 from pypsa_p2p.markets.clearing.own_units import OwnUnits
+from pypsa_p2p.markets.clearing.prices import priced_by_rule, priced_by_scenario
 from pypsa_p2p.markets.clearing.problem import MarketProblem, separates
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.solvers.arrays import Labels, Vector
@@ -45,12 +47,22 @@ def _solved_in_own_units(compiled: CompiledModel, problem: MarketProblem) -> Mar
     if found.status != "optimal":
         return found
     _warn_of_prices(found, problem)
+    if by_scenario:
+        found = priced_by_scenario(compiled, problem, found)
+    else:
+        found = priced_by_rule(problem, seen_as_by_others(problem, found))
     free = not (problem.program.c.any() or problem.program.P.nnz)
     dual = np.zeros_like(found.row_dual) if free else found.row_dual  # what costs nothing
     if problem.exports.size:
         dual = least_worth(compiled, problem, found.x, dual)
     own = problem.own_duals(dual)
     found = replace(found, row_dual=own, reciprocity1=problem.reciprocity1(own))
+    if found.unweighed is not None:
+        of_limit = problem.own_duals(found.unweighed.row_dual)
+        unweighed = replace(
+            found.unweighed, row_dual=of_limit, reciprocity1=problem.reciprocity1(of_limit)
+        )
+        found = replace(found, unweighed=unweighed)
     if problem.terms is None:
         return found
     tau = found.risk_adjusted_probability
@@ -71,9 +83,12 @@ def _solved(
 
 def _without_contracts(solution: MarketSolution, inside: WithContracts) -> MarketSolution:
     """A solution in the market's own columns and rows."""
-    certificate = solution.certificate
+    certificate, unweighed = solution.certificate, solution.unweighed
+    if unweighed is not None:
+        unweighed = replace(unweighed, row_dual=unweighed.row_dual[: inside.rows])
     return replace(
         solution,
+        unweighed=unweighed,
         x=solution.x[: inside.columns],
         row_dual=solution.row_dual[: inside.rows],
         certificate=None if certificate is None else certificate[: inside.rows],

@@ -14,13 +14,14 @@ from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.markets.contract_terms import Terms
-from pypsa_p2p.solvers.arrays import Labels, Vector
+from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import price_error
 from pypsa_p2p.solvers.risk_averse import solve_risk
 from pypsa_p2p.solvers.tail import worst
 from pypsa_p2p.solvers.ties import (
+    LeastExpectedCost,
     Sides,
     classify,
     least_expected_cost,
@@ -30,6 +31,27 @@ from pypsa_p2p.solvers.ties import (
 )
 
 Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unweighed:
+    """Multipliers where prosumers do not weigh a scenario (MODEL.md §4).
+
+    They are those of the limit in which a vanishing share of the expectation is mixed into their
+    measures, so that it weighs every scenario.
+
+    Attributes
+    ----------
+    row_dual : (rows,)
+    weight : (G, S)
+        What the limit weighs each group's cost by; 0 where the measure itself does.
+    reciprocity1 : (E S T,) or None
+        zeta of (1) of the prosumers at bus1 where it may differ from that of those at bus0.
+    """
+
+    row_dual: Vector
+    weight: Matrix
+    reciprocity1: Vector | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +77,10 @@ class MarketSolution:
         sorting told.
     hedges : Hedges or None
         The contracts held, where they are traded.
+    unweighed : Unweighed or None
+        Where prices follow from no risk-adjusted probability, because that is 0.
+    unique : (rows,) or None
+        Whether each multiplier is the only one possible.
     price_error : float
         Largest error of stationarity, relative to the largest price.
     units : Units
@@ -73,6 +99,8 @@ class MarketSolution:
     reciprocity1: Vector | None = None
     tail: Sides | None = None
     hedges: Hedges | None = None
+    unweighed: Unweighed | None = None
+    unique: Flags | None = None
     price_error: float = 0.0
     units: Units = UNITS_OF_USER
     scale: float = 1.0
@@ -83,7 +111,8 @@ class ByScenario:
     """Nothing physical is decided before the scenario is known: dispatch each at least cost.
 
     MODEL.md §5: the optimum of min CVaR of the community's cost is the optimum of every
-    scenario; tau follows by sorting s(omega), and multiplies the scenario's prices.
+    scenario; tau follows by sorting s(omega), and multiplies the scenario's prices
+    (`prices.priced_by_scenario`).
     """
 
     compiled: CompiledModel
@@ -103,18 +132,12 @@ class ByScenario:
             status="optimal",
             solver=found.solver,
             x=x,
-            row_dual=found.row_dual * tau[0][self._scenario_of_rows(program)],
+            row_dual=found.row_dual,
             risk_adjusted_probability=tau,
             objective=float(objective),
+            unweighed=Unweighed(row_dual=found.row_dual, weight=(tau <= 0.0).astype(float)),
             price_error=_price_error(qp, found, np.ones(found.x.size)),
         )
-
-    def _scenario_of_rows(self, program: RiskProgram) -> Labels:
-        A = program.A.tocsr()
-        filled = np.diff(A.indptr) > 0
-        scenario = np.zeros(A.shape[0], dtype=np.int64)
-        scenario[filled] = self.compiled.scenario[A.indices[A.indptr[:-1][filled]]]
-        return scenario
 
 
 def _tau_of_all(program: RiskProgram, costs: Vector, terms: Terms | None) -> tuple[Matrix, float]:
@@ -143,8 +166,13 @@ class RiskAverse:
         found = solve_risk(program)
         if found.status != "optimal":
             return _no_solution(found)
-        x = _reported(program, found, np.append(problem.trades.ravel(), self.capacities))
-        return _solution(problem, program, found, x, found.row_dual)
+        tidy = np.append(problem.trades.ravel(), self.capacities)
+        x, unweighed = _reported(program, found, tidy)
+        solution = _solution(problem, program, found, x, found.row_dual)
+        if unweighed is None:
+            return solution
+        tau = np.where(unweighed.weight > 0.0, 0.0, solution.risk_adjusted_probability)
+        return replace(solution, unweighed=unweighed, risk_adjusted_probability=tau)
 
 
 def answer_near(problem: MarketProblem, x: Vector) -> MarketSolution:
@@ -184,7 +212,9 @@ def _price_error(qp: QuadraticProgram, found: Solution, unit: Vector) -> float:
     return error / max(1.0, largest)
 
 
-def _reported(program: RiskProgram, found: Solution, tidy: Labels) -> Vector:
+def _reported(
+    program: RiskProgram, found: Solution, tidy: Labels
+) -> tuple[Vector, Unweighed | None]:
     """The optimum to report, of least norm in `tidy`: trades and capacities.
 
     The solver's own where breaking ties would cost anything.
@@ -196,13 +226,23 @@ def _reported(program: RiskProgram, found: Solution, tidy: Labels) -> Vector:
             "expected cost was not found to the accuracy asked for.",
             stacklevel=2,
         )
-        return found.x
-    qp, solution = chosen
+        return found.x, None
     unit = program.per_column(program.probability)
-    groups = program.groups
-    weight = np.append(unit, np.ones(groups))
-    x = _least_norm(qp, solution, tidy, weight)[: found.x.size]
-    return found.x if _dearer(program, x, found.x) else x
+    weight = np.append(unit, np.ones(program.groups))
+    x = _least_norm(chosen.program, chosen.solution, tidy, weight)[: found.x.size]
+    if _dearer(program, x, found.x):
+        return found.x, None
+    return x, _unweighed(program, chosen)
+
+
+def _unweighed(program: RiskProgram, chosen: LeastExpectedCost) -> Unweighed:
+    """What the choice of least expected cost says of scenarios that somebody does not weigh."""
+    owned = program.group < program.groups - 1
+    weight = np.where(chosen.weighed, 0.0, chosen.weight)[owned]
+    return Unweighed(
+        row_dual=chosen.solution.row_dual[: program.A.shape[0]],
+        weight=weight.reshape(program.groups - 1, -1),
+    )
 
 
 def _dearer(program: QuadraticProgram | RiskProgram, x: Vector, best: Vector) -> bool:

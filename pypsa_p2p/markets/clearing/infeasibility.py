@@ -28,14 +28,22 @@ _SET_POINTS = {
 Rows = npt.NDArray[np.int64]
 
 
-def explain(compiled: CompiledModel, solution: MarketSolution) -> P2PError:
-    """The error to raise for a market whose status is not "optimal"."""
+def explain(
+    compiled: CompiledModel, solution: MarketSolution, *, trading: bool, surplus: bool
+) -> P2PError:
+    """The error to raise for a market whose status is not "optimal".
+
+    Parameters
+    ----------
+    trading, surplus : bool
+        Whether there are trade edges, and whether more may be sold over them than is bought.
+    """
     if solution.status == "infeasible":
         return MarketError(
             "The market is infeasible: not all of its constraints can hold together"
             + _culprits(compiled, solution.certificate, solution.units.power)
             + _fixed_dispatch(compiled)
-            + " Widen demand or generation limits, raise trade capacities or allow surplus."
+            + _advice(trading, surplus)
         )
     if solution.status == "unbounded":
         return MarketError(
@@ -46,6 +54,15 @@ def explain(compiled: CompiledModel, solution: MarketSolution) -> P2PError:
         f"The solvers ({solution.solver}) stopped before their answer met this package's own "
         "residual checks. Look for data of very different sizes (MW, EUR) or tiny probabilities."
     )
+
+
+def _advice(trading: bool, surplus: bool) -> str:
+    """What may help, and is not so already."""
+    if not trading:
+        return " Widen demand or generation limits, or add trades: there are none."
+    if surplus:
+        return " Widen demand or generation limits, or raise trade capacities."
+    return " Widen demand or generation limits, raise trade capacities or allow surplus."
 
 
 def _culprits(compiled: CompiledModel, certificate: np.ndarray | None, power: float) -> str:

@@ -73,13 +73,21 @@ class OwnUnits:
             program=self._program(problem.program, self.shift),
             by_prosumer=None if own is None else self._program(own, _certain(own)),
             partner=problem.partner * (self.units.power / self.units.price),
+            priced=problem.priced / self.row,
             terms=None if problem.terms is None else self._terms(problem.terms),
         )
 
     def solution(self, found: MarketSolution, problem: MarketProblem) -> MarketSolution:
         """A solution of the market in these units, in the user's."""
         price = self.units.price / self.row
-        zeta1, proof = found.reciprocity1, found.certificate
+        zeta1, proof, unweighed = found.reciprocity1, found.certificate, found.unweighed
+        if unweighed is not None:
+            limit1 = unweighed.reciprocity1
+            unweighed = replace(
+                unweighed,
+                row_dual=unweighed.row_dual * price,
+                reciprocity1=None if limit1 is None else limit1 * price[problem.reciprocity],
+            )
         return replace(
             found,
             units=self.units,
@@ -88,6 +96,7 @@ class OwnUnits:
             row_dual=found.row_dual * price,
             objective=found.objective * self.units.money + float(self.shift.sum()),
             tail=None,
+            unweighed=unweighed,
             certificate=None if proof is None else proof / self.row,
             reciprocity1=None if zeta1 is None else zeta1 * price[problem.reciprocity],
             hedges=None if found.hedges is None else self._hedges(found.hedges),

@@ -45,6 +45,10 @@ class MarketProblem:
         Rows of (1), in the same order.
     exports : (X,)
         Columns of what leaves the grid at its connections, where nothing may come in.
+    priced : (rows,)
+        1 of the prosumers' balances, whose multipliers are prices of energy, else 0.
+    reported : (rows,)
+        Whether a row's multiplier is reported: of all balances, and (1).
     terms : Terms or None
         The contracts traded.
     by_prosumer : RiskProgram or None
@@ -58,6 +62,8 @@ class MarketProblem:
     trades: Labels
     reciprocity: Labels
     exports: Labels
+    priced: Vector
+    reported: Flags
     terms: Terms | None = None
     by_prosumer: RiskProgram | None = None
 

@@ -1,0 +1,157 @@
+"""Risk-adjusted probabilities of prosumers to whom all scenarios cost the same.
+
+Whose cost is the same in every scenario may hold any probabilities her measure knows: she has no
+risk. Prices in her money depend on which. She is taken to see the scenarios as the others do on
+average, as far as her measure and her own decisions allow it; so a household without a cost of its
+own pays a retailer's price in the retailer's money.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.markets.clearing.convex import MarketSolution, Unweighed
+from pypsa_p2p.markets.clearing.prices import optimum_at
+from pypsa_p2p.markets.clearing.problem import MarketProblem
+from pypsa_p2p.solvers.arrays import Flags, Vector
+from pypsa_p2p.solvers.multipliers import Optimum
+from pypsa_p2p.solvers.presolve import with_bounds_in_rows
+
+Matrix = npt.NDArray[np.float64]
+
+_HALVINGS = 60  # of an interval no longer than 1, to below rounding
+
+
+def seen_as_by_others(problem: MarketProblem, found: MarketSolution) -> MarketSolution:
+    """A solution in which prosumers without risk see the scenarios as the others do."""
+    program, tau = problem.program, found.risk_adjusted_probability
+    groups, scenarios = tau.shape
+    indifferent = _indifferent(problem, found.x, groups)
+    if groups == 1 or not indifferent.any() or indifferent.all():
+        return found
+    least, most = (end.reshape(-1, scenarios)[:groups] for end in (program.least, program.most))
+    wanted = tau.copy()
+    others = tau[~indifferent].mean(axis=0)
+    wanted[indifferent] = nearest(others, least[indifferent], most[indifferent])
+    move = _Move.of(problem, found, wanted - tau)
+    moved = indifferent & ~np.isin(np.arange(groups), move.hindered)
+    if not moved.any():
+        return found
+    tau = np.where(moved[:, None], wanted, tau)
+    return replace(
+        _solution(problem, found, tau, move.multipliers(moved)),
+        unweighed=_unweighed(found, tau, moved, program.probability.reshape(-1, scenarios)),
+    )
+
+
+def nearest(target: Vector, least: Matrix, most: Matrix) -> Matrix:
+    """Probabilities nearest to a target between their ends, (G, S) each, that sum to 1.
+
+    Examples
+    --------
+    >>> nearest(np.array([0.0, 0.5, 0.5]), np.zeros((1, 3)), np.array([[1.0, 1.0, 0.4]]))
+    array([[0.05, 0.55, 0.4 ]])
+    """
+    low, high = -np.ones((len(least), 1)), np.ones((len(least), 1))
+    for _ in range(_HALVINGS):
+        shift = 0.5 * (low + high)
+        too_little = np.clip(target + shift, least, most).sum(axis=1, keepdims=True) < 1.0
+        low, high = np.where(too_little, shift, low), np.where(too_little, high, shift)
+    found = np.clip(target + high, least, most)
+    return np.asarray(np.where(found - least <= ACCURACY.at_end_found * most, least, found))
+
+
+def _indifferent(problem: MarketProblem, x: Vector, groups: int) -> Flags:
+    """Whether a group may hold several probabilities, and costs the same in all scenarios, (G,)."""
+    costs = problem.true(x).costs(x).reshape(groups + 1, -1)[:groups]
+    free = problem.program.at_risk.reshape(groups + 1, -1)[:groups].any(axis=1)
+    size = np.maximum(1.0, np.abs(costs).max(axis=1))
+    return np.asarray(free & (np.ptp(costs, axis=1) <= ACCURACY.tied * size))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Move:
+    """Other probabilities, and prices of energy at which everybody decides as before.
+
+    Attributes
+    ----------
+    optimum : Optimum
+        The market as it is.
+    balance : (m,)
+        Change of the multipliers of balances.
+    of_row : (m,)
+        Whose balance a row is, a group; -1 of none.
+    hindered : (h,)
+        Groups whose decisions leave them no other probabilities.
+    """
+
+    optimum: Optimum
+    balance: Vector
+    of_row: npt.NDArray[np.int64]
+    hindered: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, problem: MarketProblem, found: MarketSolution, change: Matrix) -> _Move:
+        """What it takes to change tau, (G, S), by so much."""
+        program = problem.program
+        optimum = optimum_at(problem, found.x, found.risk_adjusted_probability, found.row_dual)
+        by_cell = np.append(change.ravel(), np.zeros(change.shape[1]))
+        slope = np.asarray(program.P @ found.x + program.c)
+        more = slope * program.per_column(by_cell, unowned=0.0) * problem.share
+        own = sp.csc_matrix(sp.diags((problem.priced != 0.0).astype(float)) @ program.A).tocoo()
+        of_row = np.full(program.A.shape[0], -1)
+        np.maximum.at(of_row, own.row, np.append(program.group, -1)[program.cell[own.col]])
+        inside = ~(optimum.sides[0] | optimum.sides[1])[own.col]
+        count = np.bincount(own.row, inside, minlength=of_row.size)
+        asked = np.bincount(
+            own.row, np.where(inside, more[own.col] / own.data, 0.0), minlength=of_row.size
+        )
+        tau = np.append(found.risk_adjusted_probability.ravel(), np.zeros(change.shape[1]))
+        relative = by_cell / np.where(tau > 0.0, tau, np.inf)
+        cell_of_row = np.full(of_row.size, -1)
+        np.maximum.at(cell_of_row, own.row, program.cell[own.col])
+        in_step = found.row_dual * np.append(relative, 0.0)[cell_of_row]  # the price stays
+        balance = np.where(count > 0, asked / np.maximum(count, 1.0), in_step)
+        balance[of_row < 0] = 0.0
+        left = optimum.left + more - program.A.T @ balance
+        wrong = _wrong(left / optimum.of_column, optimum.sides)
+        rows = own.row[wrong[own.col]]
+        cells = program.cell[wrong & (more != 0.0)]
+        hindered = np.append(of_row[rows], np.append(program.group, -1)[cells])
+        return cls(optimum=optimum, balance=balance, of_row=of_row, hindered=np.unique(hindered))
+
+    def multipliers(self, moved: Flags) -> Vector:
+        """Multipliers of the rows, those of bounds left out, where some groups, (G,), moved."""
+        chosen = np.append(moved, [False, False])[self.of_row]
+        return np.asarray(self.optimum.of_several + np.where(chosen, self.balance, 0.0))
+
+
+def _wrong(z: Vector, sides: tuple[Flags, Flags]) -> Flags:
+    """Whether a column's multiplier, per probability, is on a side that the column is not at."""
+    at_low, at_high = sides
+    return np.asarray(((z > ACCURACY.no_price) & ~at_low) | ((z < -ACCURACY.no_price) & ~at_high))
+
+
+def _solution(
+    problem: MarketProblem, found: MarketSolution, tau: Matrix, y: Vector
+) -> MarketSolution:
+    """The solution at other probabilities and multipliers of rows of several columns."""
+    at = optimum_at(problem, found.x, tau, y)
+    y = with_bounds_in_rows(problem.program, y, at.left)
+    return replace(found, risk_adjusted_probability=tau, row_dual=y)
+
+
+def _unweighed(
+    found: MarketSolution, tau: Matrix, moved: Flags, probability: Matrix
+) -> Unweighed | None:
+    """What the limit weighs, where some no longer weigh what they did, or do what they did not."""
+    if found.unweighed is None:
+        return None
+    limit = np.where(tau > 0.0, 0.0, probability[: len(tau)])
+    weight = np.where(moved[:, None], limit, found.unweighed.weight)
+    return replace(found.unweighed, weight=weight)
