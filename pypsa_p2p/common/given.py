@@ -23,7 +23,8 @@ from pypsa_p2p.common.values import Labels, aligned, labelled, read_form, scalar
 class Range:
     """Finite numbers between two ends; `ends`, as "(]", says which of these belong to it.
 
-    As text it ends a message about other numbers; `why`, if given, is its last word.
+    With `infinite`, "without limit" is one of them. As text it ends a message about other
+    numbers; `why`, if given, is its last word.
 
     Examples
     --------
@@ -38,6 +39,7 @@ class Range:
     ends: str = "[]"
     whole: bool = False
     why: str = ""
+    infinite: bool = False
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, Integral if self.whole else Real) or isinstance(value, bool):
@@ -45,14 +47,16 @@ class Range:
         x: Any = value
         above = x > self.least if self.ends[0] == "(" else x >= self.least
         below = x < self.most if self.ends[1] == ")" else x <= self.most
-        return bool(above and below and isfinite(x))
+        return bool(above and below and (isfinite(x) or (self.infinite and x == inf)))
 
     def __str__(self) -> str:
-        kind = "whole " if self.whole else "finite " if self.most == inf else ""
+        finite = self.most == inf and not self.infinite
+        kind = "whole " if self.whole else "finite " if finite else ""
         first = "above" if self.ends[0] == "(" else "of at least"
         limits = f" {first} {self.least:g}" if self.least > -inf else ""
         if self.most < inf:
             limits = f" in {self.ends[0]}{self.least:g}, {self.most:g}{self.ends[1]}"
+        limits += ", or infinite" if self.infinite else ""
         return f"a {kind}number{limits}" + (f"; {self.why}" if self.why else "")
 
     def require(

@@ -16,26 +16,32 @@ import scipy.sparse as sp
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.common.names import PROSUMER
-from pypsa_p2p.formulation.columns import export_columns, trade_arrays, variable_owners
+from pypsa_p2p.formulation.columns import (
+    balance_rows,
+    export_columns,
+    trade_arrays,
+    variable_owners,
+)
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.delivery import define_delivery
 from pypsa_p2p.formulation.model import build_model
 from pypsa_p2p.formulation.posed import pose_linear
 from pypsa_p2p.formulation.trading import define_trading, trade_cost
-from pypsa_p2p.markets.checks import (
-    check_network,
-    require_choice,
-    require_model,
-    require_options,
-    require_type,
-)
+from pypsa_p2p.markets.checks import check_network
 from pypsa_p2p.markets.clearing.clearing import solve_market
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.infeasibility import explain
 from pypsa_p2p.markets.clearing.mixed_sizes import warn_of_mixed_sizes
 from pypsa_p2p.markets.clearing.problem import MarketProblem, risk_program
-from pypsa_p2p.markets.contract_terms import Terms, require_no_arbitrage
+from pypsa_p2p.markets.contract_terms import Terms, require_no_arbitrage, warn_of_hubs
 from pypsa_p2p.markets.contracts import Contracts
+from pypsa_p2p.markets.options import (
+    require_choice,
+    require_model,
+    require_options,
+    require_type,
+)
+from pypsa_p2p.markets.price_series import write_price_series
 from pypsa_p2p.markets.record import forget_market, record_market
 from pypsa_p2p.markets.risk import NEUTRAL, Envelope, RiskMeasure
 from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, write_solution
@@ -93,6 +99,7 @@ class Market(ABC):
         compiled, solution = self._solve(n, data)
         self._record(n, data, solution)
         write_own_multipliers(n, data, solution.reciprocity1)
+        write_price_series(n, data, compiled, solution)
         forget_solution(n, data)
         pose_linear(
             compiled, solution.x, solution.row_dual, solution.objective, solution.units.power
@@ -142,6 +149,7 @@ class Market(ABC):
         status = compiled.assign(solution.x, solution.row_dual, solution.objective, solution.solver)
         write_solution(n, data, plain=plain)
         write_own_multipliers(n, data, solution.reciprocity1)
+        write_price_series(n, data, compiled, solution)
         return status
 
     def _record(self, n: pypsa.Network, data: MarketData, solution: MarketSolution) -> None:
@@ -176,6 +184,8 @@ class Market(ABC):
         terms = self.terms(data)
         if terms is not None:
             require_no_arbitrage(terms, self.envelope(data))
+            if terms.limit is None:
+                warn_of_hubs(n, data, self.envelope(data))
         return data
 
     def _require_convex(self, data: MarketData) -> None:
@@ -210,9 +220,9 @@ class Market(ABC):
         if len(data.edges):
             self.formulate(m, data)
         compiled = compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
-        solution = solve_market(compiled, self._problem(compiled, data))
+        solution = solve_market(compiled, self.problem(compiled, data))
         if solution.status != "optimal":
-            raise explain(compiled, solution)
+            raise explain(compiled, solution, trading=len(data.edges) > 0, surplus=self.surplus)
         warn_of_mixed_sizes(compiled, solution.x, data.prosumers)
         return compiled, solution
 
@@ -223,9 +233,12 @@ class Market(ABC):
         if data.sites is not None:
             define_delivery(m, data, data.sites)
 
-    def _problem(self, compiled: CompiledModel, data: MarketData) -> MarketProblem:
+    def problem(self, compiled: CompiledModel, data: MarketData) -> MarketProblem:
         """What is minimised, and by whom."""
         trades, reciprocity, price = trade_arrays(compiled, data)
+        priced, balanced = balance_rows(compiled, data)
+        reported = balanced.copy()
+        reported[reciprocity] = True
         size = compiled.owner.size
         both = (np.tile(price, 2), (trades.ravel(), trades[::-1].ravel()))
         partner = sp.csr_matrix(both, (size, size))
@@ -239,6 +252,8 @@ class Market(ABC):
             trades=trades,
             reciprocity=reciprocity,
             exports=export_columns(compiled),
+            priced=priced.astype(float),
+            reported=reported,
             terms=self.terms(data),
             by_prosumer=None if self.contracts is None else self._program(compiled, data, each),
         )

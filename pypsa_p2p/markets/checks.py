@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from inspect import signature
-
-import linopy
 import numpy as np
 import pandas as pd
 import pypsa
 
+from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import DataError, MarketError, listed, shown
-from pypsa_p2p.common.names import META, NAME, SCENARIO, SNAPSHOT, TRADE_CARRIER
-from pypsa_p2p.common.pypsa_state import model_of
+from pypsa_p2p.common.names import (
+    NAME,
+    PROSUMER,
+    SCENARIO,
+    SNAPSHOT,
+    TRADE_CARRIER,
+)
 from pypsa_p2p.common.tables import (
     dynamic_values,
     first_scenario,
     static_values,
     unusual_attributes,
 )
-from pypsa_p2p.formulation.posed import POSED
-from pypsa_p2p.formulation.trading import QUANTITY1
 from pypsa_p2p.network.assets import CAPACITIES, capital_cost, extendable_names
 from pypsa_p2p.network.market_data import MarketData, require
 from pypsa_p2p.network.ownership import NOBODY, bus_columns
@@ -75,6 +75,7 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
             "takes risk=CVaR(attitude=..., weight=...). Unset it on this network."
         )
     _check_trade_edges(n, data)
+    _check_import_price(data)
     for component in sorted(n.one_port_components | n.branch_components):
         if len(n.c[component].static):
             _check_buses(n, component)
@@ -86,62 +87,6 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
         if len(names):
             _check_investment(n, data, component, names)
     _check_supply(n, data)
-
-
-def require_type(name: str, value: object, wanted: type) -> None:
-    """Refuse an option that is neither None nor of its type."""
-    if value is not None and not isinstance(value, wanted):
-        raise MarketError(f"Option {name} must be a {wanted.__name__} or None, not {shown(value)}.")
-
-
-def require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    """Refuse an option that is none of its choices."""
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise MarketError(f"Option {name} must be one of {listed(choices)}, not {shown(value)}.")
-
-
-def require_model(n: pypsa.Network, data: MarketData) -> None:
-    """Refuse a model that is missing, of other snapshots, or holds a market already.
-
-    Refused too is the second window of a rolling horizon, see `_refuse_windows`.
-    """
-    m = model_of(n)
-    if m is None:
-        raise MarketError(
-            "The network has no model to add a market to: call n.optimize.create_model() first, "
-            "or n.optimize(extra_functionality=market)."
-        )
-    if not pd.Index(m.parameters["snapshots"].to_numpy()).equals(pd.Index(data.snapshots)):
-        raise MarketError(
-            "The model was built for other snapshots than the market is asked for: pass the same "
-            "to n.optimize.create_model and to the market."
-        )
-    if QUANTITY1 in m.variables or POSED in m.parameters:
-        raise MarketError(
-            "The model holds a market already. Build it anew, n.optimize.create_model(), and give "
-            "it one market."
-        )
-    _refuse_windows(n, data)
-
-
-def _refuse_windows(n: pypsa.Network, data: MarketData) -> None:
-    """Refuse to solve a network's snapshots window by window inside one call of PyPSA.
-
-    Every window is a market of its own, with its own risk and prices, and `results` tells of
-    one market: after ``n.optimize.optimize_with_rolling_horizon`` it would show the last alone.
-    A window within the one on record, or around it, replaces that.
-    """
-    before = set(n.meta.get(META, {}).get("snapshots", ()))
-    now = set(n.snapshots.get_indexer(data.snapshots).tolist())
-    if before <= now or now <= before:
-        return
-    raise MarketError(
-        f"Snapshots {listed(data.snapshots.astype(str), limit=2)}: the network holds the market of "
-        f"other snapshots, {listed(n.snapshots[sorted(before)].astype(str), limit=2)}, and each "
-        "window is a market of its own (rolling horizons are not available as a hook). Solve all "
-        "snapshots together; or call market.optimize(n, window) in a loop and take results(n) "
-        "after each; or use a copy of the network, n.copy(), for every window."
-    )
 
 
 def require_given_capacities(n: pypsa.Network, what: str) -> None:
@@ -161,22 +106,6 @@ def require_given_capacities(n: pypsa.Network, what: str) -> None:
             )
 
 
-def require_options(n: pypsa.Network, extra: object, options: Collection[str]) -> None:
-    """Refuse what `create_model` does not take, such as options of PyPSA's solvers."""
-    if extra is not None and not callable(extra):
-        raise MarketError(
-            f"Option extra_functionality must be a function f(n, snapshots), not {extra!r}."
-        )
-    known = {*signature(n.optimize.create_model).parameters, *signature(linopy.Model).parameters}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise MarketError(
-            f"Unknown options {listed(unknown)}: market.optimize passes options to "
-            "n.optimize.create_model and chooses the solver itself. To use a solver of your own, "
-            "call n.optimize(extra_functionality=market, ...)."
-        )
-
-
 def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
     """A trade edge carries energy without loss, delay or cost of its own; one per pair."""
     pairs = pd.Series(
@@ -192,11 +121,35 @@ def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
         third = data.edges[(static[column].fillna("") != "").to_numpy(bool)]
         if len(third) and column not in ("bus0", "bus1"):
             raise DataError(f"Trade edges {listed(third)} must have two ends only; clear {column}.")
-    for attribute, edges in unusual_attributes(n, "Link", TRADE_ATTRIBUTES, data.edges).items():
+    costly = static_values(n, "Link", "marginal_cost", data.edges) > ACCURACY.nothing
+    allowed = TRADE_ATTRIBUTES if bool(costly.any()) else TRADE_ATTRIBUTES | {"marginal_cost"}
+    for attribute, edges in unusual_attributes(n, "Link", allowed, data.edges).items():
         raise DataError(
             f"Trade edges {listed(edges)}: {attribute} must keep PyPSA's default. Put prices in "
             "price0, price1 and congestion, and anything else on a Link that is no trade."
         )
+
+
+def _check_import_price(data: MarketData) -> None:
+    """One price p0 for all who trade: with several, trades among them would make money."""
+    traders = pd.Index(np.unique([*data.bus0.to_numpy(), *data.bus1.to_numpy()]))
+    price = data.import_price.sel({PROSUMER: traders})
+    if not price.size:
+        return
+    least, most = price.min(PROSUMER), price.max(PROSUMER)
+    differ = np.argwhere((least < most).to_numpy())
+    if not len(differ):
+        return
+    here = price[{SCENARIO: differ[0, 0], SNAPSHOT: differ[0, 1]}]
+    low, high = here.idxmin(PROSUMER).item(), here.idxmax(PROSUMER).item()
+    raise DataError(
+        f"The import_price differs between prosumers: {float(here.min()):g} EUR/MWh for "
+        f"{shown(low)} and {float(here.max()):g} for {shown(high)} in snapshot "
+        f"{shown(data.snapshots[differ[0, 1]])}. It is the price at which the grid operator buys "
+        "the community's surplus, one for all (it may vary over scenarios and snapshots): with "
+        "several, energy passed on would make money. For what each pays a retailer, give her a "
+        "Generator at that marginal_cost, and one with p_min_pu=-1, p_max_pu=0 for feed-in."
+    )
 
 
 def _check_buses(n: pypsa.Network, component: str) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pypsa
+import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.names import SCENARIO, SNAPSHOT
+from pypsa_p2p.common.tables import dynamic_values
 from pypsa_p2p.markets.risk import Envelope
+from pypsa_p2p.network.assets import extendable_names
+from pypsa_p2p.network.market_data import MarketData
 
 Numbers = npt.NDArray[np.float64]
 
@@ -114,3 +121,41 @@ def _rank(payoff: Numbers) -> int:
 
 def _numbers(values: Numbers) -> str:
     return listed([float(f"{value:.6g}") for value in values])
+
+
+def warn_of_hubs(n: pypsa.Network, data: MarketData, each: Envelope) -> None:
+    """Warn of prosumers without assets and without aversion who may trade contracts.
+
+    They bear all risk, for nothing.
+    """
+    room = (each.most - each.least).max(SCENARIO)
+    neutral = room <= ACCURACY.rounding
+    owners = _owners_of_something(n, data)
+    hubs = [who for who in data.prosumers[neutral.to_numpy()] if who not in owners]
+    if hubs and not bool(neutral.all()):
+        warnings.warn(
+            f"Prosumer {listed(hubs)} has no assets and is risk-neutral, so that with contracts "
+            "she insures everybody for nothing. Give her a risk_attitude, or no contracts: "
+            "Contracts(limit={...: 0, others: inf}).",
+            stacklevel=2,
+        )
+
+
+def _owners_of_something(n: pypsa.Network, data: MarketData) -> set[str]:
+    """Prosumers with anything that can take or give power."""
+    owners: set[str] = set()
+    for component, whose in data.assets.items():
+        size = {"Load": "p_set", "Generator": "p_nom", "StorageUnit": "p_nom"}.get(component)
+        something = xr.ones_like(whose, dtype=bool)
+        if size is not None:
+            values = dynamic_values(n, component, size, data.names(component), data.snapshots)
+            if component == "Generator":
+                least, most = (
+                    abs(dynamic_values(n, component, end, data.names(component), data.snapshots))
+                    for end in ("p_min_pu", "p_max_pu")
+                )
+                values = values * (least + most)
+            built = data.names(component).isin(extendable_names(n, component))
+            something = (values != 0).any([SCENARIO, SNAPSHOT]) | built
+        owners |= set(whose.to_numpy()[something.to_numpy()])
+    return owners

@@ -52,9 +52,9 @@ class Contracts:
           `insurance_price` (by contract, where `payoff` defines them).
     limit : scalar, by prosumer, or contract x prosumer, optional
         Most that each may buy or sell of each contract, units (of 1 EUR in the scenario, without
-        `payoff`); 0 forbids. A sequence, mapping or Series is by prosumer; a DataFrame has
-        contracts as rows; a DataArray has any of the dimensions ``scenario`` (or ``contract``,
-        with a payoff) and ``prosumer``. Insurance has no limit. Default: none.
+        `payoff`); 0 forbids, infinity allows any. A sequence, mapping or Series is by prosumer; a
+        DataFrame has contracts as rows; a DataArray has any of the dimensions ``scenario`` (or
+        ``contract``, with a payoff) and ``prosumer``. Insurance has no limit. Default: none.
     payoff : contract x scenario, or names of scenarios, optional
         What a unit of each contract pays in each scenario, EUR: a DataFrame with contracts as
         rows, a DataArray (``contract``, ``scenario``), or, for a single contract, a mapping,
@@ -123,7 +123,7 @@ class Contracts:
         dims, allowed = {
             "insurance_price": ((SCENARIO,), POSITIVE),
             "price": ((contract,), ANY),
-            "limit": ((contract, PROSUMER), Range(0)),
+            "limit": ((contract, PROSUMER), Range(0, infinite=True)),
             "payoff": ((CONTRACT, SCENARIO), ANY),
         }[argument]
         return Given(f"Contracts: {argument}", dims, allowed)
@@ -145,10 +145,11 @@ class Contracts:
         self._require_scenarios(scenarios)
         names, payoff = self._payoffs(scenarios)
         price = self.price if isinstance(self.price, str) else self._numbers("price", names)
+        limit = self._numbers("limit", names, prosumers)
         return Terms(
             names=names,
             payoff=payoff,
-            limit=self._numbers("limit", names, prosumers),
+            limit=None if limit is None or np.isinf(limit).all() else limit,
             insurance_price=self._numbers("insurance_price", scenarios),
             price=price,
             every_scenario=self.payoff is None,

@@ -11,8 +11,15 @@ import numpy as np
 import pandas as pd
 import pypsa
 
+from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import DataError, listed, shown
-from pypsa_p2p.common.names import CONGESTION, GRID_BUS, PRICE0, PRICE1, TRADE_CARRIER
+from pypsa_p2p.common.names import (
+    CONGESTION,
+    GRID_BUS,
+    PRICE0,
+    PRICE1,
+    TRADE_CARRIER,
+)
 from pypsa_p2p.common.tables import Numbers, first_scenario
 from pypsa_p2p.common.values import (
     add_carriers,
@@ -46,6 +53,10 @@ def add_trades(
     (MODEL.md sections 1 and 2; arXiv 2004.02470, equation 6). Nobody buys more than the capacity;
     where surplus is sold at the import price, sales over an edge may exceed it.
 
+    The price b is the paper's preference and is signed: it costs the buyer b q and pays the seller
+    b |q|. It is no charge: alike on both ends it deters nothing, and unlike it can make trades in
+    circles earn money. Nobody pays it either; bills leave it out.
+
     Parameters
     ----------
     n : pypsa.Network
@@ -71,7 +82,8 @@ def add_trades(
     Notes
     -----
     The edge ("a", "b") is the Link "a - b" from bus0 "a" to bus1 "b", `p_nom` = capacity and
-    `p_min_pu` = -1, with the columns `price0` (of "a" buying from "b"), `price1` and `congestion`.
+    `p_min_pu` = -1, `marginal_cost` next to nothing (PyPSA builds no model where nothing at all
+    costs anything), with the columns `price0` (of "a" buying from "b"), `price1` and `congestion`.
 
     Examples
     --------
@@ -103,6 +115,7 @@ def add_trades(
         bus1=pairs.get_level_values(1),
         carrier=TRADE_CARRIER,
         p_min_pu=-1.0,
+        marginal_cost=ACCURACY.next_to_nothing,
         **columns,
     )
 

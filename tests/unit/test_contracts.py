@@ -101,8 +101,8 @@ def test_different_contracts_differ() -> None:
     [
         ({"price": "market"}, "'clearing', 'paper' or numbers"),
         ({"price": None}, "'clearing', 'paper' or numbers"),
-        ({"limit": True}, "limit True must be a finite number of at least 0"),
-        ({"limit": -1}, "limit -1 must be a finite number of at least 0"),
+        ({"limit": True}, "limit True must be a number of at least 0, or infinite"),
+        ({"limit": -1}, "limit -1 must be a number of at least 0, or infinite"),
         ({"limit": {"a": 1, "b": -1}}, "limit -1 of prosumer 'b' must"),
         ({"limit": {("dry", "a"): 1, ("wet", "b"): 1}}, "nan of scenario 'dry' of prosumer 'b'"),
         ({"insurance_price": [0.9, -0.1]}, "insurance_price -0.1 at position 1 must .* above 0"),

@@ -164,7 +164,8 @@ def test_data_that_look_odd_but_make_sense() -> None:
     static("Link", "a - c", active=False)(n)
     static("Bus", "b", usage_benefit=-1.0, fixed_cost=-2.0)(n)
     static("Generator", "b generation", marginal_cost=-0.5, p_min_pu=-1.0)(n)
-    series("Bus", "import_price", "b", -1.0)(n)
+    for who in ("a", "b", "c"):
+        series("Bus", "import_price", who, -1.0)(n)
     assert p2p.PeerToPeerMarket().optimize(n) == ("ok", "optimal")
     bought = p2p.results(n).quantity
     assert sorted(bought["trade"].values) == ["a <- b", "b <- a", "b <- c", "c <- b"]
