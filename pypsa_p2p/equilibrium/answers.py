@@ -12,6 +12,7 @@ from pypsa_p2p.common.names import (
     META,
     NAME,
     OWN_MULTIPLIERS,
+    PRICE_IN_RANGE,
     PROSUMER,
     RECIPROCITY1,
     RISK_ADJUSTED_PROBABILITY,
@@ -20,10 +21,12 @@ from pypsa_p2p.common.names import (
 )
 from pypsa_p2p.common.pypsa_state import forget_model, set_objective
 from pypsa_p2p.common.tables import dynamic_values, first_scenario, write_static
+from pypsa_p2p.equilibrium.agreed_prices import by_the_rule
 from pypsa_p2p.equilibrium.game.game import Game
 from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.running import Answer, Run
 from pypsa_p2p.markets.designs import PeerToPeerMarket
+from pypsa_p2p.markets.price_series import forget_price_series, write_series
 from pypsa_p2p.markets.record import attitudes_of
 from pypsa_p2p.markets.writing import write_table
 from pypsa_p2p.network.checksums import checksums
@@ -40,6 +43,11 @@ def write_answer(
     """
     answer, data = found.answer, game.data
     forget_model(n)
+    forget_price_series(n)
+    answer, unique = by_the_rule(n, market, game, answer)
+    if not unique.all():
+        in_range = _named(data, (~unique).astype(float), data.prosumers)
+        write_series(n, data, {("Bus", PRICE_IN_RANGE): in_range})
     _write_power(n, game, answer.point)
     _write_prices(n, game, answer)
     tau = xr.DataArray(

@@ -77,9 +77,9 @@ def test_risk_averse_best_responses_stop_at_an_equilibrium() -> None:
 def test_two_prosumers_at_an_equilibrium_that_is_not_variational() -> None:
     """m has 6 MW of sun and wants 1, n has nothing and wants 4; ã = 1/2, b = 1, p0 = 0, kappa = 5.
 
-    Except that p0 = -5 at m: a MW sold is counted at b + p0 = -4, so selling costs her 4 a MW.
+    Except that b = -4 for m: a MW sold is counted at b = -4, so selling costs her 4 a MW.
     Alone she sells x until her marginal utility 1 - (6 - x) = x - 5 is -4: x = 1. n, who sees
-    b + p0 = 1, takes it all, q = 1, and would pay zeta_n = (4 - 1) - 1 = 2 for more, while
+    b = 1, takes it all, q = 1, and would pay zeta_n = (4 - 1) - 1 = 2 for more, while
     zeta_m = 0: nobody can move alone. lambda_m = -4, lambda_n = 3. Costs
     1/2 (5 - 1)^2 + 4 = 12 for m, 1/2 (1 - 4)^2 + 1 = 5.5 for n, together 17.5.
 
@@ -87,7 +87,7 @@ def test_two_prosumers_at_an_equilibrium_that_is_not_variational() -> None:
     4 - x = 1 + zeta for n, so x = 2, zeta = 1. Costs 1/2 3^2 + 8 + 1/2 2^2 + 2 = 16.5.
     """
     instance = two_prosumers()
-    instance = replace(instance, import_price=np.array([[[-5.0, 0.0]]]))
+    instance = replace(instance, price=np.array([-4.0, 1.0]))
     eq, r = played(instance, GaussSeidel())
     assert eq.converged
     assert r.quantity.to_numpy().ravel() == pytest.approx([-1, 1])
