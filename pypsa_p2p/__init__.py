@@ -24,6 +24,7 @@ from pypsa_p2p.solution import prices
 from pypsa_p2p.solution.certificate.certificate import Certificate
 from pypsa_p2p.solution.certificate.certify import certify
 from pypsa_p2p.solution.power_flow import check_power_flow, power_flow_violations
+from pypsa_p2p.solution.price_ranges import price_range
 from pypsa_p2p.solution.results import results
 from pypsa_p2p.studies.comparison import compare
 from pypsa_p2p.studies.fairness import fairness
@@ -61,6 +62,7 @@ __all__ = [
     "load_grid",
     "plot",
     "power_flow_violations",
+    "price_range",
     "prices",
     "release_prosumers",
     "results",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.names import SNAPSHOT
-from pypsa_p2p.common.tables import dynamic_values, static_values
+from pypsa_p2p.common.names import ELASTIC_DEMAND_CARRIER, SNAPSHOT
+from pypsa_p2p.common.tables import carrier_names, dynamic_values, static_values
 from pypsa_p2p.network.assets import (
     CAPACITIES,
     OPERATING_PRICES,
@@ -32,6 +32,23 @@ def operating_cost(n: pypsa.Network, data: MarketData) -> xr.DataArray:
         summed = (cost * data.weighting).sum(SNAPSHOT)
         total = total + by_owner(summed, data.owner_of(component), data)
     return total
+
+
+def forgone_utility(n: pypsa.Network, data: MarketData) -> xr.DataArray:
+    """What elastic demand gives up below its target, EUR over all snapshots; (scenario, prosumer).
+
+    It is the operating cost of generators of carrier ``elastic demand``, and paid to nobody.
+    """
+    elastic = carrier_names(n, "Generator", ELASTIC_DEMAND_CARRIER)
+    names = data.names("Generator").intersection(elastic)
+    if names.empty:
+        return xr.zeros_like(data.fixed_cost)
+    amount, price, square = (
+        dynamic_values(n, "Generator", attribute, names, data.snapshots)
+        for attribute in ("p", "marginal_cost", "marginal_cost_quadratic")
+    )
+    lost = ((price * amount + square * amount**2) * data.weighting).sum(SNAPSHOT)
+    return by_owner(lost, data.owner_of("Generator"), data)
 
 
 def investment_cost(n: pypsa.Network, data: MarketData) -> xr.DataArray:

@@ -6,17 +6,18 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT, UNWEIGHED_GRID_PRICE
 from pypsa_p2p.common.tables import dynamic_values, first_scenario
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import NOBODY, branches, bus_columns
+from pypsa_p2p.solution.money import Money
 
 
-def grid_results(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
-    r"""Grid prices and the congestion rent they leave.
+def grid_results(money: Money, net_import: xr.DataArray) -> dict[str, xr.DataArray]:
+    r"""Grid prices, what prosumers would pay at them, and the congestion rent they leave.
 
-    .. math:: \pi_n = \mu_{b(n)}/(p\, w), \qquad
-        \mathrm{rent} = -\sum_t w_t \sum_{\ell, i} \frac{\mu_{b(\ell, i)}}{p\, w_t} f_{\ell i}
+    .. math:: \pi_n = \mu_{b(n)}/(\tau_n w), \qquad
+        \mathrm{rent\ now} = -\sum_t \sum_{\ell, i} \mu_{b(\ell, i)} f_{\ell i}
 
     with b(n) the prosumer's bus of the grid and f what a branch of the grid takes at its end i,
     losses included. At the connection, where the surplus leaves, the price is 0 wherever nodal
@@ -25,20 +26,27 @@ def grid_results(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
     Returns
     -------
     dict
-        ``grid_price`` (scenario, snapshot, prosumer), EUR/MWh; her nodal price is the price of
-        her trades plus it. ``congestion_rent`` (scenario), EUR over all snapshots.
+        ``grid_price`` (scenario, snapshot, prosumer), EUR/MWh of the scenario; her nodal price is
+        the price of her trades plus it. ``grid_payment`` (scenario, prosumer), EUR of the
+        scenario. ``congestion_rent_now`` (scenario), EUR now over all snapshots, and
+        ``congestion_rent``, EUR of the scenario, NaN where prosumers do not weigh it alike.
     """
+    n, data = money.n, money.data
     assert data.sites is not None
-    price = prices_at(n, data, data.sites.bus, PROSUMER)
+    now = prices_at(n, data, data.sites.bus, PROSUMER) * data.probability
+    price = money.by_prosumer(now, UNWEIGHED_GRID_PRICE)
     rent = sum((_collected(n, data, kind) for kind in branches(n)), xr.zeros_like(data.probability))
+    in_scenario = money.alike & money.weighed.all(PROSUMER)
     return {
         "grid_price": price.transpose(SCENARIO, SNAPSHOT, PROSUMER),
-        "congestion_rent": rent,
+        "grid_payment": (price * net_import * data.weighting).sum(SNAPSHOT, skipna=False),
+        "congestion_rent_now": rent,
+        "congestion_rent": rent / money.tau.max(PROSUMER).where(in_scenario),
     }
 
 
 def _collected(n: pypsa.Network, data: MarketData, component: str) -> xr.DataArray:
-    """What the grid's branches of a class earn by buying at one end and selling at others, EUR."""
+    """What the grid's branches of a class earn by buying and selling at their ends, EUR now."""
     names = data.names(component)
     names = names[(data.owner_of(component) == NOBODY).to_numpy()]
     static = first_scenario(n, component).loc[names]
@@ -49,7 +57,7 @@ def _collected(n: pypsa.Network, data: MarketData, component: str) -> xr.DataArr
         here = pd.Index(ends.index, name=NAME, dtype=object)
         taken = dynamic_values(n, component, f"p{column[3:]}", here, data.snapshots)
         worth = prices_at(n, data, ends, NAME) * taken * data.weighting
-        total = total - worth.sum([SNAPSHOT, NAME])
+        total = total - worth.sum([SNAPSHOT, NAME]) * data.probability
     return total
 
 

@@ -156,8 +156,8 @@ def regimes(
 
         - "insured" where a EUR in the scenario is worth the insurer's price to somebody,
           :math:`\alpha = \gamma`;
-        - "worthless" where it is worth nothing to anybody, every :math:`\tau_n = 0`. The theorem's
-          cases (1.b), (2.a) are these; they cannot be all scenarios, MODEL.md §8.6;
+        - "worthless" where it is worth nothing to anybody, every :math:`\tau_n = 0`; that nobody
+          insures does not alone make it so (MODEL.md §8.6);
         - else "traded", :math:`\alpha < \gamma`.
     """
     most = tau.max(PROSUMER)

@@ -2,19 +2,17 @@ r"""Nodal prices explained: what a price consists of, seen from demand, generati
 
 Everything here restates the optimality conditions of the two designs (MODEL.md §4): (17) and
 (18) of demand and generation, (12) of trades in the centralized and (22) in the peer-to-peer
-design, with the risk-adjusted probabilities :math:`\tau` in the place of p where prosumers are
-averse to risk. They explain prices and, using quantities and data only, check them.
+design. They explain prices and, using quantities and data only, check them.
 
-Prices are divided by :math:`p_\omega w_t`, as in `results`: EUR/MWh in their scenario. With
-:math:`\rho_n^\omega = \tau_n^\omega / p_\omega` (1 when risk-neutral) the conditions read
+Prices are money of their scenario, as in `results`: multipliers divided by the hours and by the
+risk-adjusted probability :math:`\tau_n` of whoever pays. So the conditions read alike whether she
+is averse to risk or not:
 
 .. math::
-    \lambda_n + \bar\mu_n - \underline\mu_n &= 2 \rho_n \tilde a_n (D^*_n - D_n) \quad (17) \\
-    \lambda_n - \bar\nu_n + \underline\nu_n &= \rho_n (a_n G_n + b_n) \quad (18) \\
-    \lambda_n &= \rho_n (2 a_{mn} (q_{mn} + q_{nm}) + b_{mn} + p^0_n) + \xi_{nm} + \zeta_{mn}
-        \quad (12) \\
-    \lambda_n &= \rho_n (2 a_{mn} q_{mn} + a_{mn} q_{nm} + b_{mn} + p^0_n) + \xi_{nm} + \zeta_{mn}
-        \quad (22)
+    \lambda_n + \bar\mu_n - \underline\mu_n &= 2 \tilde a_n (D^*_n - D_n) \quad (17) \\
+    \lambda_n - \bar\nu_n + \underline\nu_n &= a_n G_n + b_n \quad (18) \\
+    \lambda_n &= 2 a_{mn} (q_{mn} + q_{nm}) + b_{mn} + p^0 + \xi_{nm} + \zeta_{mn} \quad (12) \\
+    \lambda_n &= 2 a_{mn} q_{mn} + a_{mn} q_{nm} + b_{mn} + p^0 + \xi_{nm} + \zeta_{mn} \quad (22)
 
 With ``delivery="grid"`` the right-hand sides of (12) and (22) have the price :math:`\pi_n` of
 using the grid besides (MODEL.md §6). They are the multipliers' sides of (14)-(16), (19), (20)
@@ -34,7 +32,7 @@ from pypsa_p2p.solution.solved_market import SolvedMarket
 
 
 def price_from_demand(n: pypsa.Network) -> xr.DataArray:
-    r"""Marginal utility of consumption, :math:`2 \rho_n \tilde a_n (D^*_n - D_n)` (17).
+    r"""Marginal utility of consumption, :math:`2 \tilde a_n (D^*_n - D_n)` (17).
 
     It is the nodal price where demand lies inside its limits. Elsewhere it differs from the
     price by :math:`\bar\mu_n - \underline\mu_n`, see `demand_limit_price`.
@@ -64,11 +62,11 @@ def price_from_demand(n: pypsa.Network) -> xr.DataArray:
     array([2.93944, 2.52706, 4.11376])
     """
     solved = SolvedMarket.of(n)
-    return solved.labelled(solved.density * solved.asset(ELASTIC_DEMAND_CARRIER).marginal)
+    return solved.labelled(solved.asset(ELASTIC_DEMAND_CARRIER).marginal)
 
 
 def price_from_generation(n: pypsa.Network) -> xr.DataArray:
-    r"""Marginal cost of flexible generation, :math:`\rho_n (a_n G_n + b_n)` (18).
+    r"""Marginal cost of flexible generation, :math:`a_n G_n + b_n` (18).
 
     It is the nodal price where generation lies inside its limits. Elsewhere it differs from the
     price by :math:`\underline\nu_n - \bar\nu_n`, see `generation_limit_price`.
@@ -93,11 +91,11 @@ def price_from_generation(n: pypsa.Network) -> xr.DataArray:
     array([0.93944, 0.18135, 0.05509])
     """
     solved = SolvedMarket.of(n)
-    return solved.labelled(solved.density * solved.asset(GENERATION_CARRIER).marginal)
+    return solved.labelled(solved.asset(GENERATION_CARRIER).marginal)
 
 
 def demand_limit_price(n: pypsa.Network) -> xr.DataArray:
-    r""":math:`\bar\mu_n - \underline\mu_n = 2\rho_n\tilde a_n (D^*_n - D_n) - \lambda_n` (17).
+    r""":math:`\bar\mu_n - \underline\mu_n = 2 \tilde a_n (D^*_n - D_n) - \lambda_n` (17).
 
     Parameters
     ----------
@@ -122,7 +120,7 @@ def demand_limit_price(n: pypsa.Network) -> xr.DataArray:
 
 
 def generation_limit_price(n: pypsa.Network) -> xr.DataArray:
-    r""":math:`\bar\nu_n - \underline\nu_n = \lambda_n - \rho_n (a_n G_n + b_n)` (18).
+    r""":math:`\bar\nu_n - \underline\nu_n = \lambda_n - (a_n G_n + b_n)` (18).
 
     Parameters
     ----------
@@ -149,7 +147,7 @@ def generation_limit_price(n: pypsa.Network) -> xr.DataArray:
 def price_from_balance(n: pypsa.Network) -> xr.DataArray:
     r"""The price that makes demand and generation meet what is bought: (17), (18) put into (3).
 
-    .. math:: \lambda_n = \rho_n \, \frac{D^*_n + b_n/a_n - \Delta G_n - Q_n}
+    .. math:: \lambda_n = \frac{D^*_n + b_n/a_n - \Delta G_n - Q_n}
         {1/(2 \tilde a_n) + 1/a_n}
 
     where both lie inside their limits. One that does not joins :math:`\Delta G_n` with what it
@@ -184,13 +182,13 @@ def price_from_balance(n: pypsa.Network) -> xr.DataArray:
         steepness = (1 / (2 * asset.quadratic.where(free))).fillna(0.0)
         residual = residual + (asset.power + asset.linear * steepness).where(free, 0.0)
         slope = slope + steepness
-    return solved.labelled(solved.density * residual / slope.where(slope > 0))
+    return solved.labelled(residual / slope.where(slope > 0))
 
 
 def price_from_trades(n: pypsa.Network) -> xr.DataArray:
     r"""Nodal price of the buyer as each of her trades has it, (12) or (22).
 
-    .. math:: \lambda_n = \rho_n (a_{mn} (2 q_{mn} + k q_{nm}) + b_{mn} + p^0_n)
+    .. math:: \lambda_n = a_{mn} (2 q_{mn} + k q_{nm}) + b_{mn} + p^0
         + \xi_{nm} + \zeta_{mn} + \pi_n
 
     with k = 2 in the centralized and k = 1 in the peer-to-peer design, and the price of the grid,
@@ -217,20 +215,21 @@ def price_from_trades(n: pypsa.Network) -> xr.DataArray:
     array([0.93944, 0.93944])
     """
     solved = SolvedMarket.of(n)
-    cost = solved.trade_cost(solved.share) * solved.at(solved.density, "buyer")
-    cost = cost + solved.at(solved.grid_price, "buyer")
+    cost = solved.trade_cost(solved.share) + solved.at(solved.grid_price, "buyer")
     return cost + solved.r["capacity_price"] + solved.r["trade_price"]
 
 
 def price_from_partner(n: pypsa.Network) -> xr.DataArray:
     r"""Nodal price of the buyer from that of the seller: the difference of (12) or (22).
 
-    .. math:: \lambda_n = \lambda_m + \rho_n c_{mn} - \rho_m c_{nm} + \xi_{nm} - \xi_{mn}
-        + \pi_n - \pi_m
+    .. math:: \lambda_n = \frac{\tau_m}{\tau_n} (\lambda_m - c_{nm} - \xi_{mn} - \pi_m)
+        + c_{mn} + \xi_{nm} + \pi_n
 
-    where :math:`c_{mn}` is what stands in brackets in (12) or (22); :math:`\zeta` cancels because
-    both pay one price for the edge (not at generalized equilibria). Without congestion, risk and
-    binding capacity, prices at the ends differ by the difference of the preferences b.
+    where :math:`c_{mn}` is the cost of a trade in (12) or (22) and the bracket what the edge is
+    worth to the seller, :math:`\zeta_{nm}`: both pay one price for it now, in their own money of
+    the scenario one that is :math:`\tau_m / \tau_n` times the other's (not at generalized
+    equilibria). Without congestion, risk and binding capacity, prices at the ends differ by the
+    difference of the preferences b.
 
     Parameters
     ----------
@@ -240,7 +239,7 @@ def price_from_partner(n: pypsa.Network) -> xr.DataArray:
     Returns
     -------
     DataArray (scenario, snapshot, trade)
-        EUR/MWh; coords ``buyer``, ``seller``.
+        EUR/MWh; coords ``buyer``, ``seller``. NaN where an end does not weigh the scenario.
 
     Examples
     --------
@@ -253,20 +252,21 @@ def price_from_partner(n: pypsa.Network) -> xr.DataArray:
     array([0.93944, 0.93944])
     """
     solved = SolvedMarket.of(n)
-    own = solved.trade_cost(solved.share) * solved.at(solved.density, "buyer")
-    own = own + solved.r["capacity_price"] + solved.at(solved.grid_price, "buyer")
-    return solved.at(solved.r["nodal_price"], "seller") + own - solved.reverse(own)
+    own = solved.trade_cost(solved.share) + solved.r["capacity_price"]
+    own = own + solved.at(solved.grid_price, "buyer")
+    of_edge = solved.at(solved.r["nodal_price"], "seller") - solved.reverse(own)
+    return solved.relative_weight * of_edge + own
 
 
 def price_gap_between_designs(n: pypsa.Network) -> xr.DataArray:
     r"""What the designs disagree on in the price difference along an edge (Remark 6).
 
     .. math:: (\lambda_n - \lambda_m)^{(22)} - (\lambda_n - \lambda_m)^{(12)}
-        = a_{mn} (\rho_m q_{mn} - \rho_n q_{nm})
+        = a_{mn} (q_{mn} - q_{nm})
 
-    at one and the same quantities and capacity prices; :math:`a_{mn} (q_{mn} - q_{nm})` when
-    risk-neutral, multiplied by p in the paper's units. The planner minds what a trade costs the
-    partner, prosumers do not: hence nothing where a = 0 or trades are even.
+    at one and the same quantities and prices of edge and capacity, each price in its own
+    prosumer's money. The planner minds what a trade costs the partner, prosumers do not: hence
+    nothing where a = 0 or trades are even.
 
     Parameters
     ----------
@@ -289,12 +289,11 @@ def price_gap_between_designs(n: pypsa.Network) -> xr.DataArray:
     """
     solved = SolvedMarket.of(n)
     quantity = solved.r["quantity"]
-    gap = quantity * solved.at(solved.density, "seller")
-    return solved.by_trade(solved.data.congestion) * (gap - solved.reverse(gap))
+    return solved.by_trade(solved.data.congestion) * (quantity - solved.reverse(quantity))
 
 
 def implied_trade_price(n: pypsa.Network) -> xr.DataArray:
-    r""":math:`\zeta_{mn} = \lambda_n - \rho_n c_{mn} - \xi_{nm} - \pi_n`: (12), (22) for the edge.
+    r""":math:`\zeta_{mn} = \lambda_n - c_{mn} - \xi_{nm} - \pi_n`: (12), (22) for the edge.
 
     Parameters
     ----------
@@ -317,7 +316,7 @@ def implied_trade_price(n: pypsa.Network) -> xr.DataArray:
     array([-0.06056, -0.06056])
     """
     solved = SolvedMarket.of(n)
-    cost = solved.trade_cost(solved.share) * solved.at(solved.density, "buyer")
+    cost = solved.trade_cost(solved.share)
     price = solved.r["nodal_price"] - solved.grid_price
     return solved.at(price, "buyer") - cost - solved.r["capacity_price"]
 
@@ -345,7 +344,7 @@ def surplus(n: pypsa.Network) -> xr.DataArray:
 def surplus_can_be_sold(n: pypsa.Network, tolerance: float = ACCURACY.promised) -> xr.DataArray:
     r"""Whether prices let an edge have a surplus (Proposition 3).
 
-    :math:`\zeta \ge 0` means :math:`\lambda_n \ge \rho_n c_{mn} + \xi_{nm} + \pi_n`, and a
+    :math:`\zeta \ge 0` means :math:`\lambda_n \ge c_{mn} + \xi_{nm} + \pi_n`, and a
     surplus means :math:`\zeta = 0` (complementarity of (1)): energy leaves over an edge only
     where it is worth to both ends no more than what selling it there brings. So where this is
     False, `surplus` is 0.

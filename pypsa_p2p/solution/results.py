@@ -16,14 +16,17 @@ from pypsa_p2p.common.names import (
     KEPT_DUALS,
     NAME,
     OWN_MULTIPLIERS,
+    PRICE_IN_RANGE,
     PROSUMER,
     RECIPROCITY1,
-    RISK_ADJUSTED_PROBABILITY,
     SCENARIO,
     SNAPSHOT,
     TRADE,
+    UNWEIGHED_CAPACITY_PRICES,
+    UNWEIGHED_PRICE,
+    UNWEIGHED_TRADE_PRICES,
 )
-from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenario, static_values
+from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenario
 from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.network.assets import by_owner
 from pypsa_p2p.network.checksums import require_unchanged
@@ -31,7 +34,8 @@ from pypsa_p2p.network.costs import investment_cost, operating_cost
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.network.ownership import asset_owners, bus_columns
 from pypsa_p2p.solution.grid_prices import grid_results
-from pypsa_p2p.solution.hedges import recorded_hedges, regimes
+from pypsa_p2p.solution.hedges import RecordedHedges, recorded_hedges, regimes
+from pypsa_p2p.solution.money import Money, net_costs, sum_by
 
 _MW, _PRICE, _EUR = "MW", "EUR/MWh", "EUR"
 _DESCRIBED = {
@@ -40,15 +44,24 @@ _DESCRIBED = {
     "renewable": (_MW, "must-take renewable generation"),
     "net_import": (_MW, "net purchases Q from all trade partners"),
     "quantity": (_MW, "what buyer buys from seller, q; negative: sells"),
-    "nodal_price": (_PRICE, "price of energy at the prosumer's bus, lambda/(p w)"),
+    "nodal_price": (_PRICE, "price of energy to the prosumer in the scenario, lambda/(tau w)"),
+    "price_unique": ("1", "whether no other nodal price would do; else it is one of a range"),
     "import_price": (_PRICE, "price p0 at which the grid operator trades"),
     "grid_price": (_PRICE, "price of using the grid at the prosumer's bus of it"),
-    "congestion_rent": (_EUR, "what grid prices collect over all snapshots"),
-    "trade_price": (_PRICE, "price of the edge to buyer, zeta/(p w)"),
-    "capacity_price": (_PRICE, "price of the trade capacity, xi/(p w)"),
-    "cost": (_EUR, "cost Pi over all snapshots, constants and investment included"),
-    "payment": (_EUR, "sum over trades of trade_price * quantity; not part of cost"),
+    "grid_payment": (_EUR, "net_import at grid_price; neither in payment nor in bill"),
+    "congestion_rent_now": (_EUR, "what grid prices collect over all snapshots, EUR now"),
+    "congestion_rent": (_EUR, "the same in money of the scenario, where all weigh it alike"),
+    "trade_price": (_PRICE, "price of the edge to buyer in the scenario, zeta/(tau w)"),
+    "capacity_price": (_PRICE, "price of the trade capacity to buyer in the scenario, xi/(tau w)"),
+    "cost": (_EUR, "the paper's Pi: with utility, without what prosumers pay each other"),
+    "payment": (_EUR, "for trades in the scenario, where all weigh it alike; not part of cost"),
+    "payment_now": (_EUR, "for trades, EUR now: sum of zeta * quantity; not part of cost"),
+    "bill": (_EUR, "money alone: generation, imports, trades, contracts; without utility"),
+    "net_cost": (_EUR, "cost and bill in one: cost, payment for trades, contracts settled"),
     "expected_cost": (_EUR, "expectation of cost"),
+    "expected_net_cost": (_EUR, "expectation of net_cost"),
+    "net_cost_value_at_risk": (_EUR, "quantile of net_cost, from which on it is weighed"),
+    "risk_adjusted_net_cost": (_EUR, "her risk measure of net_cost"),
     "value_at_risk": (
         _EUR,
         "quantile of cost after contracts, from which on it is weighed",
@@ -77,13 +90,17 @@ def results(n: pypsa.Network) -> xr.Dataset:
         Solved with a market, by ``n.optimize(extra_functionality=market)`` or
         ``market.optimize(n)``.
 
+    Three variables tell what a scenario costs a prosumer: ``cost`` is the paper's Pi, with utility
+    and without what prosumers pay each other; ``bill`` is money alone, all she pays and is paid;
+    ``net_cost`` is both, her bill less her utility.
+
     Returns
     -------
     xarray.Dataset
         Dims ``scenario`` (length 1 when the network has none), ``snapshot``, ``prosumer`` and
         ``trade`` (both directions of every edge; coords ``buyer``, ``seller``). Powers in MW,
-        prices in EUR/MWh of their scenario (not weighted by probability), costs in EUR over
-        the snapshots solved. `to_netcdf` works on it.
+        prices in EUR/MWh of their scenario, costs in EUR over the snapshots solved. `to_netcdf`
+        works on it.
 
     Raises
     ------
@@ -93,6 +110,20 @@ def results(n: pypsa.Network) -> xr.Dataset:
 
     Notes
     -----
+    Prices are money of the scenario: a multiplier is divided by the hours and by the risk-adjusted
+    probability of whoever pays. Within her limits a prosumer's nodal price is her marginal utility
+    and her marginal cost. In a scenario that she does not weigh it is that of the limit in which
+    she does; NaN if she sells there what only others weigh, who would pay her any price. Where
+    demand and supply are steps or at limits, several prices would do (``price_unique`` is False):
+    the middle between those of least and of greatest total price, or the finite end
+    (MODEL.md §4). `price_range` has both ends of each.
+
+    ``payment``, ``bill`` and ``net_cost`` are NaN in scenarios that prosumers weigh differently,
+    whose money has no one worth to them; ``payment_now`` is there always, and cancels over every
+    edge of a variational equilibrium. Where all agree, net costs of a scenario sum to its costs
+    (insurance apart). ``bill`` counts what generation, congestion, imports at p0, trades,
+    contracts and capital cost, and no preference b, which is paid to nobody.
+
     ``renewable`` is the output of must-take generators, whatever their carrier: those whose
     ``p_min_pu`` equals ``p_max_pu`` in every snapshot and scenario of the network. Elastic
     demand is known by its carrier, ``elastic demand``: nothing else tells a Generator that sheds
@@ -121,13 +152,16 @@ def results(n: pypsa.Network) -> xr.Dataset:
     delivered = settings["delivery"] == "grid"
     data = read_market(n, n.snapshots[settings["snapshots"]], grid=delivered)
     require_unchanged(n, data, settings["delivery"], settings.get("inputs", {}))
-    dispatch = _dispatch(n, data)
-    trades = _trades(n, data, settings.get(OWN_MULTIPLIERS, False))
+    money, hedges = Money.of(n, data), recorded_hedges(n, data, settings)
+    dispatch = _dispatch(n, data, money)
+    trades = _trades(money, settings.get(OWN_MULTIPLIERS, False))
     costs = _costs(n, data, trades)
-    risk = _risk(n, data, settings, costs["cost"])
-    dataset = xr.Dataset({**dispatch, **trades, **costs, **risk})
+    paid = net_costs(money, trades, costs, hedges, settings.get(OWN_MULTIPLIERS, False))
+    costs.pop("preference")
+    risk = _risk(money, settings, costs["cost"], paid["net_cost"], hedges)
+    dataset = xr.Dataset({**dispatch, **trades, **costs, **paid, **risk})
     if settings["delivery"] == "grid":
-        dataset = dataset.assign(grid_results(n, data))
+        dataset = dataset.assign(grid_results(money, trades["net_import"]))
     for name, (unit, meaning) in _DESCRIBED.items():
         if name in dataset:
             dataset[name].attrs = {"unit": unit, "long_name": meaning}
@@ -135,7 +169,7 @@ def results(n: pypsa.Network) -> xr.Dataset:
     return dataset
 
 
-def _dispatch(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
+def _dispatch(n: pypsa.Network, data: MarketData, money: Money) -> dict[str, xr.DataArray]:
     """Demand, generation, renewables and net imports, and prices at the prosumers' buses."""
     owners = data.owners
     at_bus = owners.where(owners.index.isin(data.prosumers) | (owners == ""), "")
@@ -151,13 +185,18 @@ def _dispatch(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
     for component in ("StorageUnit", "Store"):
         generation = generation + _injection(n, data, component, "p", at_bus, data.names(component))
     generation = generation + _branch_injection(n, data)
-    price = _by_prosumer(dynamic_values(n, "Bus", "marginal_price", data.prosumers, data.snapshots))
+    now, in_range = (
+        _by_prosumer(dynamic_values(n, "Bus", series, data.prosumers, data.snapshots))
+        for series in ("marginal_price", PRICE_IN_RANGE)
+    )
+    price = money.by_prosumer(now, UNWEIGHED_PRICE)
     dims = (SCENARIO, SNAPSHOT, PROSUMER)
     return {
         "demand": demand.transpose(*dims),
         "generation": generation.transpose(*dims),
         "renewable": must_take.transpose(*dims),
-        "nodal_price": (price / data.probability).transpose(*dims),
+        "nodal_price": price.transpose(*dims),
+        "price_unique": ((in_range == 0.0) & price.notnull()).transpose(*dims),
         "import_price": data.import_price.transpose(*dims),
     }
 
@@ -208,18 +247,26 @@ def _branch_injection(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     return total
 
 
-def _trades(n: pypsa.Network, data: MarketData, own_multipliers: bool) -> dict[str, xr.DataArray]:
+def _trades(money: Money, own_multipliers: bool) -> dict[str, xr.DataArray]:
     """Quantities and prices of both directions of every edge, each price its buyer's."""
-    sns, edges = data.snapshots, data.edges
-    hours = data.probability * data.weighting
+    n, data = money.n, money.data
+    sns, edges, ends = data.snapshots, data.edges, (data.bus0, data.bus1)
     multipliers = (*KEPT_DUALS, RECIPROCITY1 if own_multipliers else KEPT_DUALS[0])
     zeta0, xi0, xi1, zeta1 = (
-        dynamic_values(n, "Link", multiplier, edges, sns) / hours for multiplier in multipliers
+        dynamic_values(n, "Link", multiplier, edges, sns) for multiplier in multipliers
     )
+    zeta, xi = (zeta0, zeta1), (xi0, xi1)
+
+    def in_money(now: tuple[xr.DataArray, ...], series: tuple[str, str]) -> list[xr.DataArray]:
+        each = zip(now, series, ends, strict=True)
+        return [money.by_edge(one / data.weighting, column, buyer) for one, column, buyer in each]
+
+    quantity = [-dynamic_values(n, "Link", p, edges, sns) for p in ("p0", "p1")]
     both = {
-        "quantity": [-dynamic_values(n, "Link", p, edges, sns) for p in ("p0", "p1")],
-        "trade_price": [zeta0, zeta1],
-        "capacity_price": [xi0, xi1],
+        "quantity": quantity,
+        "trade_price": in_money(zeta, UNWEIGHED_TRADE_PRICES),
+        "capacity_price": in_money(xi, UNWEIGHED_CAPACITY_PRICES),
+        "paid_now": [one * q for one, q in zip(zeta, quantity, strict=True)],
     }
     buyer = np.concatenate([data.bus0.to_numpy(), data.bus1.to_numpy()])
     seller = np.concatenate([data.bus1.to_numpy(), data.bus0.to_numpy()])
@@ -235,8 +282,13 @@ def _trades(n: pypsa.Network, data: MarketData, own_multipliers: bool) -> dict[s
         .assign_coords(coords)
         for name, parts in both.items()
     }
-    net = _sum_by(joined["quantity"], "buyer", data)
-    return {**joined, "net_import": net.transpose(SCENARIO, SNAPSHOT, PROSUMER)}
+    net = sum_by(joined["quantity"], "buyer", data)
+    now = sum_by(joined.pop("paid_now"), "buyer", data).sum(SNAPSHOT)
+    return {
+        **joined,
+        "net_import": net.transpose(SCENARIO, SNAPSHOT, PROSUMER),
+        "payment_now": now.transpose(SCENARIO, PROSUMER),
+    }
 
 
 def _costs(
@@ -244,38 +296,42 @@ def _costs(
     data: MarketData,
     trades: dict[str, xr.DataArray],
 ) -> dict[str, xr.DataArray]:
-    """Pi (7) of every prosumer and what trades pay between them, EUR."""
+    """Pi (7) of every prosumer, and the preference sum b q in it, EUR."""
     quantity = trades["quantity"]
-    preference = xr.concat([data.price0, data.price1], NAME).rename({NAME: TRADE})
+    price = xr.concat([data.price0, data.price1], NAME).rename({NAME: TRADE})
     congestion = xr.concat([data.congestion] * 2, NAME).rename({NAME: TRADE})
     reverse = quantity.roll({TRADE: len(data.edges)})
-    price = preference.drop_vars(TRADE) + congestion.drop_vars(TRADE) * (
-        quantity + reverse.to_numpy()
+    rising = congestion.drop_vars(TRADE) * (quantity + reverse.to_numpy())
+    preference, congested = (
+        sum_by(each * quantity * data.weighting, "buyer", data).sum(SNAPSHOT)
+        for each in (price.drop_vars(TRADE), rising)
     )
-    trading = _sum_by(price * quantity * data.weighting, "buyer", data).sum(SNAPSHOT)
     imports = (data.import_price * trades["net_import"] * data.weighting).sum(SNAPSHOT)
     own = operating_cost(n, data) + investment_cost(n, data)
-    paid = trades["trade_price"] * quantity * data.weighting
-    payment = _sum_by(paid, "buyer", data).sum(SNAPSHOT)
     dims = (SCENARIO, PROSUMER)
-    return {
-        "cost": (own + trading + imports + data.fixed_part).transpose(*dims),
-        "payment": payment.transpose(*dims),
-    }
+    cost = own + preference + congested + imports + data.fixed_part
+    return {"cost": cost.transpose(*dims), "preference": preference.transpose(*dims)}
 
 
 def _risk(
-    n: pypsa.Network, data: MarketData, settings: dict[str, Any], cost: xr.DataArray
+    money: Money,
+    settings: dict[str, Any],
+    cost: xr.DataArray,
+    net_cost: xr.DataArray,
+    hedges: RecordedHedges | None,
 ) -> dict[str, xr.DataArray]:
     """Risk-adjusted probabilities and costs, and contracts where they are traded (MODEL.md §5)."""
-    tau = _by_prosumer(static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers))
+    data, tau = money.data, money.tau
     measure, attitude = recorded_risk(settings, data)
-    hedges = recorded_hedges(n, data, settings)
     hedged = cost if hedges is None else cost - hedges.payout - hedges.insurance
-    risk = measure.worst(hedged, data.probability, attitude)
-    risk_adjusted = risk.value
+    risk, net = (
+        measure.worst(each, data.probability, attitude) for each in (hedged, net_cost.fillna(0.0))
+    )
+    known = net_cost.notnull().all(SCENARIO)
+    risk_adjusted, net_risk = risk.value, net.value
     if settings["together"]:
         risk_adjusted = (tau * cost).sum(SCENARIO)
+        net_risk = (tau * net_cost).sum(SCENARIO)
         if hedges is not None:
             risk_adjusted = risk_adjusted + hedges.beyond_clearing
     elif hedges is not None:
@@ -288,6 +344,9 @@ def _risk(
     return {
         **variables,
         "expected_cost": (data.probability * cost).sum(SCENARIO),
+        "expected_net_cost": (data.probability * net_cost).sum(SCENARIO, skipna=False),
+        "net_cost_value_at_risk": net.value_at_risk.where(known),
+        "risk_adjusted_net_cost": net_risk.where(known),
         "value_at_risk": risk.value_at_risk,
         "risk_adjusted_cost": risk_adjusted,
         "risk_adjusted_probability": tau.transpose(SCENARIO, PROSUMER),
@@ -297,13 +356,3 @@ def _risk(
 
 def _by_prosumer(values: xr.DataArray) -> xr.DataArray:
     return values.rename({NAME: PROSUMER})
-
-
-def _sum_by(by_trade: xr.DataArray, end: str, data: MarketData) -> xr.DataArray:
-    """Sum over the trades of each prosumer as `end` (buyer or seller)."""
-    if not by_trade.sizes[TRADE]:
-        dims = {dim: by_trade.indexes[dim] for dim in by_trade.dims if dim != TRADE}
-        shape = [len(index) for index in dims.values()] + [len(data.prosumers)]
-        return xr.DataArray(np.zeros(shape), coords={**dims, PROSUMER: data.prosumers})
-    summed = by_trade.groupby(end).sum().rename({end: PROSUMER})
-    return summed.reindex({PROSUMER: data.prosumers}, fill_value=0.0)

@@ -17,6 +17,7 @@ from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenari
 from pypsa_p2p.markets.record import recorded
 from pypsa_p2p.network.assets import by_owner
 from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.solution.money import Money
 from pypsa_p2p.solution.results import results
 
 _TRADE_DIMS = (SCENARIO, SNAPSHOT, TRADE)
@@ -90,7 +91,7 @@ class Asset:
 
 @dataclass(frozen=True, kw_only=True)
 class SolvedMarket:
-    """A solved market: network, data, results, density tau/p and the design's share."""
+    """A solved market: network, data, results, and the design's share."""
 
     n: pypsa.Network
     data: MarketData
@@ -112,9 +113,10 @@ class SolvedMarket:
         )
 
     @property
-    def density(self) -> xr.DataArray:
-        """Risk-adjusted over actual probability, (scenario, prosumer)."""
-        return self.r["risk_adjusted_probability"] / self.data.probability
+    def relative_weight(self) -> xr.DataArray:
+        """The seller's risk-adjusted probability over the buyer's, (scenario, snapshot, trade)."""
+        tau = self.r["risk_adjusted_probability"].where(Money.of(self.n, self.data).weighed)
+        return self.at(tau, "seller") / self.at(tau, "buyer")
 
     @property
     def grid_price(self) -> xr.DataArray:

@@ -36,8 +36,7 @@ def test_capacity_of_one_prosumer_by_hand(
     assert r.cost.to_numpy().ravel() == pytest.approx(costs, rel=1e-7)
     assert float(r.social_cost) == pytest.approx(risk, rel=1e-9)
     assert n.objective == pytest.approx(risk, rel=1e-9)
-    density = 0.5 / (1 - attitude) / 0.5
-    price = [2 * (2 - density) * (3 - capacity), 2 * density * (5 - capacity)]
+    price = [2 * (3 - capacity), 2 * (5 - capacity)]  # her marginal utility, in its own scenario
     assert r.nodal_price.to_numpy().ravel() == pytest.approx(price, rel=1e-6)
 
 

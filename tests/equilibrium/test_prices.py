@@ -139,9 +139,16 @@ def test_price_from_trades(case: str) -> None:
     """(12), (22): every trade gives the price of its buyer, by itself and from its seller's."""
     n, r = solved(case)
     buyer = r.nodal_price.sel(prosumer=r.buyer)
-    for explained in (prices.price_from_trades(n), prices.price_from_partner(n)):
+    tau = r.risk_adjusted_probability
+    weighed = (np.minimum(*(tau.sel(prosumer=end).values for end in (r.buyer, r.seller))) > 1e-6)[
+        :, None
+    ]
+    from_trades, from_partner = prices.price_from_trades(n), prices.price_from_partner(n)
+    for explained in (from_trades, from_partner):
         assert explained.dims == ("scenario", "snapshot", "trade")
-        np.testing.assert_allclose(explained, buyer, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(from_trades, buyer.where(from_trades.notnull()), atol=TOLERANCE)
+    assert from_trades.notnull().equals(r.trade_price.notnull())
+    np.testing.assert_allclose(from_partner, buyer.where(weighed), rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(prices.implied_trade_price(n), r.trade_price, atol=TOLERANCE)
 
 

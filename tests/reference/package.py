@@ -120,6 +120,12 @@ def _ordered(instance: Instance, values: xr.DataArray) -> xr.DataArray:
     return values
 
 
+def money_of(solution: Solution, probability: Array) -> Array:
+    """Nodal prices of a reference, which divides by p, in money of the scenario, (N, S, T)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(solution.nodal_price * (probability / solution.tau)[:, :, None])
+
+
 def unique_prices(instance: Instance, solution: Solution) -> Any:
     """Where the nodal price is the only one possible, (N, S, T) of bool.
 

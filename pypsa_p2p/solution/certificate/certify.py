@@ -10,14 +10,7 @@ import numpy as np
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.names import (
-    NAME,
-    OWN_MULTIPLIERS,
-    PROSUMER,
-    RISK_ADJUSTED_PROBABILITY,
-    SCENARIO,
-)
-from pypsa_p2p.common.tables import static_values
+from pypsa_p2p.common.names import NAME, OWN_MULTIPLIERS, PROSUMER, SCENARIO
 from pypsa_p2p.markets.checks import require_given_capacities
 from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.markets.risk import Envelope
@@ -30,6 +23,7 @@ from pypsa_p2p.solution.certificate.gains import costs_and_best_responses, gain_
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket, differing_constants, rebuild
 from pypsa_p2p.solution.certificate.scale import Scale, find_scale, relative
 from pypsa_p2p.solution.hedges import RecordedHedges, recorded_hedges
+from pypsa_p2p.solution.money import Money
 from pypsa_p2p.solution.solved_market import partners_share
 
 
@@ -110,7 +104,7 @@ class _Solved:
     data: MarketData
     settings: Mapping[str, Any]
     may_hold: Envelope
-    tau: xr.DataArray
+    money: Money
     hedges: RecordedHedges | None
     game: HeldMarket
     trading: kkt.Trading
@@ -126,23 +120,28 @@ class _Solved:
         data = read_market(n, n.snapshots[settings["snapshots"]], grid=delivered)
         measure, attitude = recorded_risk(settings, data)
         may_hold = measure.envelope(data.probability, attitude)
-        tau = static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers)
-        tau = tau.rename({NAME: PROSUMER})
-        own, prices = bool(settings.get(OWN_MULTIPLIERS)), grid.prices_by_prosumer(n, data)
+        money = Money.of(n, data)
+        own = bool(settings.get(OWN_MULTIPLIERS))
         game = rebuild(n, data, settings["surplus"], may_hold)
-        trading = kkt.read_trading(n, data, tau, prices, own=own)
+        trading = kkt.read_trading(money, grid.prices_by_prosumer(n, data), own=own)
+        counted = (money.counted / data.probability).transpose(PROSUMER, SCENARIO).to_numpy()
         paid = trading.quantity, trading.trade_price
         return cls(
             n=n,
             data=data,
             settings=settings,
             may_hold=may_hold,
-            tau=tau,
+            money=money,
             hedges=recorded_hedges(n, data, settings),
             game=game,
             trading=trading,
-            scale=find_scale(game, data, *paid, differing_constants(data)),
+            scale=find_scale(game, data, *paid, differing_constants(data), counted),
         )
+
+    @property
+    def tau(self) -> xr.DataArray:
+        """Risk-adjusted probabilities, (scenario, prosumer)."""
+        return self.money.tau
 
     @property
     def together(self) -> bool:
@@ -176,12 +175,14 @@ def _energy_residuals(solved: _Solved) -> dict[str, float]:
             trading, partners_share(solved.settings), scale
         ),
     }
+    if not solved.money.weighed.all():
+        residuals["prices now of what she does not weigh"] = kkt.worth_now(solved.money, scale)
     priced = game.priced
     owner = data.owner_of("Generator")
     if owner.sizes[NAME]:
         owner = owner[(owner != NOBODY).to_numpy()]
         residuals["demand and generation (17), (18)"] = kkt.generator_stationarity(
-            n, data, owner, game.by_generator(priced), solved.tau, scale
+            solved.money, owner, game.by_generator(priced), scale
         )
     if (game.assets & ~priced).any():
         gain = gain_at_prices(game, solved.tau.transpose(PROSUMER, SCENARIO).to_numpy(), scale)

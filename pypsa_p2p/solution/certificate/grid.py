@@ -53,7 +53,7 @@ def require_known_grid(settings: Mapping[str, Any]) -> None:
 
 
 def prices_by_prosumer(n: pypsa.Network, data: MarketData) -> xr.DataArray:
-    """What the grid adds to each prosumer's price, mu/(p w), EUR/MWh; 0 if it delivers nothing.
+    """What the grid adds to each prosumer's price, mu/w, EUR/MWh now; 0 if it delivers nothing.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def prices_by_prosumer(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     """
     if data.sites is None:
         return xr.zeros_like(data.import_price)
-    return prices_at(n, data, data.sites.bus, PROSUMER)
+    return prices_at(n, data, data.sites.bus, PROSUMER) * data.probability
 
 
 def grid_optimality(game: HeldMarket, scale: Scale) -> float:

@@ -3,8 +3,13 @@ r"""The optimality conditions of both designs, equation by equation (MODEL.md §
 Each function returns the largest violation of one of them, without a unit: relative to the
 market's own scale of powers, prices or money (`scale`). Where a price and the
 distance from a limit cannot both be there, their product counts, but no distance beyond the
-largest power: a limit far away must not make much of a price's rounding. Prices are divided by
-:math:`p_\omega w_t`, and :math:`\rho_n^\omega = \tau_n^\omega / p_\omega`.
+largest power: a limit far away must not make much of a price's rounding.
+
+Multipliers are divided by the hours and by :math:`\max(\tau_n^\omega, p_\omega)`, the conditions
+with them: they are in money of the scenario, where its owner weighs it as much as it is likely or
+more, and else count as little as she weighs it, :math:`\rho_n = \tau_n / \max(\tau_n, p)`. What she
+does not weigh at all has prices of a limit (`solution.money`), which are held to the same
+conditions as if she did, :math:`\rho_n = 1`; those now have to be 0.
 """
 
 from __future__ import annotations
@@ -17,12 +22,23 @@ import pypsa
 import scipy.sparse as sp
 import xarray as xr
 
-from pypsa_p2p.common.names import KEPT_DUALS, NAME, PROSUMER, RECIPROCITY1, SCENARIO
+from pypsa_p2p.common.names import (
+    KEPT_DUALS,
+    NAME,
+    PROSUMER,
+    RECIPROCITY1,
+    SCENARIO,
+    UNWEIGHED_CAPACITY_PRICES,
+    UNWEIGHED_GRID_PRICE,
+    UNWEIGHED_PRICE,
+    UNWEIGHED_TRADE_PRICES,
+)
 from pypsa_p2p.common.tables import dynamic_values, first_scenario
 from pypsa_p2p.markets.risk import Envelope
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket
 from pypsa_p2p.solution.certificate.scale import Scale, relative, relative_each
+from pypsa_p2p.solution.money import Money, at
 from pypsa_p2p.solution.solved_market import trade_marginal_cost
 
 END = "end"  # 0, 1: the prosumers at bus0 and bus1 of an edge
@@ -36,12 +52,14 @@ class Trading:
     ----------
     quantity : DataArray
         What the prosumer at the end buys, q, MW.
+    price_now : DataArray
+        zeta of the prosumer at the end over p w, EUR/MWh.
     trade_price, capacity_price : DataArray
         zeta and xi of the prosumer at the end, EUR/MWh.
     nodal_price : DataArray
         lambda of the prosumer at the end, EUR/MWh.
     grid_price : DataArray
-        What the grid adds at the end, mu/(p w), EUR/MWh; 0 where it delivers nothing.
+        What the grid adds at the end, EUR/MWh; 0 where it delivers nothing.
     density : DataArray (end, scenario, name)
         rho of the prosumer at the end.
     preference : DataArray
@@ -53,6 +71,7 @@ class Trading:
     """
 
     quantity: xr.DataArray
+    price_now: xr.DataArray
     trade_price: xr.DataArray
     capacity_price: xr.DataArray
     nodal_price: xr.DataArray
@@ -73,38 +92,70 @@ class Trading:
         return -(self.quantity + self.reverse)
 
 
-def read_trading(
-    n: pypsa.Network, data: MarketData, tau: xr.DataArray, grid_price: xr.DataArray, *, own: bool
-) -> Trading:
-    """Trades as the network's tables hold them; `own`: the ends have zeta of their own."""
+def read_trading(money: Money, grid_price: xr.DataArray, *, own: bool) -> Trading:
+    """Trades as the network's tables hold them.
+
+    Parameters
+    ----------
+    grid_price : DataArray (scenario, snapshot, prosumer)
+        mu/w, EUR/MWh now.
+    own : bool
+        Whether the ends of an edge have zeta of their own.
+    """
+    data = money.data
 
     def link(attribute: str) -> xr.DataArray:
-        return dynamic_values(n, "Link", attribute, data.edges, data.snapshots)
+        return dynamic_values(money.n, "Link", attribute, data.edges, data.snapshots)
 
     def at_ends(by_prosumer: xr.DataArray) -> xr.DataArray:
-        ends = (by_prosumer.sel({PROSUMER: bus}).drop_vars(PROSUMER) for bus in _buses(data))
-        return _ends(*ends)
+        return _ends(at(by_prosumer, data.bus0), at(by_prosumer, data.bus1))
 
-    hours = data.probability * data.weighting
-    zeta, xi0, xi1 = (link(multiplier) / hours for multiplier in KEPT_DUALS)
-    zeta1 = link(RECIPROCITY1) / hours if own else zeta
+    def of_limit(series: tuple[str, str]) -> xr.DataArray:
+        ends = zip(series, (data.bus0, data.bus1), strict=True)
+        return _ends(*(money.edge_of_limit(*each) for each in ends))
+
+    zeta, xi0, xi1 = (link(multiplier) / data.weighting for multiplier in KEPT_DUALS)
+    zetas = _ends(zeta, link(RECIPROCITY1) / data.weighting if own else zeta)
+    counted = at_ends(money.counted)
+    nodal, trade = at_ends(money.of_limit(UNWEIGHED_PRICE)), of_limit(UNWEIGHED_TRADE_PRICES)
+    limit = nodal.notnull() & trade.notnull()  # else it is known by its prices now
+    grid = at_ends(money.of_limit(UNWEIGHED_GRID_PRICE)).fillna(0.0)
     return Trading(
         quantity=_ends(-link("p0"), -link("p1")),
-        trade_price=_ends(zeta, zeta1),
-        capacity_price=_ends(xi0, xi1),
-        nodal_price=at_ends(nodal_prices(n, data)),
-        grid_price=at_ends(grid_price),
-        density=at_ends(tau / data.probability),
+        price_now=zetas / data.probability,
+        trade_price=trade.where(limit, zetas / counted),
+        capacity_price=of_limit(UNWEIGHED_CAPACITY_PRICES).where(limit, _ends(xi0, xi1) / counted),
+        nodal_price=nodal.where(limit, at_ends(prices_now(money)) / counted),
+        grid_price=grid.where(limit, at_ends(grid_price) / counted),
+        density=(at_ends(money.tau) / counted).where(~limit, 1.0),
         preference=_ends(data.price0, data.price1) + at_ends(data.import_price),
         capacity=_ends(data.capacity0, data.capacity1),
         congestion=data.congestion,
     )
 
 
-def nodal_prices(n: pypsa.Network, data: MarketData) -> xr.DataArray:
-    """lambda/(p w) of every prosumer, EUR/MWh; (scenario, snapshot, prosumer)."""
-    price = dynamic_values(n, "Bus", "marginal_price", data.prosumers, data.snapshots)
-    return price.rename({NAME: PROSUMER}) / data.probability
+def prices_now(money: Money) -> xr.DataArray:
+    """lambda/w of every prosumer, EUR/MWh now; (scenario, snapshot, prosumer)."""
+    data = money.data
+    price = dynamic_values(money.n, "Bus", "marginal_price", data.prosumers, data.snapshots)
+    return price.rename({NAME: PROSUMER})
+
+
+def density(money: Money) -> xr.DataArray:
+    """rho of every prosumer, 1 where a price of the limit takes its place.
+
+    Dims (scenario, snapshot, prosumer).
+    """
+    limit = money.of_limit(UNWEIGHED_PRICE)
+    own = (money.tau / money.counted).broadcast_like(limit)
+    return xr.ones_like(limit).where(limit.notnull(), own)
+
+
+def worth_now(money: Money, scale: Scale) -> float:
+    """What has a price of the limit is worth nothing now, while nobody concerned weighs it."""
+    limit = money.of_limit(UNWEIGHED_PRICE)
+    now = (prices_now(money) / money.data.probability).where(limit.notnull(), 0.0)
+    return relative(now, scale.price)
 
 
 def balances_and_limits(game: HeldMarket, scale: Scale) -> float:
@@ -160,7 +211,7 @@ def capacity(trading: Trading, scale: Scale) -> float:
 
 def misalignment(trading: Trading, scale: Scale) -> float:
     r""":math:`\max |\zeta_{mn} - \zeta_{nm}|`: 0 at a variational equilibrium."""
-    zeta = trading.trade_price
+    zeta = trading.price_now
     return relative(zeta - _other_end(zeta), scale.price)
 
 
@@ -169,16 +220,11 @@ def trade_payments(trading: Trading, data: MarketData) -> xr.DataArray:
 
     Where surplus is sold the price of the edge is 0.
     """
-    return (trading.trade_price * trading.quantity).sum(END) * data.weighting
+    return (trading.price_now * trading.quantity).sum(END) * data.weighting
 
 
 def generator_stationarity(
-    n: pypsa.Network,
-    data: MarketData,
-    owner: xr.DataArray,
-    chosen: xr.DataArray,
-    tau: xr.DataArray,
-    scale: Scale,
+    money: Money, owner: xr.DataArray, chosen: xr.DataArray, scale: Scale
 ) -> float:
     r"""(17), (18): :math:`\rho_n (2 c P + b) = \lambda_n` inside the limits of a generator.
 
@@ -193,19 +239,17 @@ def generator_stationarity(
     chosen : DataArray (name, snapshot, and scenario if there are any)
         Where nothing but its limits and the balance restricts a generator.
     """
-    names = owner.indexes[NAME]
+    n, data, names = money.n, money.data, owner.indexes[NAME]
     if names.empty:
         return 0.0
 
     def value(attribute: str) -> xr.DataArray:
         return dynamic_values(n, "Generator", attribute, names, data.snapshots)
 
-    bus = first_scenario(n, "Generator")["bus"].reindex(names)
-    price = dynamic_values(n, "Bus", "marginal_price", pd.Index(bus.unique()), data.snapshots)
-    price = price.sel({NAME: bus.to_numpy()}).assign_coords({NAME: names}) / data.probability
-    density = (tau / data.probability).sel({PROSUMER: owner}).drop_vars(PROSUMER)
+    price = _prices_at(money, owner)
     power, size = value("p"), value("p_nom")
-    cost = density * (value("marginal_cost") + 2 * value("marginal_cost_quadratic") * power)
+    marginal = value("marginal_cost") + 2 * value("marginal_cost_quadratic") * power
+    cost = at(density(money), owner) * marginal
     excess = cost - price * dynamic_values(
         n, "Generator", "sign", names, data.snapshots, default=1.0
     )
@@ -216,6 +260,18 @@ def generator_stationarity(
     products = np.maximum(excess, 0) * above - np.minimum(excess, 0) * below
     of_chosen = products.where(chosen.sel({NAME: names}), 0.0)
     return relative(of_chosen, scale.price * scale.power)
+
+
+def _prices_at(money: Money, owner: xr.DataArray) -> xr.DataArray:
+    """Prices at the buses of generators, which may be others of their owners' than the first."""
+    data, names = money.data, owner.indexes[NAME]
+    bus = first_scenario(money.n, "Generator")["bus"].reindex(names)
+    buses = pd.Index(bus.unique())
+    now = dynamic_values(money.n, "Bus", "marginal_price", buses, data.snapshots)
+    now = now.sel({NAME: bus.to_numpy()}).assign_coords({NAME: names})
+    own = xr.DataArray(bus.to_numpy() == owner.to_numpy(), coords={NAME: names})
+    limit = at(money.of_limit(UNWEIGHED_PRICE), owner).where(own)
+    return limit.where(limit.notnull(), now / at(money.counted, owner))
 
 
 def load_deviation(n: pypsa.Network, data: MarketData, scale: Scale) -> float:
@@ -263,7 +319,3 @@ def _ends(one: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
 
 def _other_end(values: xr.DataArray) -> xr.DataArray:
     return values.isel({END: [1, 0]})
-
-
-def _buses(data: MarketData) -> tuple[xr.DataArray, xr.DataArray]:
-    return data.bus0, data.bus1

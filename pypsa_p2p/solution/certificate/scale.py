@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 import xarray as xr
 
@@ -95,6 +96,7 @@ def find_scale(
     quantity: xr.DataArray,
     trade_price: xr.DataArray,
     differing: xr.DataArray,
+    counted: npt.NDArray[np.float64],
 ) -> Scale:
     """The scale of the market that a network's tables hold.
 
@@ -104,8 +106,10 @@ def find_scale(
         What prosumers buy over edges, MW, and the prices of that, EUR/MWh; of the same dims.
     differing : DataArray (scenario, prosumer)
         What constants are beyond those of the first scenario, EUR.
+    counted : (N, S)
+        What each prosumer weighs each scenario's money by, over its probability, at least 1.
     """
-    answer = _Answer(game=game)
+    answer = _Answer(game=game, counted=counted)
     power = _unless_rounding(answer.largest_power, answer.named_powers)
     traded = trade_price.where(abs(quantity) > ACCURACY.promised * power, 0.0)
     found = max(answer.largest_price(power), _largest_finite(traded))
@@ -126,6 +130,7 @@ class _Answer:
     """What happens in a market, and what its data name."""
 
     game: HeldMarket
+    counted: npt.NDArray[np.float64]
 
     @cached_property
     def powers(self) -> Flags:
@@ -167,7 +172,9 @@ class _Answer:
         passing[game.flows] = True  # what only passes a bus is not used there
         busy = (abs(self.terms) @ (happens & ~passing) > 0) | (abs(self.loads) > least)
         unit = self.terms.copy()
-        unit.data = game.unit[unit.indices]
+        beside = np.ones(game.program.group.size - self.counted.size)  # what is nobody's
+        weight = game.program.per_column(np.concatenate([self.counted.ravel(), beside]))
+        unit.data = (game.unit * weight)[unit.indices]
         unit = unit.max(axis=1).toarray().ravel()
         prices = (game.balance_price[self.balances] / unit)[busy]
         costs = (self.weighted.gradient(game.held) / game.unit)[happens & self.powers]

@@ -1,0 +1,177 @@
+"""Prices in money of the scenario, and what prosumers pay each other in it (MODEL.md §4).
+
+A multiplier is worth now, before the scenario is known. What it is in money of the scenario
+depends on who pays: it is divided by her risk-adjusted probability of the scenario, and by the
+hours. Money of a scenario is worth the same to all, and can be paid between them at one price,
+where all their risk-adjusted probabilities agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.names import (
+    NAME,
+    PROSUMER,
+    RISK_ADJUSTED_PROBABILITY,
+    SCENARIO,
+    SNAPSHOT,
+    TRADE,
+)
+from pypsa_p2p.common.tables import dynamic_values, static_values
+from pypsa_p2p.network.costs import forgone_utility
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.solution.hedges import RecordedHedges
+
+
+@dataclass(frozen=True, kw_only=True)
+class Money:
+    """What money of each scenario is worth now to each prosumer.
+
+    Attributes
+    ----------
+    tau : DataArray (scenario, prosumer)
+        Her risk-adjusted probability, EUR now per EUR in the scenario.
+    weighed : DataArray (scenario, prosumer)
+        Whether she weighs the scenario at all.
+    """
+
+    n: pypsa.Network
+    data: MarketData
+    tau: xr.DataArray
+    weighed: xr.DataArray
+
+    @classmethod
+    def of(cls, n: pypsa.Network, data: MarketData) -> Money:
+        """What the tables of a solved network hold."""
+        tau = static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers)
+        tau = tau.rename({NAME: PROSUMER})
+        weighed = tau > ACCURACY.promised * data.probability
+        return cls(n=n, data=data, tau=tau, weighed=weighed)
+
+    @property
+    def alike(self) -> xr.DataArray:
+        """Whether all prosumers' probabilities of a scenario agree, (scenario)."""
+        most = self.tau.max(PROSUMER)
+        return most - self.tau.min(PROSUMER) <= ACCURACY.promised * most
+
+    @property
+    def counted(self) -> xr.DataArray:
+        """What an error in money of a scenario counts for: tau, and at least p."""
+        return self.tau.where(self.tau >= self.data.probability, self.data.probability)
+
+    def of_limit(self, series: str) -> xr.DataArray:
+        """Prices of scenarios that prosumers do not weigh, NaN elsewhere and where none is.
+
+        Dims (scenario, snapshot, prosumer), EUR/MWh.
+        """
+        prosumers, sns = self.data.prosumers, self.data.snapshots
+        kept = dynamic_values(self.n, "Bus", series, prosumers, sns, np.nan)
+        return kept.rename({NAME: PROSUMER}).where(~self.weighed)
+
+    def by_prosumer(self, now: xr.DataArray, series: str) -> xr.DataArray:
+        """Prices of prosumers now, EUR/MWh (scenario, snapshot, prosumer), in their money.
+
+        `series` holds those of scenarios that they do not weigh.
+        """
+        return (now / self.tau.where(self.weighed)).where(self.weighed, self.of_limit(series))
+
+    def by_edge(self, now: xr.DataArray, series: str, buyer: xr.DataArray) -> xr.DataArray:
+        """Prices of one direction of all edges now, (scenario, snapshot, name), in its buyer's.
+
+        Parameters
+        ----------
+        buyer : DataArray (name)
+            Who buys, of each edge.
+        """
+        tau, weighed = at(self.tau, buyer), at(self.weighed, buyer)
+        return (now / tau.where(weighed)).where(weighed, self.edge_of_limit(series, buyer))
+
+    def edge_of_limit(self, series: str, buyer: xr.DataArray) -> xr.DataArray:
+        """`of_limit` of one direction of all edges, (scenario, snapshot, name)."""
+        kept = dynamic_values(self.n, "Link", series, self.data.edges, self.data.snapshots, np.nan)
+        return kept.where(~at(self.weighed, buyer))
+
+
+def at(by_prosumer: xr.DataArray, ends: xr.DataArray) -> xr.DataArray:
+    """Values of the prosumers at some ends of the edges, `prosumer` becoming ``name``."""
+    return by_prosumer.sel({PROSUMER: ends}).drop_vars(PROSUMER)
+
+
+def net_costs(
+    money: Money,
+    trades: Mapping[str, xr.DataArray],
+    costs: Mapping[str, xr.DataArray],
+    hedges: RecordedHedges | None,
+    own_multipliers: bool,
+) -> dict[str, xr.DataArray]:
+    r"""Payments, bills and net costs in money of the scenario, EUR (MODEL.md §4).
+
+    .. math:: \mathrm{net\ cost} = \Pi + \mathrm{payment} - (W + J) + \mathrm{premium}
+        = \mathrm{bill} - U + \sum_m b_{mn} q_{mn}
+
+    Parameters
+    ----------
+    trades, costs : mapping
+        ``trade_price``, ``quantity``; ``cost`` and the ``preference`` :math:`\sum b q` in it.
+
+    Returns
+    -------
+    dict
+        ``payment``, ``bill``, ``net_cost``, (scenario, prosumer); NaN where money of the scenario
+        has not one price, and something is paid.
+    """
+    data, price, quantity = money.data, trades["trade_price"], trades["quantity"]
+    half = price.sizes[TRADE] // 2
+    reverse = price.copy(data=np.roll(price.to_numpy(), half, axis=price.get_axis_num(TRADE)))
+    traded = abs(quantity).sum([SNAPSHOT, TRADE])
+    nothing = traded <= ACCURACY.promised * float(traded.max())
+    agree = prices_agree(money, price, reverse, own_multipliers) | nothing
+    payment = sum_by(price.fillna(0.0) * quantity * data.weighting, "buyer", data)
+    payment = payment.sum(SNAPSHOT).where(agree)
+    net_cost = costs["cost"] + payment
+    if hedges is not None:
+        net_cost = hedges.after(net_cost) + hedges.premium
+    utility = data.usage_benefit * data.weighting.sum() - forgone_utility(money.n, data)
+    bill = net_cost + utility - costs["preference"]
+    found = {"payment": payment, "bill": bill, "net_cost": net_cost}
+    return {name: array.transpose(SCENARIO, PROSUMER) for name, array in found.items()}
+
+
+def sum_by(by_trade: xr.DataArray, end: str, data: MarketData) -> xr.DataArray:
+    """Sum over the trades of each prosumer as `end` (buyer or seller)."""
+    if not by_trade.sizes[TRADE]:
+        dims = {dim: by_trade.indexes[dim] for dim in by_trade.dims if dim != TRADE}
+        shape = [len(index) for index in dims.values()] + [len(data.prosumers)]
+        return xr.DataArray(np.zeros(shape), coords={**dims, PROSUMER: data.prosumers})
+    summed = by_trade.groupby(end).sum().rename({end: PROSUMER})
+    return summed.reindex({PROSUMER: data.prosumers}, fill_value=0.0)
+
+
+def prices_agree(
+    money: Money, trade_price: xr.DataArray, reverse: xr.DataArray, own_multipliers: bool
+) -> xr.DataArray:
+    """Whether what is traded has one price in money of a scenario, to both ends; (scenario).
+
+    It has where all weigh the scenario alike. Where nobody weighs it, the prices of the limit may
+    agree or not. In an equilibrium of unequal weights the ends have prices of their own.
+
+    Parameters
+    ----------
+    trade_price, reverse : DataArray (scenario, snapshot, trade)
+        To the buyer and to the seller, EUR/MWh.
+    """
+    if own_multipliers:
+        return xr.zeros_like(money.alike)
+    size = np.nan_to_num(abs(trade_price.to_numpy())).max(initial=0.0)
+    same = abs(trade_price - reverse) <= ACCURACY.promised * size  # what is NaN is not the same
+    others = [dim for dim in same.dims if dim != SCENARIO]
+    nobody = ~money.weighed.any(PROSUMER)
+    agree: xr.DataArray = money.alike & (~nobody | same.all(others))
+    return agree
