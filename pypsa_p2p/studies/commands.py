@@ -19,6 +19,7 @@ from pypsa_p2p.common.errors import DataError, P2PError
 from pypsa_p2p.common.quiet import quiet_libraries
 from pypsa_p2p.network.bundled_grids import list_grids
 from pypsa_p2p.solution.results import results
+from pypsa_p2p.studies.amounts import AMOUNTS, Amount
 from pypsa_p2p.studies.comparison import compare
 from pypsa_p2p.studies.demonstration import GRIDS, PRICE_RULES, demonstrate
 from pypsa_p2p.studies.fairness import fairness
@@ -160,7 +161,15 @@ def _given(**values: float | None) -> dict[str, float]:
 )
 @click.option("--out", type=_FILE, metavar="FILE.csv", help="The table.")
 @click.option("--fairness", "fair", is_flag=True, help="With measures of fairness in the table.")
-def compare_designs(network: Path, markets: Path | None, out: Path | None, fair: bool) -> None:
+@click.option(
+    "--of",
+    type=click.Choice(list(AMOUNTS)),
+    help="What prosumers' money is: bill less utility, money alone, or the paper's cost.  "
+    "[default: net_cost where scenarios have one price for all, else cost]",
+)
+def compare_designs(
+    network: Path, markets: Path | None, out: Path | None, fair: bool, of: Amount | None
+) -> None:
     """Compare market designs on a network."""
     designs = usual_markets() if markets is None else read_study(markets).markets
     if not designs:
@@ -169,10 +178,10 @@ def compare_designs(network: Path, markets: Path | None, out: Path | None, fair:
     networks = {name: n.copy() for name in designs}
     for name, market in designs.items():
         market.optimize(networks[name])
-    table = compare(networks)
+    table = compare(networks, of=of)
     if fair:
         measures = pd.DataFrame({name: fairness(m) for name, m in networks.items()}).T
-        table = table.join(measures.drop(columns="cost_gini"))
+        table = table.join(measures.loc[:, ~measures.columns.str.endswith("_gini")])
     _show(table.T)
     _write(out, table.to_csv)
 

@@ -13,12 +13,22 @@ from pypsa_p2p.common.errors import MarketError, listed, shown
 from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT, TRADE
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.solution.results import results
+from pypsa_p2p.studies.amounts import Amount, amount_of, prices_of_traders, risk_adjusted
 
 DESIGN = "design"
 
 
-def compare(networks: Mapping[str, pypsa.Network], *, reference: str | None = None) -> pd.DataFrame:
+def compare(
+    networks: Mapping[str, pypsa.Network],
+    *,
+    reference: str | None = None,
+    of: Amount | None = None,
+) -> pd.DataFrame:
     r"""Solved designs side by side, one row each.
+
+    What they cost each prosumer is told as ``net_cost`` (her bill less her utility), as ``bill``
+    (money alone) or as ``cost`` (the paper's :math:`\Pi`: with utility, but without what
+    prosumers pay each other, so that by it every good seller loses by trading).
 
     Parameters
     ----------
@@ -26,6 +36,9 @@ def compare(networks: Mapping[str, pypsa.Network], *, reference: str | None = No
         Each solved with a market.
     reference : str, optional
         The design that efficiency is measured against. Default: the first.
+    of : {"net_cost", "bill", "cost"}, optional
+        What is compared between prosumers. Default: net_cost, where money of every scenario has
+        one price in all designs, else cost; the columns' names say which.
 
     Returns
     -------
@@ -41,15 +54,17 @@ def compare(networks: Mapping[str, pypsa.Network], *, reference: str | None = No
                                                expected social cost without its sign
         traded_energy                MWh       expectation of what prosumers buy from each other;
                                                energy passed on counts on every edge it takes
-        price_min, _mean, _max       EUR/MWh   nodal prices over scenarios, snapshots, prosumers
-        cost_gini                    1         inequality of :math:`R_n`, see `gini`
-        "cost <prosumer>"            EUR       :math:`R_n`, contracts paid
+        price_min, _mean, _max       EUR/MWh   nodal prices over scenarios, snapshots, and
+                                               prosumers who trade at all
+        "<of>_gini"                  1         inequality of what follows, see `gini`
+        "<of> <prosumer>"            EUR       her risk measure of it, contracts paid
         ============================ ========= ===============================================
 
     Raises
     ------
     MarketError
-        No designs, an unknown reference, or a network without a solved market (saying which).
+        No designs, an unknown reference, a network without a solved market (saying which), or
+        an amount that one of them does not have.
 
     Examples
     --------
@@ -74,7 +89,10 @@ def compare(networks: Mapping[str, pypsa.Network], *, reference: str | None = No
         raise MarketError(
             f"The reference {shown(first)} is none of the designs {listed(networks)}."
         )
-    table = pd.DataFrame({name: _figures(name, n) for name, n in networks.items()}).T
+    solved = {name: _results(name, n) for name, n in networks.items()}
+    amount = amount_of(list(solved.values()), of)
+    figures = {name: _figures(networks[name], r, amount) for name, r in solved.items()}
+    table = pd.DataFrame(figures).T
     table.index.name = DESIGN
     expected = table["expected_social_cost"]
     loss = expected - expected[first]
@@ -99,6 +117,8 @@ def gini(cost: np.ndarray) -> float:
     [0.0, 0.5, 0.5, 0.5]
     """
     size = float(np.abs(cost).sum())
+    if np.isnan(size):
+        return size
     if size == 0.0:
         return 0.0
     return float(np.abs(cost[:, None] - cost[None, :]).sum() / (2 * cost.size * size))
@@ -110,20 +130,25 @@ def expected_purchases(r: xr.Dataset, data: MarketData) -> xr.DataArray:
     return bought.sum([SCENARIO, SNAPSHOT])
 
 
-def _figures(name: str, n: pypsa.Network) -> dict[str, float]:
-    """Everything about one design that needs no other."""
+def _results(name: str, n: pypsa.Network) -> xr.Dataset:
+    """Results of a design; errors say of which."""
     try:
-        r = results(n)
+        return results(n)
     except MarketError as error:
         raise MarketError(f"Design {shown(name)}: {error}") from error
+
+
+def _figures(n: pypsa.Network, r: xr.Dataset, of: Amount) -> dict[str, float]:
+    """Everything about one design that needs no other."""
     data = read_market(n, pd.Index(r["snapshot"].to_numpy()))
-    cost = r["risk_adjusted_cost"]
     figures = community_figures(r, data)
-    for volume in ("contracts_traded", "insurance_bought"):
-        figures.pop(volume, None)
+    for other in ("cost_gini", "net_cost_gini", "contracts_traded", "insurance_bought"):
+        figures.pop(other, None)
+    worth = risk_adjusted(n, r, data, of)
     return {
         **figures,
-        **{f"cost {who}": float(cost.sel({PROSUMER: who})) for who in data.prosumers},
+        f"{of}_gini": gini(worth.to_numpy()),
+        **{f"{of} {who}": float(worth.sel({PROSUMER: who})) for who in data.prosumers},
     }
 
 
@@ -131,9 +156,10 @@ def community_figures(r: xr.Dataset, data: MarketData) -> dict[str, float]:
     """Figures of a community as a whole: those of `compare`, and volumes of contracts, EUR.
 
     ``contracts_traded`` is what is bought inside, summed over scenarios; where there are no
-    contracts, neither it nor ``insurance_bought`` is among the figures.
+    contracts, neither it nor ``insurance_bought`` is among the figures. ``net_cost_gini`` is NaN
+    where net costs are.
     """
-    price, cost = r["nodal_price"], r["risk_adjusted_cost"]
+    price = prices_of_traders(r)
     hours = data.weighting * data.probability
     bought = {"contract": "contracts_traded", "insurance": "insurance_bought"}
     volumes = {name: float(r[v].clip(min=0.0).sum()) for v, name in bought.items() if v in r}
@@ -142,8 +168,9 @@ def community_figures(r: xr.Dataset, data: MarketData) -> dict[str, float]:
         "expected_social_cost": float(r["expected_cost"].sum()),
         "traded_energy": float(expected_purchases(r, data).sum(TRADE)),
         "price_min": float(price.min()),
-        "price_mean": float(price.weighted(hours).mean()),
+        "price_mean": float(price.weighted(hours).mean()),  # what is NaN has no weight in it
         "price_max": float(price.max()),
-        "cost_gini": gini(cost.to_numpy()),
+        "cost_gini": gini(r["risk_adjusted_cost"].to_numpy()),
+        "net_cost_gini": gini(r["risk_adjusted_net_cost"].to_numpy()),
         **volumes,
     }

@@ -14,10 +14,11 @@ from pypsa_p2p.common.tables import dynamic_values
 from pypsa_p2p.network.assets import by_owner
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.solution.results import results
+from pypsa_p2p.studies.amounts import Amount, amount_of, prices_of_traders, risk_adjusted
 from pypsa_p2p.studies.comparison import gini
 
 
-def fairness(n: pypsa.Network) -> pd.Series:
+def fairness(n: pypsa.Network, *, of: Amount | None = None) -> pd.Series:
     r"""How evenly a solved market treats its prosumers.
 
     The three measures by which F. Moret and P. Pinson judge energy collectives (*Energy
@@ -30,6 +31,9 @@ def fairness(n: pypsa.Network) -> pd.Series:
     ----------
     n : pypsa.Network
         Solved with a market.
+    of : {"net_cost", "bill", "cost"}, optional
+        What the Gini coefficient is of, as in `compare`: net costs (bills less utility), bills
+        (money alone) or the paper's costs. Default: net_cost where there is one, else cost.
 
     Returns
     -------
@@ -37,12 +41,15 @@ def fairness(n: pypsa.Network) -> pd.Series:
         All without unit; 1 is fairest, but for the Gini coefficient, where 0 is:
 
         ===================== ================================================================
-        quality_of_service    evenness of `served_share`, see `quality_of_service`
+        quality_of_service    evenness of `served_share`, see `quality_of_service`; NaN where
+                              nobody has a target demand
         quality_of_experience evenness of `perceived_price` on the scale from the least to the
-                              greatest nodal price anyone sees, see `quality_of_experience`
+                              greatest nodal price seen, see `quality_of_experience`
         min_max               least over greatest perceived price, see `min_max`
-        cost_gini             of risk-adjusted costs, see `pypsa_p2p.studies.comparison.gini`
+        "<of>_gini"           of her risk measure, see `pypsa_p2p.studies.comparison.gini`
         ===================== ================================================================
+
+        Prices are those of prosumers who trade at all: others have none of their own.
 
     Raises
     ------
@@ -57,12 +64,15 @@ def fairness(n: pypsa.Network) -> pd.Series:
     ('ok', 'optimal')
     >>> p2p.fairness(n).round(3).to_dict()
     {'quality_of_service': 0.765, 'quality_of_experience': 0.533, 'min_max': 0.445,
-     'cost_gini': 0.614}
+     'net_cost_gini': 0.511}
     """
     r = results(n)
+    amount = amount_of([r], of)
     data = read_market(n, pd.Index(r["snapshot"].to_numpy()))
-    low, high = float(r["nodal_price"].min()), float(r["nodal_price"].max())
-    seen = _perceived_price(r, data).clip(low, high).to_numpy()
+    prices = prices_of_traders(r)
+    low, high = float(prices.min()), float(prices.max())
+    perceived = _perceived_price(r, data).where(prices.notnull().any([SCENARIO, SNAPSHOT]))
+    seen = perceived.dropna(PROSUMER).clip(low, high).to_numpy()
     usual = n.meta[META].get("typical_price", 0.0)  # where energy is free, what is not rounding
     rounding = ACCURACY.promised * max(usual, abs(low), abs(high))
     seen = np.where(abs(seen) <= rounding, 0.0, seen)
@@ -71,10 +81,10 @@ def fairness(n: pypsa.Network) -> pd.Series:
     share = _served_share(n, r, data).dropna(PROSUMER).to_numpy()
     return pd.Series(
         {
-            "quality_of_service": quality_of_service(share),
+            "quality_of_service": quality_of_service(share) if share.size else np.nan,
             "quality_of_experience": quality_of_experience(seen, low, high),
             "min_max": min_max(seen),
-            "cost_gini": gini(r["risk_adjusted_cost"].to_numpy()),
+            f"{amount}_gini": gini(risk_adjusted(n, r, data, amount).to_numpy()),
         }
     )
 
@@ -178,9 +188,10 @@ def _served_share(n: pypsa.Network, r: xr.Dataset, data: MarketData) -> xr.DataA
 
 def _perceived_price(r: xr.Dataset, data: MarketData) -> xr.DataArray:
     traded = abs(r["net_import"])
-    energy = _expected(traded, data)
-    mean = _expected(r["nodal_price"], data) / float(data.weighting.sum())
-    weighted = _expected(r["nodal_price"] * traded, data) / energy.where(energy > 0)
+    price = r["nodal_price"]
+    mean = price.weighted(data.weighting * data.probability).mean([SCENARIO, SNAPSHOT])
+    energy = _expected(traded.where(price.notnull(), 0.0), data)
+    weighted = _expected((price * traded).fillna(0.0), data) / energy.where(energy > 0)
     return weighted.fillna(mean).rename("perceived_price")
 
 

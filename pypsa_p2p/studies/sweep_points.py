@@ -20,6 +20,7 @@ from pypsa_p2p.common.names import (
     CONGESTION,
     ELASTIC_DEMAND_CARRIER,
     KEPT_DUALS,
+    PRICE_SERIES,
     RECIPROCITY1,
     RISK_ADJUSTED_PROBABILITY,
     TRADE_CARRIER,
@@ -51,17 +52,23 @@ FIGURES: Final = {
     "social_cost": ("EUR", "what the design minimises: sum of R, or the community's risk"),
     "expected_social_cost": ("EUR", "sum of the prosumers' expected costs"),
     "traded_energy": ("MWh", "expectation of what prosumers buy from each other"),
-    "price_min": ("EUR/MWh", "least nodal price"),
-    "price_mean": ("EUR/MWh", "mean nodal price over prosumers and, weighted, time and scenarios"),
-    "price_max": ("EUR/MWh", "greatest nodal price"),
+    "price_min": ("EUR/MWh", "least nodal price of whoever trades"),
+    "price_mean": ("EUR/MWh", "their mean nodal price, over time and scenarios by weight"),
+    "price_max": ("EUR/MWh", "greatest nodal price of whoever trades"),
     "cost_gini": ("1", "Gini coefficient of the prosumers' risk-adjusted costs"),
+    "net_cost_gini": ("1", "Gini coefficient of their risk-adjusted net costs"),
     "contracts_traded": (
         "EUR",
         "what contracts bought inside pay, summed over scenarios",
     ),
     "insurance_bought": ("EUR", "what insurance bought outside pays, summed over scenarios"),
 }
-_WRITTEN: Final = {RISK_ADJUSTED_PROBABILITY, RECIPROCITY1, *KEPT_DUALS}
+_WRITTEN: Final = {
+    RISK_ADJUSTED_PROBABILITY,
+    RECIPROCITY1,
+    *KEPT_DUALS,
+    *(series for of_class in PRICE_SERIES.values() for series in of_class),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,6 +117,34 @@ def test_docs_of_grids_run() -> None:
     assert len(session["n"].buses) == 14
 
 
+ERRATA = (ROOT / "docs" / "errata.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", ERRATA, flags=re.DOTALL),
+    ids=re.findall(r"^## (\d+)\.(?:(?!^## ).)*?```python", ERRATA, flags=re.DOTALL | re.MULTILINE),
+)
+def test_docs_of_errata_run(code: str, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each block alone; it prints what stands below it."""
+    exec(compile(code, "docs/errata.md", "exec"), {})
+    assert capsys.readouterr().out == printed
+
+
+def test_every_block_of_errata_says_what_it_prints() -> None:
+    assert ERRATA.count("```python\n") == ERRATA.count("```text\n") > 0
+
+
+def test_commands_of_errata_exist() -> None:
+    tests = re.findall(r"(tests/[\w/]+\.py)::(test_\w+)", ERRATA)
+    assert tests
+    for file, name in tests:
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
+    examples = re.findall(r"examples/\w+\.py", ERRATA)
+    assert examples
+    assert all((ROOT / example).is_file() for example in examples)
+
+
 def test_readme_has_two_commands() -> None:
     """Each one line; the second is the one line that .ci/run finds and runs."""
     job, tests = (block.strip() for block in blocks("bash"))

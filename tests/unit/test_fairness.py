@@ -44,7 +44,7 @@ def test_by_hand() -> None:
     assert np.isnan(share["seller"])
     assert share[["near", "far"]].tolist() == pytest.approx([0.75, 0.5], abs=1e-6)
     assert price.tolist() == pytest.approx([0.0, 2.0, 4.0], abs=1e-5)
-    measures = p2p.fairness(n)
+    measures = p2p.fairness(n, of="cost")
     assert measures["quality_of_service"] == pytest.approx(1.25**2 / (2 * 0.8125), abs=1e-6)
     assert measures["quality_of_experience"] == pytest.approx(1 - np.sqrt(8 / 3) / 2, abs=1e-5)
     assert measures["min_max"] == pytest.approx(0.0, abs=1e-5)

@@ -187,7 +187,7 @@ def test_costs_before_and_after_contracts() -> None:
     r = p2p.results(n)
     cost = r.cost.transpose("prosumer", "scenario")
     expected = cost.mean("scenario")
-    before, mean, at_risk, adjusted, after, *hedged, _ = plot.costs(n).lines
+    before, mean, at_risk, adjusted, after, *hedged, _ = plot.costs(n, of="cost").lines
     np.testing.assert_allclose(before.get_xdata(), (cost - expected).values.ravel(), atol=1e-9)
     np.testing.assert_allclose(mean.get_xdata(), 0.0, atol=1e-9)
     # chi_1 = .76 and chi_2 = .98 look at the worst of three scenarios alone.

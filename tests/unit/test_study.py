@@ -41,7 +41,7 @@ def two(price: float = 0.0, capacity: float = 2.0) -> pypsa.Network:
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return compare({"narrow": two(), "dear": two(price=1.0)})
+    return compare({"narrow": two(), "dear": two(price=1.0)}, of="cost")
 
 
 def test_figures_by_hand(table: pd.DataFrame) -> None:

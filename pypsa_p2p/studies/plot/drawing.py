@@ -126,8 +126,12 @@ def _round_amounts(greatest: float) -> list[float]:
 
 
 def draw_prosumers(ax: Axes, price: pd.Series, where: dict[str, np.ndarray]) -> None:
-    """A disc per prosumer, its colour her price; its name inside, or above where it is long."""
-    discs = _draw_discs(ax, price.index, where, c=price, cmap=_PRICE_COLOURS)
+    """A disc per prosumer, its colour her price; its name inside, or above where it is long.
+
+    Who has no price is grey.
+    """
+    colours = matplotlib_module("pyplot").get_cmap(_PRICE_COLOURS).with_extremes(bad=LIGHT)
+    discs = _draw_discs(ax, price.index, where, c=price, cmap=colours, plotnonfinite=True)
     bar = ax.figure.colorbar(discs, cax=ax.inset_axes((1.0, 0.05, 0.035, 0.9)))
     bar.locator = matplotlib_module("ticker").MaxNLocator(5)
     bar.set_label("Nodal price (EUR/MWh)", fontsize=TEXT)
@@ -217,7 +221,8 @@ def _frame(ax: Axes, place: np.ndarray) -> None:
 def draw_distributions(ax: Axes, prosumers: pd.Index, values: np.ndarray) -> None:
     """A row per prosumer: every value as a dot over their range."""
     place = np.arange(len(values))
-    ax.hlines(place, values.min(axis=1), values.max(axis=1), color=PALE, linewidth=3, zorder=1)
+    low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)  # NaN left out
+    ax.hlines(place, low, high, color=PALE, linewidth=3, zorder=1)
     dots: dict[str, Any] = {"color": INK, "markersize": 2.5, "alpha": 0.5, "markeredgewidth": 0}
     ax.plot(values.ravel(), np.repeat(place, values.shape[1]), "o", label="scenarios", **dots)
     ax.set_yticks(place, [str(p) for p in prosumers], fontsize=TEXT)
@@ -258,8 +263,8 @@ def draw_costs(ax: Axes, d: Distribution, offset: float, label: str, colour: str
                     markeredgecolor=line, label=name if first else "_", **edge)  # fmt: skip
 
 
-def finish_costs(ax: Axes, names: list[str], hedged: bool) -> None:
-    """Axes, their units, and the key."""
+def finish_costs(ax: Axes, names: list[str], what: str, hedged: bool) -> None:
+    """Axes, their units, and the key; `what` is told: "net cost", say."""
     ax.axvline(0.0, color=INK, linewidth=0.6, zorder=0)
     ticker = matplotlib_module("ticker")
     low, high = ax.get_xlim()
@@ -272,9 +277,9 @@ def finish_costs(ax: Axes, names: list[str], hedged: bool) -> None:
     ax.tick_params(labelsize=TEXT)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_ylabel("Prosumer (expected cost, EUR)", fontsize=TEXT)
+    ax.set_ylabel(f"Prosumer (expected {what}, EUR)", fontsize=TEXT)
     without = " without contracts" if hedged else ""
-    ax.set_xlabel(f"Cost above expected cost{without} (EUR)", fontsize=TEXT)
+    ax.set_xlabel(f"{what.capitalize()} above expected {what}{without} (EUR)", fontsize=TEXT)
     draw_legend(ax, columns=3 if hedged else 2)
 
 

@@ -17,6 +17,7 @@ from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.solution.hedges import recorded_hedges
 from pypsa_p2p.solution.results import results
+from pypsa_p2p.studies.amounts import AMOUNTS, Amount, amount_of
 from pypsa_p2p.studies.plot.convergence import convergence as convergence  # noqa: PLC0414  public: plot.convergence
 from pypsa_p2p.studies.plot.drawing import (
     ACCENT,
@@ -104,7 +105,8 @@ def trades(
     if colour == "role":
         draw_roles(ax, _typical(r["net_import"], data, scenario, snapshot).to_series(), where)
     else:
-        draw_prosumers(ax, _typical(r["nodal_price"], data, scenario, snapshot).to_series(), where)
+        price = _typical(r["nodal_price"], data, scenario, snapshot)
+        draw_prosumers(ax, price.to_series(), where)
     title = "Expected trades" if scenario is None else f"Trades in scenario {scenario}"
     ax.set_title(title, fontsize=TEXT + 1)
     return ax
@@ -151,8 +153,11 @@ def prices(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def costs(n: pypsa.Network, ax: Axes | None = None) -> Axes:
+def costs(n: pypsa.Network, ax: Axes | None = None, *, of: Amount | None = None) -> Axes:
     """Costs of each prosumer by scenario, EUR above or below what she expects without contracts.
+
+    They are net costs (her bill less her utility), bills (money alone) or the paper's costs
+    (with utility, without what prosumers pay each other), as the axis says.
 
     Marked are the expectation and, in risk-averse designs, the value at risk and the CVaR (the
     risk-adjusted cost R, where CVaR is mixed with the expectation). With contracts a prosumer
@@ -165,6 +170,8 @@ def costs(n: pypsa.Network, ax: Axes | None = None) -> Axes:
         Solved with a market.
     ax : matplotlib.axes.Axes, optional
         Default: a new figure, 3.5 inches wide.
+    of : {"net_cost", "bill", "cost"}, optional
+        Default: net_cost where money of every scenario has one price, else cost.
 
     Returns
     -------
@@ -185,14 +192,18 @@ def costs(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     'Cost above expected cost (EUR)'
     """
     data, r = _solved(n)
+    amount = amount_of([r], of)
     settings = recorded(n)
     hedges = recorded_hedges(n, data, settings)
     hedged = hedges is not None
     ax = axes_or_new(ax, height=1.0 + (0.26 if hedged else 0.16) * max(len(data.prosumers), 6))
-    expected = (data.probability * r["cost"]).sum(SCENARIO)
-    before = _distribution(r["cost"] - expected, data, settings)
+    cost, paid = r[amount], r[amount]
+    if hedges is not None:  # net costs and bills hold contracts, costs do not
+        settled = hedges.premium - hedges.payout - hedges.insurance
+        cost, paid = (cost, cost + settled) if amount == "cost" else (cost - settled, cost)
+    expected = (data.probability * cost).sum(SCENARIO)
+    before = _distribution(cost - expected, data, settings)
     if hedges is not None:
-        paid = r["cost"] - hedges.payout - hedges.insurance + hedges.premium
         after = _distribution(paid - expected, data, settings)
         draw_costs(ax, before, offset=-0.2, label="before contracts", colour=LIGHT)
         draw_costs(ax, after, offset=0.2, label="after contracts", colour=INK)
@@ -200,7 +211,7 @@ def costs(n: pypsa.Network, ax: Axes | None = None) -> Axes:
         draw_costs(ax, before, offset=0.0, label="scenarios", colour=INK)
     digits = 0 if abs(expected).max() >= 100 else 2
     names = [f"{who} ({value:,.{digits}f})" for who, value in expected.to_series().items()]
-    finish_costs(ax, names, hedged)
+    finish_costs(ax, names, AMOUNTS[amount], hedged)
     return ax
 
 
@@ -289,14 +300,18 @@ def _require_label(dimension: str, label: object, known: pd.Index) -> None:
 def _typical(
     values: xr.DataArray, data: MarketData, scenario: str | None, snapshot: Any
 ) -> xr.DataArray:
-    """Expectation over scenarios and mean over hours, or the values of the one named."""
-    if scenario is None:
-        values = (values * data.probability).sum(SCENARIO)
-    else:
+    """Expectation over scenarios and mean over hours, or the values of the one named.
+
+    Of what is there: NaN, a price that does not exist, has no weight in a mean.
+    """
+    if scenario is not None:
         values = values.sel({SCENARIO: scenario})
     if snapshot is not None:
-        return values.sel({SNAPSHOT: snapshot})
-    return (values * data.weighting).sum(SNAPSHOT) / data.weighting.sum()
+        values = values.sel({SNAPSHOT: snapshot})
+    weight = data.probability * data.weighting
+    left = [dim for dim in weight.dims if dim in values.dims]
+    gone = {dim: 0 for dim in weight.dims if dim not in left}  # any will do: weights are relative
+    return values.weighted(weight.isel(gone)).mean(left)
 
 
 def _positions(n: pypsa.Network, data: MarketData) -> dict[str, np.ndarray]:

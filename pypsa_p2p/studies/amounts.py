@@ -1,0 +1,68 @@
+"""Whose money is compared: net costs, bills, or the paper's costs, of a solved market."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import MarketError, listed, shown
+from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.markets.record import recorded, recorded_risk
+from pypsa_p2p.network.market_data import MarketData
+
+Amount = Literal["net_cost", "bill", "cost"]
+
+#: What each is in words, as axes and tables name it.
+AMOUNTS: Final[dict[Amount, str]] = {"net_cost": "net cost", "bill": "bill", "cost": "cost"}
+
+
+def amount_of(results: list[xr.Dataset], of: Amount | None) -> Amount:
+    """What is compared where `of` is given, or None.
+
+    A household understands her net cost, what she pays less what her consumption is worth to her.
+    It is the default where money of every scenario has one price; else it is her cost.
+
+    Raises
+    ------
+    MarketError
+        An unknown name, or one that a market does not have.
+    """
+    if of is not None and of not in AMOUNTS:
+        raise MarketError(f"of must be one of {listed(AMOUNTS)}, not {shown(of)}.")
+    known = all(bool(r["net_cost"].notnull().all()) for r in results)
+    if of is None:
+        return "net_cost" if known else "cost"
+    if of != "cost" and not known:
+        raise MarketError(
+            f"There is no {AMOUNTS[of]} where prosumers weigh a scenario differently, whose money "
+            "has no one price then: give of='cost', or let contracts or the community's risk make "
+            "them agree."
+        )
+    return of
+
+
+def risk_adjusted(n: pypsa.Network, r: xr.Dataset, data: MarketData, of: Amount) -> xr.DataArray:
+    """What each prosumer's amount is worth to her, her risk measure of it, EUR; (prosumer)."""
+    if of != "bill":
+        return r[f"risk_adjusted_{of}"]
+    settings = recorded(n)
+    if settings["together"]:
+        return (r["risk_adjusted_probability"] * r["bill"]).sum(SCENARIO)
+    measure, attitude = recorded_risk(settings, data)
+    return measure.worst(r["bill"], data.probability, attitude).value
+
+
+def prices_of_traders(r: xr.Dataset) -> xr.DataArray:
+    """Nodal prices of whoever trades at all, NaN of others, EUR/MWh.
+
+    Who never trades has no price of her own: hers is one of many that would not make her. If
+    nobody trades, all prices count.
+    """
+    traded = abs(r["quantity"]).max([SCENARIO, SNAPSHOT])
+    busy = traded > ACCURACY.promised * float(traded.max()) if traded.size else traded > 0
+    buyers = set(r["buyer"].to_numpy()[busy.to_numpy()])
+    counts = r[PROSUMER].isin(list(buyers)) if buyers else xr.ones_like(r[PROSUMER], dtype=bool)
+    return r["nodal_price"].where(counts)
