@@ -40,7 +40,7 @@ def village(battery: float) -> pypsa.Network:
 def traded(n: pypsa.Network) -> pypsa.Network:
     """The network as a market of its three buses, along its lines; solved."""
     p2p.assign_prosumers(n, "bus")
-    p2p.add_trades(n, "grid", capacity=5.0, price=0.1)
+    p2p.add_trades(n, "grid", capacity=5.0)
     market = p2p.PeerToPeerMarket()
     n.optimize(extra_functionality=market, solver_options={"output_flag": False})
     return n

@@ -29,7 +29,7 @@ p2p.add_prosumers(
     import_price=0.2,
 )
 everybody = [(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
-p2p.add_trades(n, everybody, capacity=4, price=0.6, congestion=0.15)
+p2p.add_trades(n, everybody, capacity=4, congestion=0.15)
 market = p2p.PeerToPeerMarket()
 
 planner = n.copy()

@@ -61,7 +61,7 @@ def village(snapshots: pd.Index) -> pypsa.Network:
         risk_attitude=[0.2, 0.6, 0.4],
         grid_bus=["street", "field", "station"],
     )
-    p2p.add_trades(n, "complete", capacity=5.0, price=1.0)
+    p2p.add_trades(n, "complete", capacity=5.0)
     return n
 
 
