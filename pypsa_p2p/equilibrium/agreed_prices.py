@@ -65,7 +65,7 @@ def by_the_rule(
     dual, only = replace(optimum, exact=ACCURACY.agreed).by_rule()
     balances = _balances(compiled)
     unique = _by_prosumer(compiled, game, balances, only.astype(float)) > 0.0
-    if unique.all():
+    if only[problem.reported].all():
         return answer, unique
     chosen = dual * price
     hours = game.probability[:, None, None] * game.hours[:, None]

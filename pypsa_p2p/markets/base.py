@@ -184,8 +184,7 @@ class Market(ABC):
         terms = self.terms(data)
         if terms is not None:
             require_no_arbitrage(terms, self.envelope(data))
-            if terms.limit is None:
-                warn_of_hubs(n, data, self.envelope(data))
+            warn_of_hubs(n, data, self.envelope(data), terms)
         return data
 
     def _require_convex(self, data: MarketData) -> None:

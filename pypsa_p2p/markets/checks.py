@@ -121,9 +121,12 @@ def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
         third = data.edges[(static[column].fillna("") != "").to_numpy(bool)]
         if len(third) and column not in ("bus0", "bus1"):
             raise DataError(f"Trade edges {listed(third)} must have two ends only; clear {column}.")
-    costly = static_values(n, "Link", "marginal_cost", data.edges) > ACCURACY.nothing
-    allowed = TRADE_ATTRIBUTES if bool(costly.any()) else TRADE_ATTRIBUTES | {"marginal_cost"}
-    for attribute, edges in unusual_attributes(n, "Link", allowed, data.edges).items():
+    cost = abs(dynamic_values(n, "Link", "marginal_cost", data.edges, data.snapshots))
+    costly = (cost > ACCURACY.nothing).any([SCENARIO, SNAPSHOT]).to_numpy()
+    unusual = unusual_attributes(n, "Link", TRADE_ATTRIBUTES | {"marginal_cost"}, data.edges)
+    if costly.any():
+        unusual["marginal_cost"] = data.edges[costly]
+    for attribute, edges in unusual.items():
         raise DataError(
             f"Trade edges {listed(edges)}: {attribute} must keep PyPSA's default. Put prices in "
             "price0, price1 and congestion, and anything else on a Link that is no trade."

@@ -123,7 +123,7 @@ def _numbers(values: Numbers) -> str:
     return listed([float(f"{value:.6g}") for value in values])
 
 
-def warn_of_hubs(n: pypsa.Network, data: MarketData, each: Envelope) -> None:
+def warn_of_hubs(n: pypsa.Network, data: MarketData, each: Envelope, terms: Terms) -> None:
     """Warn of prosumers without assets and without aversion who may trade contracts.
 
     They bear all risk, for nothing.
@@ -131,12 +131,15 @@ def warn_of_hubs(n: pypsa.Network, data: MarketData, each: Envelope) -> None:
     room = (each.most - each.least).max(SCENARIO)
     neutral = room <= ACCURACY.rounding
     owners = _owners_of_something(n, data)
-    hubs = [who for who in data.prosumers[neutral.to_numpy()] if who not in owners]
+    out = np.zeros(len(data.prosumers), dtype=bool)
+    if terms.limit is not None:
+        out = (terms.limit == 0.0).all(axis=0)
+    hubs = [who for who in data.prosumers[neutral.to_numpy() & ~out] if who not in owners]
     if hubs and not bool(neutral.all()):
         warnings.warn(
             f"Prosumer {listed(hubs)} has no assets and is risk-neutral, so that with contracts "
-            "she insures everybody for nothing. Give her a risk_attitude, or no contracts: "
-            "Contracts(limit={...: 0, others: inf}).",
+            "she insures everybody for nothing. Give her a risk_attitude, or leave her out: "
+            "Contracts(limit=...) by prosumer, 0 for her and float('inf') for the others.",
             stacklevel=2,
         )
 

@@ -67,7 +67,7 @@ def write_series(
 def _unweighed_prices(
     data: MarketData, compiled: CompiledModel, solution: MarketSolution, unweighed: Unweighed
 ) -> dict[tuple[str, str], xr.DataArray]:
-    """Prices of the limit by class and column: 0 where they follow from tau, NaN where none is.
+    """Prices of the limit by class and column: NaN where they follow from tau, or there is none.
 
     What is worth something now, to a prosumer who does not weigh the scenario, has none.
     """
@@ -87,7 +87,7 @@ def _unweighed_prices(
             values.sel({PROSUMER: buyers}).drop_vars(PROSUMER) for values in (weight, worthless)
         )
         price = limit / (counts.where(counts > 0.0) * data.weighting)
-        return price.where(known & exists).where(counts > 0.0, 0.0)
+        return price.where(known & exists)  # NaN where she weighs the scenario, too
 
     found = {}
     buyers = xr.DataArray(own.to_numpy(object), coords={NAME: data.prosumers.rename(NAME)})

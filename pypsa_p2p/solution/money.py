@@ -36,6 +36,8 @@ class Money:
 
     Attributes
     ----------
+    n, data : Network, MarketData
+        Solved with a market.
     tau : DataArray (scenario, prosumer)
         Her risk-adjusted probability, EUR now per EUR in the scenario.
     weighed : DataArray (scenario, prosumer)
@@ -120,6 +122,10 @@ def net_costs(
     ----------
     trades, costs : mapping
         ``trade_price``, ``quantity``; ``cost`` and the ``preference`` :math:`\sum b q` in it.
+    hedges : RecordedHedges or None
+        Contracts, where they are traded.
+    own_multipliers : bool
+        Whether the ends of an edge have prices of their own.
 
     Returns
     -------
@@ -128,12 +134,8 @@ def net_costs(
         has not one price, and something is paid.
     """
     data, price, quantity = money.data, trades["trade_price"], trades["quantity"]
-    half = price.sizes[TRADE] // 2
-    reverse = price.copy(data=np.roll(price.to_numpy(), half, axis=price.get_axis_num(TRADE)))
-    traded = abs(quantity).sum([SNAPSHOT, TRADE])
-    nothing = traded <= ACCURACY.promised * float(traded.max())
-    agree = prices_agree(money, price, reverse, own_multipliers) | nothing
-    payment = sum_by(price.fillna(0.0) * quantity * data.weighting, "buyer", data)
+    agree = prices_agree(money, price, quantity, own_multipliers)
+    payment = sum_of_buyer(price.fillna(0.0) * quantity * data.weighting, data)
     payment = payment.sum(SNAPSHOT).where(agree)
     net_cost = costs["cost"] + payment
     if hedges is not None:
@@ -144,34 +146,48 @@ def net_costs(
     return {name: array.transpose(SCENARIO, PROSUMER) for name, array in found.items()}
 
 
-def sum_by(by_trade: xr.DataArray, end: str, data: MarketData) -> xr.DataArray:
-    """Sum over the trades of each prosumer as `end` (buyer or seller)."""
+def sum_of_buyer(by_trade: xr.DataArray, data: MarketData) -> xr.DataArray:
+    """Sum over the trades that each prosumer decides, as their buyer."""
     if not by_trade.sizes[TRADE]:
         dims = {dim: by_trade.indexes[dim] for dim in by_trade.dims if dim != TRADE}
         shape = [len(index) for index in dims.values()] + [len(data.prosumers)]
         return xr.DataArray(np.zeros(shape), coords={**dims, PROSUMER: data.prosumers})
-    summed = by_trade.groupby(end).sum().rename({end: PROSUMER})
+    summed = by_trade.groupby("buyer").sum().rename(buyer=PROSUMER)
     return summed.reindex({PROSUMER: data.prosumers}, fill_value=0.0)
 
 
 def prices_agree(
-    money: Money, trade_price: xr.DataArray, reverse: xr.DataArray, own_multipliers: bool
+    money: Money, trade_price: xr.DataArray, quantity: xr.DataArray, own_multipliers: bool
 ) -> xr.DataArray:
     """Whether what is traded has one price in money of a scenario, to both ends; (scenario).
 
-    It has where all weigh the scenario alike. Where nobody weighs it, the prices of the limit may
-    agree or not. In an equilibrium of unequal weights the ends have prices of their own.
+    It has where nothing is traded, or all weigh the scenario alike. Where nobody weighs it, the
+    prices of the limit may agree or not. In an equilibrium of unequal weights the ends of an edge
+    have prices of their own.
 
     Parameters
     ----------
-    trade_price, reverse : DataArray (scenario, snapshot, trade)
-        To the buyer and to the seller, EUR/MWh.
+    trade_price, quantity : DataArray (scenario, snapshot, trade)
+        EUR/MWh to the buyer, and MW.
+    own_multipliers : bool
+        Whether the weights are unequal.
     """
+    if not quantity.size:
+        return xr.ones_like(money.alike)
+    each = [SNAPSHOT, TRADE]
+    busy = abs(quantity) > ACCURACY.promised * abs(quantity).max()
+    nothing = ~busy.any(each)
     if own_multipliers:
-        return xr.zeros_like(money.alike)
+        return nothing
+    reverse = other_direction(trade_price)
     size = np.nan_to_num(abs(trade_price.to_numpy())).max(initial=0.0)
-    same = abs(trade_price - reverse) <= ACCURACY.promised * size  # what is NaN is not the same
-    others = [dim for dim in same.dims if dim != SCENARIO]
+    same = (abs(trade_price - reverse) <= ACCURACY.promised * size) | ~busy  # NaN is not the same
     nobody = ~money.weighed.any(PROSUMER)
-    agree: xr.DataArray = money.alike & (~nobody | same.all(others))
+    agree: xr.DataArray = nothing | (money.alike & (~nobody | same.all(each)))
     return agree
+
+
+def other_direction(by_trade: xr.DataArray) -> xr.DataArray:
+    """The value of the other direction of every trade."""
+    half, axis = by_trade.sizes[TRADE] // 2, by_trade.get_axis_num(TRADE)
+    return by_trade.copy(data=np.roll(by_trade.to_numpy(), half, axis=axis))

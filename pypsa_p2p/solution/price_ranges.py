@@ -12,7 +12,7 @@ import pypsa
 import scipy.sparse as sp
 import xarray as xr
 
-from pypsa_p2p.common.errors import MarketError
+from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import NAME, OWN_MULTIPLIERS, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.units import Numbers, typical
 from pypsa_p2p.formulation.compiled import CompiledModel
@@ -53,8 +53,9 @@ def price_range(n: pypsa.Network) -> xr.Dataset:
     Raises
     ------
     MarketError
-        No market is solved, or one with investment, with losses on its grid, or an equilibrium
-        of unequal weights, in which both ends of an edge have prices of their own.
+        No market is solved, or one with investment, with losses on its grid, with constraints of
+        the user's own, or an equilibrium of unequal weights, in which both ends of an edge have
+        prices of their own.
     ConvergenceError
         The linear programs that find the ends were not solved.
 
@@ -85,13 +86,13 @@ def price_range(n: pypsa.Network) -> xr.Dataset:
         found = _ends(n, settings, wanted)
         for name, values in zip(ends, found, strict=True):
             ends[name] = values.where(wanted, ends[name]).transpose(SCENARIO, SNAPSHOT, PROSUMER)
-    for name, what in (("least", "least"), ("greatest", "greatest")):
-        ends[name].attrs = {"unit": "EUR/MWh", "long_name": f"{what} nodal price that would do"}
+    for name, values in ends.items():
+        values.attrs = {"unit": "EUR/MWh", "long_name": f"{name} nodal price that would do"}
     return xr.Dataset(ends)
 
 
 def _require_known(n: pypsa.Network, settings: Mapping[str, Any]) -> None:
-    require_known_grid(settings)
+    require_known_grid(settings, "price_range")
     require_given_capacities(n, "price_range")
     if settings.get(OWN_MULTIPLIERS, False):
         raise MarketError(
@@ -108,6 +109,12 @@ def _ends(
     measure, attitude = recorded_risk(settings, data)
     may_hold = measure.envelope(data.probability, attitude)
     game, money = rebuild(n, data, settings["surplus"], may_hold), Money.of(n, data)
+    theirs = sorted(set(settings["constraints"]) - set(game.compiled.model.constraints))
+    if theirs:
+        raise MarketError(
+            f"price_range does not know constraints {listed(theirs)}, which are no part of the "
+            "market: solve it without them, or ask what they cost by their own multipliers."
+        )
     nobody = ~money.weighed.any(PROSUMER)
     weight = money.tau.where(~nobody, data.probability)
     by_prosumer = weight.transpose(PROSUMER, SCENARIO).to_numpy()
@@ -121,7 +128,8 @@ def _ends(
     at = np.where(known, place[rows], -1)
     asked = at >= 0
     unit = optimum.of_row[rows] * price / largest_entries(game.program.A)[rows]
-    unit = unit / (weight * data.weighting).transpose(*wanted.dims).to_numpy()
+    worth = weight.where(weight > 0.0) * data.weighting
+    unit = unit / worth.transpose(*wanted.dims).to_numpy()
     ends = np.full((2, *at.shape), np.nan)
     ends[:, asked] = np.stack(optimum.face.reach(at[asked])) * unit[asked]
     return wanted.copy(data=ends[0]), wanted.copy(data=ends[1])

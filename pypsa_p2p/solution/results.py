@@ -35,7 +35,7 @@ from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.network.ownership import asset_owners, bus_columns
 from pypsa_p2p.solution.grid_prices import grid_results
 from pypsa_p2p.solution.hedges import RecordedHedges, recorded_hedges, regimes
-from pypsa_p2p.solution.money import Money, net_costs, sum_by
+from pypsa_p2p.solution.money import Money, net_costs, other_direction, sum_of_buyer
 
 _MW, _PRICE, _EUR = "MW", "EUR/MWh", "EUR"
 _DESCRIBED = {
@@ -45,7 +45,7 @@ _DESCRIBED = {
     "net_import": (_MW, "net purchases Q from all trade partners"),
     "quantity": (_MW, "what buyer buys from seller, q; negative: sells"),
     "nodal_price": (_PRICE, "price of energy to the prosumer in the scenario, lambda/(tau w)"),
-    "price_unique": ("1", "whether no other nodal price would do; else it is one of a range"),
+    "price_unique": ("1", "whether no other nodal price would do; not where there is none"),
     "import_price": (_PRICE, "price p0 at which the grid operator trades"),
     "grid_price": (_PRICE, "price of using the grid at the prosumer's bus of it"),
     "grid_payment": (_EUR, "net_import at grid_price; neither in payment nor in bill"),
@@ -84,15 +84,15 @@ def results(n: pypsa.Network) -> xr.Dataset:
 
     Names follow MODEL.md §1-5; units are in the variables' ``attrs``.
 
+    Three variables tell what a scenario costs a prosumer: ``cost`` is the paper's Pi, with utility
+    and without what prosumers pay each other; ``bill`` is money alone, all she pays and is paid;
+    ``net_cost`` is both, her bill less her utility.
+
     Parameters
     ----------
     n : pypsa.Network
         Solved with a market, by ``n.optimize(extra_functionality=market)`` or
         ``market.optimize(n)``.
-
-    Three variables tell what a scenario costs a prosumer: ``cost`` is the paper's Pi, with utility
-    and without what prosumers pay each other; ``bill`` is money alone, all she pays and is paid;
-    ``net_cost`` is both, her bill less her utility.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def results(n: pypsa.Network) -> xr.Dataset:
     costs.pop("preference")
     risk = _risk(money, settings, costs["cost"], paid["net_cost"], hedges)
     dataset = xr.Dataset({**dispatch, **trades, **costs, **paid, **risk})
-    if settings["delivery"] == "grid":
+    if delivered:
         dataset = dataset.assign(grid_results(money, trades["net_import"]))
     for name, (unit, meaning) in _DESCRIBED.items():
         if name in dataset:
@@ -282,8 +282,8 @@ def _trades(money: Money, own_multipliers: bool) -> dict[str, xr.DataArray]:
         .assign_coords(coords)
         for name, parts in both.items()
     }
-    net = sum_by(joined["quantity"], "buyer", data)
-    now = sum_by(joined.pop("paid_now"), "buyer", data).sum(SNAPSHOT)
+    net = sum_of_buyer(joined["quantity"], data)
+    now = sum_of_buyer(joined.pop("paid_now"), data).sum(SNAPSHOT)
     return {
         **joined,
         "net_import": net.transpose(SCENARIO, SNAPSHOT, PROSUMER),
@@ -300,10 +300,9 @@ def _costs(
     quantity = trades["quantity"]
     price = xr.concat([data.price0, data.price1], NAME).rename({NAME: TRADE})
     congestion = xr.concat([data.congestion] * 2, NAME).rename({NAME: TRADE})
-    reverse = quantity.roll({TRADE: len(data.edges)})
-    rising = congestion.drop_vars(TRADE) * (quantity + reverse.to_numpy())
+    rising = congestion.drop_vars(TRADE) * (quantity + other_direction(quantity).to_numpy())
     preference, congested = (
-        sum_by(each * quantity * data.weighting, "buyer", data).sum(SNAPSHOT)
+        sum_of_buyer(each * quantity * data.weighting, data).sum(SNAPSHOT)
         for each in (price.drop_vars(TRADE), rising)
     )
     imports = (data.import_price * trades["net_import"] * data.weighting).sum(SNAPSHOT)

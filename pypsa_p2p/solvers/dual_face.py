@@ -11,6 +11,7 @@ does so in each independent part of the set, so that one part does not decide ab
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -179,6 +180,11 @@ class DualFace:
         falls, rises = self.rays
         least, greatest = self.end(-1.0), self.end(1.0)
         if least is None or greatest is None:
+            warnings.warn(
+                "Some prices are one of a range, and the solver's own, not the middle of it: the "
+                "linear program that finds its ends was not solved.",
+                stacklevel=2,
+            )
             return self.start, np.zeros(self.size, dtype=bool)
         one_sided = np.where(falls[self.part], greatest, least)
         chosen = np.where(
@@ -188,9 +194,7 @@ class DualFace:
         )
         seen = [least, greatest, *self._elsewhere()]
         spread = np.ptp(np.stack([*seen, chosen]), axis=0)
-        movable = (falls | rises)[self.part] & (spread > 0.0)
-        size = np.maximum(1.0, np.abs(chosen))
-        return chosen, ~movable & (spread <= ACCURACY.promised * size)
+        return chosen, spread <= ACCURACY.promised * np.maximum(1.0, np.abs(chosen))
 
     def _elsewhere(self) -> list[Vector]:
         """Further points of the set, in directions that no total price has."""

@@ -37,9 +37,9 @@ def amount_of(results: list[xr.Dataset], of: Amount | None) -> Amount:
         return "net_cost" if known else "cost"
     if of != "cost" and not known:
         raise MarketError(
-            f"There is no {AMOUNTS[of]} where prosumers weigh a scenario differently, whose money "
-            "has no one price then: give of='cost', or let contracts or the community's risk make "
-            "them agree."
+            f"There is no {AMOUNTS[of]} where prosumers weigh a scenario differently, or the ends "
+            "of a trade price it differently (unequal weights): give of='cost', or let complete "
+            "contracts, the community's risk or equal weights make them agree."
         )
     return of
 

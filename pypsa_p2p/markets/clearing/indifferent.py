@@ -28,7 +28,12 @@ _HALVINGS = 60  # of an interval no longer than 1, to below rounding
 
 
 def seen_as_by_others(problem: MarketProblem, found: MarketSolution) -> MarketSolution:
-    """A solution in which prosumers without risk see the scenarios as the others do."""
+    """A solution in which prosumers without risk see the scenarios as the others do.
+
+    Contracts tie everybody's probabilities to their prices: with them all stays as it is.
+    """
+    if problem.terms is not None and not problem.terms.idle:
+        return found
     program, tau = problem.program, found.risk_adjusted_probability
     groups, scenarios = tau.shape
     indifferent = _indifferent(problem, found.x, groups)
@@ -45,7 +50,7 @@ def seen_as_by_others(problem: MarketProblem, found: MarketSolution) -> MarketSo
     tau = np.where(moved[:, None], wanted, tau)
     return replace(
         _solution(problem, found, tau, move.multipliers(moved)),
-        unweighed=_unweighed(found, tau, moved, program.probability.reshape(-1, scenarios)),
+        unweighed=_unweighed(found, tau, moved, ~indifferent),
     )
 
 
@@ -146,12 +151,11 @@ def _solution(
     return replace(found, risk_adjusted_probability=tau, row_dual=y)
 
 
-def _unweighed(
-    found: MarketSolution, tau: Matrix, moved: Flags, probability: Matrix
-) -> Unweighed | None:
-    """What the limit weighs, where some no longer weigh what they did, or do what they did not."""
+def _unweighed(found: MarketSolution, tau: Matrix, moved: Flags, others: Flags) -> Unweighed | None:
+    """What the limit weighs, where some no longer weigh what they did: as much as the others."""
     if found.unweighed is None:
         return None
-    limit = np.where(tau > 0.0, 0.0, probability[: len(tau)])
+    of_others = found.unweighed.weight[others].mean(axis=0)
+    limit = np.where(tau > 0.0, 0.0, of_others)
     weight = np.where(moved[:, None], limit, found.unweighed.weight)
     return replace(found.unweighed, weight=weight)

@@ -114,7 +114,7 @@ class _Solved:
     def of(cls, n: pypsa.Network) -> _Solved:
         """What a network's tables hold, and the game built anew from them."""
         settings = recorded(n)
-        grid.require_known_grid(settings)
+        grid.require_known_grid(settings, "certify")
         require_given_capacities(n, "certify")
         delivered = settings["delivery"] == "grid"
         data = read_market(n, n.snapshots[settings["snapshots"]], grid=delivered)

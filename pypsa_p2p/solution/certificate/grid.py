@@ -33,7 +33,7 @@ from pypsa_p2p.solvers.program import QuadraticProgram
 Matrix = npt.NDArray[np.float64]
 
 
-def require_known_grid(settings: Mapping[str, Any]) -> None:
+def require_known_grid(settings: Mapping[str, Any], what: str) -> None:
     """Refuse deliveries over the grid whose multipliers or losses the tables do not tell.
 
     Raises
@@ -42,11 +42,11 @@ def require_known_grid(settings: Mapping[str, Any]) -> None:
     """
     if settings["delivery"] != "grid":
         return
-    require_common_grid_prices(settings, "certify")
+    require_common_grid_prices(settings, what)
     losses = [name for name in settings["constraints"] if "-loss" in name]
     if losses:
         raise MarketError(
-            f"certify is not available for delivery='grid' with transmission losses: how PyPSA "
+            f"{what} is not available for delivery='grid' with transmission losses: how PyPSA "
             f"was asked to approximate them ({listed(losses)}) is not in the network's tables. "
             "Solve without transmission_losses."
         )

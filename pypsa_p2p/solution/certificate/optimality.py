@@ -152,7 +152,7 @@ def density(money: Money) -> xr.DataArray:
 
 
 def worth_now(money: Money, scale: Scale) -> float:
-    """What has a price of the limit is worth nothing now, while nobody concerned weighs it."""
+    """What energy with a price of the limit is worth now, relative: it has to be 0."""
     limit = money.of_limit(UNWEIGHED_PRICE)
     now = (prices_now(money) / money.data.probability).where(limit.notnull(), 0.0)
     return relative(now, scale.price)
