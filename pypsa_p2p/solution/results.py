@@ -113,7 +113,8 @@ def results(n: pypsa.Network) -> xr.Dataset:
     Prices are money of the scenario: a multiplier is divided by the hours and by the risk-adjusted
     probability of whoever pays. Within her limits a prosumer's nodal price is her marginal utility
     and her marginal cost. In a scenario that she does not weigh it is that of the limit in which
-    she does; NaN if she sells there what only others weigh, who would pay her any price. Where
+    she does; NaN if she sells there what only others weigh, who would pay her any price, and in
+    answers that agents found (`solve_equilibrium`), who agree on no price of it. Where
     demand and supply are steps or at limits, several prices would do (``price_unique`` is False):
     the middle between those of least and of greatest total price, or the finite end
     (MODEL.md §4). `price_range` has both ends of each.
