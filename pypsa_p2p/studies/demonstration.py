@@ -41,8 +41,8 @@ _WIDTH: Final = 80  # of a terminal, letters
 _READING: Final = (
     "Social cost is the sum of the prosumers' risk-adjusted costs; negative: using energy is worth "
     "more than it costs. Loss is expected cost above the centralized design's. Traded energy is "
-    "expected, and counts on every edge it takes. Nodal prices are those of their scenario; "
-    "risk-averse prosumers weigh them by tau/p, which is 0 in scenarios that do not concern them."
+    "expected, and counts on every edge it takes. Nodal prices are money of their scenario: what "
+    "a MWh is worth there to whoever weighs it, which the risk-averse do differently."
 )
 
 

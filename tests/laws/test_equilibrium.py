@@ -18,7 +18,7 @@ from tests.laws.markets import (
     solved_network,
 )
 from tests.reference.best_response import exploitability
-from tests.reference.package import market_of, solved, unique_prices
+from tests.reference.package import market_of, solved, trade_order, unique_prices
 from tests.reference.solve import Solution
 
 EVERY = pytest.mark.parametrize("draw", DRAWS, ids=str)
@@ -107,44 +107,54 @@ def test_centralized_with_risk_and_congestion_is_refused() -> None:
 @ONE
 @pytest.mark.parametrize("theta", [None, 1.0])
 def test_every_edge_has_one_price(draw: Draw, theta: float | None, route: str) -> None:
-    """zeta_mn = zeta_nm >= 0 (the variational equilibrium), 0 where surplus is sold."""
+    """zeta_mn = zeta_nm >= 0 now (the variational equilibrium), 0 where surplus is sold."""
     _, r = solved_network(draw, Setting("peer-to-peer", theta), route)
     prices = r["trade_price"]
+    now = prices * r["risk_adjusted_probability"].sel(prosumer=r["buyer"])
     pairs = zip(r["buyer"].to_numpy().tolist(), r["seller"].to_numpy().tolist(), strict=True)
     position = {pair: k for k, pair in enumerate(pairs)}
-    for (one, other), k in position.items():
-        back = position[other, one]
-        np.testing.assert_allclose(prices.isel(trade=k), prices.isel(trade=back), atol=1e-6)
+    for (buyer, seller), k in position.items():
+        back = position[seller, buyer]
+        one, other = (now.isel(trade=at).to_numpy().squeeze() for at in (k, back))
+        both = np.isfinite(one) & np.isfinite(other)  # else only one end weighs the scenario
+        np.testing.assert_allclose(one[both], other[both], atol=1e-6)
         sold = -(r["quantity"].isel(trade=k) + r["quantity"].isel(trade=back))
-        assert (np.abs(prices.isel(trade=k).to_numpy()[sold.to_numpy() > 1e-4]) < 1e-5).all()
+        left_over = sold.to_numpy() > 1e-4
+        assert (np.abs(prices.isel(trade=k).to_numpy()[left_over]) < 1e-5).all()
     assert float(prices.min()) > -1e-6
-    np.testing.assert_allclose(r["payment"].sum("prosumer"), 0, atol=1e-5)
+    np.testing.assert_allclose(r["payment_now"].sum("prosumer"), 0, atol=1e-5)
 
 
 @EVERY
 @pytest.mark.parametrize("theta", [None, 1.0])
 def test_stationarity_of_trades(draw: Draw, theta: float | None) -> None:
-    """(12), (22) at a = 0: tau/p (b + p0) + xi + zeta = lambda for every directed trade."""
+    """(12), (22) at a = 0: b + p0 + xi + zeta = lambda for every directed trade, in its money."""
     data = instance_of(draw)
-    found = package(draw, Setting("peer-to-peer", theta))
-    weight = (found.tau / data.probability)[data.buyer].T[:, None, :]  # (S, 1, 2E)
-    own = weight * (data.price + data.import_price[:, :, data.buyer])
-    trade_price = np.concatenate([found.trade_price] * 2, axis=-1)
-    price = found.nodal_price.transpose(1, 2, 0)[:, :, data.buyer]
-    np.testing.assert_allclose(own + found.capacity_price + trade_price, price, atol=1e-5)
+    _, r = solved_network(draw, Setting("peer-to-peer", theta))
+    at = trade_order(data, r)
+    zeta, xi = (r[name].to_numpy()[:, :, at] for name in ("trade_price", "capacity_price"))
+    own = data.price + data.import_price[:, :, data.buyer]
+    price = r.nodal_price.sel(prosumer=list(data.names)).to_numpy()[:, :, data.buyer]
+    priced = np.isfinite(zeta)
+    np.testing.assert_allclose((own + xi + zeta)[priced], price[priced], atol=1e-5)
+    tau = r.risk_adjusted_probability.sel(prosumer=list(data.names)).to_numpy()[:, data.buyer]
+    assert priced.transpose(1, 0, 2)[:, tau > 1e-4].all()
 
 
 @ONE
 @pytest.mark.parametrize("theta", [None, 1.0])
 def test_pypsa_price_carries_the_probability(draw: Draw, theta: float | None, route: str) -> None:
-    """n.buses_t.marginal_price = probability * nodal_price, PyPSA's own convention."""
+    """n.buses_t.marginal_price is what a MWh is worth now: tau, or p when neutral, times price."""
     data = instance_of(draw)
     n, r = solved_network(draw, Setting("peer-to-peer", theta), route)
     for k, scenario in enumerate(data.scenarios):
         price = n.buses_t.marginal_price[scenario][list(data.names)].to_numpy()
         own = r["nodal_price"].sel(scenario=scenario, prosumer=list(data.names))
-        wanted = data.probability[k] * own.transpose("snapshot", "prosumer").to_numpy()
-        np.testing.assert_allclose(price, wanted, rtol=0, atol=1e-6)
+        tau = r.risk_adjusted_probability.sel(scenario=scenario, prosumer=list(data.names))
+        weighed = tau.to_numpy() > 1e-4
+        wanted = (tau * own).transpose("snapshot", "prosumer").to_numpy()
+        np.testing.assert_allclose(price[:, weighed], wanted[:, weighed], rtol=0, atol=1e-6)
+        assert theta is not None or tau.to_numpy() == pytest.approx(data.probability[k])
 
 
 @ONE
