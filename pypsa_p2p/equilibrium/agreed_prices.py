@@ -15,20 +15,14 @@ from pypsa_p2p.common.pypsa_state import forget_model
 from pypsa_p2p.equilibrium.game.game import Game
 from pypsa_p2p.equilibrium.game.knapsack import Array, Flags
 from pypsa_p2p.equilibrium.running import Answer
-from pypsa_p2p.formulation.columns import variable_owners
-from pypsa_p2p.formulation.compiled import CompiledModel, by_label, compile_model
+from pypsa_p2p.formulation.columns import balances, of_balances, of_constraint, variable_owners
+from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.model import build_model
-from pypsa_p2p.formulation.trading import (
-    CAPACITY0,
-    CAPACITY1,
-    NODAL_BALANCE,
-    RECIPROCITY,
-    quantities,
-)
+from pypsa_p2p.formulation.trading import CAPACITY0, CAPACITY1, RECIPROCITY, quantities
 from pypsa_p2p.markets.clearing.own_units import OwnUnits
 from pypsa_p2p.markets.clearing.prices import optimum_at
 from pypsa_p2p.markets.designs import PeerToPeerMarket
-from pypsa_p2p.solvers.arrays import Vector
+from pypsa_p2p.solvers.arrays import Labels, Vector
 
 
 def by_the_rule(
@@ -63,21 +57,24 @@ def by_the_rule(
         _multipliers(compiled, game, answer) / price,
     )
     dual, only = replace(optimum, exact=ACCURACY.agreed).by_rule()
-    balances = _balances(compiled)
-    unique = _by_prosumer(compiled, game, balances, only.astype(float)) > 0.0
+    unique = _by_prosumer(compiled, game, only.astype(float)) > 0.0
     if only[problem.reported].all():
         return answer, unique
-    chosen = dual * price
+    return _moved(compiled, game, answer, dual * price), unique
+
+
+def _moved(compiled: CompiledModel, game: Game, answer: Answer, dual: Vector) -> Answer:
+    """The answer at other multipliers of the rows, EUR/MW."""
     hours = game.probability[:, None, None] * game.hours[:, None]
     zeta, xi0, xi1 = (
-        _by_edge(compiled, game, name, chosen) for name in (RECIPROCITY, CAPACITY0, CAPACITY1)
+        _ordered(of_constraint(compiled, dual, name), game.data.edges)
+        for name in (RECIPROCITY, CAPACITY0, CAPACITY1)
     )
-    moved = answer._replace(
-        price=_by_prosumer(compiled, game, balances, chosen) / hours,
+    return answer._replace(
+        price=_by_prosumer(compiled, game, dual) / hours,
         reciprocity=np.concatenate([zeta, zeta], axis=-1) / hours,
         capacity=np.concatenate([xi0, xi1], axis=-1) / hours,
     )
-    return moved, unique
 
 
 def _decisions(compiled: CompiledModel, game: Game, point: Array) -> Vector:
@@ -88,8 +85,7 @@ def _decisions(compiled: CompiledModel, game: Game, point: Array) -> Vector:
     labels = [compiled.model["Generator-p"].labels, *quantities(compiled.model, game.data)]
     names = (game.generators, game.data.edges, game.data.edges)
     for values, label, of in zip((power, p0, p1), labels, names, strict=True):
-        array = _named(game, values, of).reindex({NAME: label.indexes[NAME]}, fill_value=0.0)
-        x[compiled.columns(label)] = _like(game, array, label)
+        _put(x, compiled.columns(label), game, game.labelled(values, of), label)
     return x
 
 
@@ -98,49 +94,32 @@ def _multipliers(compiled: CompiledModel, game: Game, answer: Answer) -> Vector:
     y = np.zeros(compiled.row_labels.size)
     hours = game.probability[:, None, None] * game.hours[:, None]
     zeta, _ = np.split(answer.reciprocity, 2, axis=-1)
-    prices = _named(game, hours * answer.price, game.data.prosumers)
-    for name in _balances(compiled):
+    prices = game.labelled(hours * answer.price, game.data.prosumers)
+    rows = dict.fromkeys(balances(compiled.model), prices)
+    rows[RECIPROCITY] = game.labelled(hours * zeta, game.data.edges)
+    for name, values in rows.items():
         label = compiled.model.constraints[name].labels
-        array = prices.reindex({NAME: label.indexes[NAME]}, fill_value=0.0)
-        active = label.to_numpy().ravel() >= 0
-        y[compiled.rows(label)[active]] = _like(game, array, label)[active]
-    label = compiled.model.constraints[RECIPROCITY].labels
-    y[compiled.rows(label)] = _like(game, _named(game, hours * zeta, game.data.edges), label)
+        _put(y, compiled.rows(label), game, values, label)
     return y
 
 
-def _balances(compiled: CompiledModel) -> list[str]:
-    return [name for name in compiled.model.constraints if name.endswith(NODAL_BALANCE)]
+def _put(
+    vector: Vector, places: Labels, game: Game, values: xr.DataArray, label: xr.DataArray
+) -> None:
+    """Write values to the places of the labels that a model has, 0 where none is given."""
+    full = values.reindex({NAME: label.indexes[NAME]}, fill_value=0.0)
+    active = label.to_numpy().ravel() >= 0
+    flat = game.data.for_model(full).transpose(*label.dims).to_numpy().ravel()
+    vector[places[active]] = flat[active]
 
 
-def _named(game: Game, values: Array, names: pd.Index) -> xr.DataArray:
-    coords = {SCENARIO: game.data.scenarios, SNAPSHOT: game.data.snapshots, NAME: names}
-    return xr.DataArray(
-        values, coords={key: pd.Index(index, name=key) for key, index in coords.items()}
-    )
-
-
-def _like(game: Game, array: xr.DataArray, label: xr.DataArray) -> Vector:
-    return np.asarray(game.data.for_model(array).transpose(*label.dims).to_numpy().ravel())
-
-
-def _by_edge(compiled: CompiledModel, game: Game, name: str, values: Vector) -> Array:
-    """Values of the rows of a constraint of trades, (S, T, E)."""
-    return _read(compiled, game, [name], values, game.data.edges)
-
-
-def _by_prosumer(compiled: CompiledModel, game: Game, balances: list[str], values: Vector) -> Array:
+def _by_prosumer(compiled: CompiledModel, game: Game, values: Vector) -> Array:
     """Values of the prosumers' balances, (S, T, N)."""
-    return _read(compiled, game, balances, values, game.data.prosumers)
+    own = pd.Series(game.data.prosumers, index=game.data.prosumers)
+    return _ordered(of_balances(compiled, values, own), own.index)
 
 
-def _read(
-    compiled: CompiledModel, game: Game, constraints: list[str], values: Vector, names: pd.Index
-) -> Array:
-    dense = np.nan_to_num(by_label(compiled.row_labels, values))
-    labels = [compiled.model.constraints[name].labels for name in constraints]
-    found = xr.concat([one.copy(data=dense[one.to_numpy()]) for one in labels], NAME)
-    if SCENARIO not in found.dims:
-        found = found.expand_dims({SCENARIO: game.data.scenarios})
-    ordered = found.reindex({NAME: names}, fill_value=0.0)
-    return np.asarray(ordered.transpose(SCENARIO, SNAPSHOT, NAME).to_numpy())
+def _ordered(values: xr.DataArray, names: pd.Index) -> Array:
+    """As the game's arrays are, (S, T, names)."""
+    ordered = values.sel({NAME: names.to_numpy()}).transpose(SCENARIO, SNAPSHOT, NAME)
+    return np.asarray(ordered.to_numpy())

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.names import (
     KEPT_DUALS,
     META,
-    NAME,
     OWN_MULTIPLIERS,
     PRICE_IN_RANGE,
     PROSUMER,
     RECIPROCITY1,
     RISK_ADJUSTED_PROBABILITY,
     SCENARIO,
-    SNAPSHOT,
 )
 from pypsa_p2p.common.pypsa_state import forget_model, set_objective
 from pypsa_p2p.common.tables import dynamic_values, first_scenario, write_static
@@ -46,7 +43,7 @@ def write_answer(
     forget_price_series(n)
     answer, unique = by_the_rule(n, market, game, answer)
     if not unique.all():
-        in_range = _named(data, (~unique).astype(float), data.prosumers)
+        in_range = game.labelled((~unique).astype(float), data.prosumers)
         write_series(n, data, {("Bus", PRICE_IN_RANGE): in_range})
     _write_power(n, game, answer.point)
     _write_prices(n, game, answer)
@@ -81,38 +78,31 @@ def _write_power(n: pypsa.Network, game: Game, point: Array) -> None:
     loads = first_scenario(n, "Load").index
     load = dynamic_values(n, "Load", "p_set", loads, data.snapshots)
     _write(n, data, "Load", "p", load)
-    _write(n, data, "Generator", "p", _named(data, power, game.generators))
+    _write(n, data, "Generator", "p", game.labelled(power, game.generators))
     p0, p1 = np.split(-quantity, 2, axis=-1)
     for attribute, sent in {"p": p0, "p0": p0, "p1": p1}.items():
-        _write(n, data, "Link", attribute, _named(data, sent, data.edges))
+        _write(n, data, "Link", attribute, game.labelled(sent, data.edges))
     injection = game.sum_by_owner(power) - game.load + game.net_import(quantity)
-    _write(n, data, "Bus", "p", _named(data, injection, data.prosumers))
+    _write(n, data, "Bus", "p", game.labelled(injection, data.prosumers))
     for component in sorted(n.passive_branch_components):
         names = first_scenario(n, component).index
         for end in ("p0", "p1") if len(names) else ():
             nothing = np.zeros((*injection.shape[:2], len(names)))
-            _write(n, data, component, end, _named(data, nothing, names))
+            _write(n, data, component, end, game.labelled(nothing, names))
 
 
 def _write_prices(n: pypsa.Network, game: Game, answer: Answer) -> None:
     """lambda at the buses, per probability; zeta and xi of both ends, per p w."""
     data = game.data
     p = game.probability[:, None, None]
-    _write(n, data, "Bus", "marginal_price", _named(data, p * answer.price, data.prosumers))
+    _write(n, data, "Bus", "marginal_price", game.labelled(p * answer.price, data.prosumers))
     weight = p * game.hours[:, None]
     zeta0, zeta1 = np.split(weight * answer.reciprocity, 2, axis=-1)
     xi0, xi1 = np.split(weight * answer.capacity, 2, axis=-1)
     columns = (*KEPT_DUALS, RECIPROCITY1)
     for column, values in zip(columns, (zeta0, xi0, xi1, zeta1), strict=True):
         n.c["Link"].static[column] = 0.0
-        _write(n, data, "Link", column, _named(data, values, data.edges))
-
-
-def _named(data: MarketData, values: Array, names: pd.Index) -> xr.DataArray:
-    coords = {SCENARIO: data.scenarios, SNAPSHOT: data.snapshots, NAME: names}
-    return xr.DataArray(
-        values, coords={key: pd.Index(index, name=key) for key, index in coords.items()}
-    )
+        _write(n, data, "Link", column, game.labelled(values, data.edges))
 
 
 def _write(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import linopy
 import numpy as np
 import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.names import NAME
-from pypsa_p2p.formulation.compiled import CompiledModel
+from pypsa_p2p.common.names import NAME, SCENARIO
+from pypsa_p2p.common.tables import ONLY_SCENARIO
+from pypsa_p2p.formulation.compiled import CompiledModel, by_label
 from pypsa_p2p.formulation.delivery import SURPLUS
 from pypsa_p2p.formulation.trading import (
     NODAL_BALANCE,
@@ -54,20 +56,44 @@ def trade_arrays(compiled: CompiledModel, data: MarketData) -> tuple[Labels, Lab
     )
 
 
-def balance_rows(compiled: CompiledModel, data: MarketData) -> tuple[Flags, Flags]:
-    """Which rows are balances of prosumers, and which of any bus; (rows,) each."""
-    found = []
-    for known in (data.prosumers, None):
-        rows = np.zeros(compiled.row_labels.size, dtype=bool)
-        for name, constraint in compiled.model.constraints.items():
-            if name.endswith(NODAL_BALANCE):
-                here = constraint.labels
-                if known is not None:
-                    here = here.isel({NAME: here.indexes[NAME].isin(known)})
-                active = here.to_numpy().ravel() >= 0
-                rows[compiled.rows(here)[active]] = True
-        found.append(rows)
-    return found[0], found[1]
+def balances(m: linopy.Model) -> list[str]:
+    """PyPSA's balances of buses, one constraint for each number of terms."""
+    return [name for name in m.constraints if name.endswith(NODAL_BALANCE)]
+
+
+def balance_rows(compiled: CompiledModel, buses: pd.Index | None = None) -> Flags:
+    """Which rows are balances, (rows,): of these buses, or of any."""
+    rows = np.zeros(compiled.row_labels.size, dtype=bool)
+    for name in balances(compiled.model):
+        labels = compiled.model.constraints[name].labels
+        if buses is not None:
+            labels = labels.isel({NAME: labels.indexes[NAME].isin(buses)})
+        rows[compiled.rows(labels)[labels.to_numpy().ravel() >= 0]] = True
+    return rows
+
+
+def of_constraint(compiled: CompiledModel, values: Vector, name: str) -> xr.DataArray:
+    """Values of rows, (rows,), by the labels of a constraint, 0 where it has no row.
+
+    Dims (scenario, snapshot, name), in some order.
+    """
+    labels = compiled.model.constraints[name].labels
+    dense = np.nan_to_num(by_label(compiled.row_labels, values))
+    found = labels.copy(data=dense[labels.to_numpy()])
+    return found if SCENARIO in found.dims else found.expand_dims({SCENARIO: [ONLY_SCENARIO]})
+
+
+def of_balances(compiled: CompiledModel, values: Vector, buses: pd.Series) -> xr.DataArray:
+    """Values of the balances of some buses, which may repeat, by the labels of the series.
+
+    Dims (scenario, snapshot, name), in some order; 0 at a bus without a balance.
+    """
+    found = xr.concat(
+        [of_constraint(compiled, values, name) for name in balances(compiled.model)], NAME
+    ).reindex({NAME: pd.Index(buses.unique(), dtype=object)}, fill_value=0.0)
+    at = xr.DataArray(buses.to_numpy(object), dims="end")
+    there = found.sel({NAME: at}).drop_vars(NAME).rename(end=NAME)
+    return there.assign_coords({NAME: buses.index.rename(NAME)})
 
 
 def export_columns(compiled: CompiledModel) -> Labels:

@@ -235,8 +235,7 @@ class Market(ABC):
     def problem(self, compiled: CompiledModel, data: MarketData) -> MarketProblem:
         """What is minimised, and by whom."""
         trades, reciprocity, price = trade_arrays(compiled, data)
-        priced, balanced = balance_rows(compiled, data)
-        reported = balanced.copy()
+        reported = balance_rows(compiled)
         reported[reciprocity] = True
         size = compiled.owner.size
         both = (np.tile(price, 2), (trades.ravel(), trades[::-1].ravel()))
@@ -251,7 +250,7 @@ class Market(ABC):
             trades=trades,
             reciprocity=reciprocity,
             exports=export_columns(compiled),
-            priced=priced.astype(float),
+            priced=balance_rows(compiled, data.prosumers).astype(float),
             reported=reported,
             terms=self.terms(data),
             by_prosumer=None if self.contracts is None else self._program(compiled, data, each),

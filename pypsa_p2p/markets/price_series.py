@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,13 +22,12 @@ from pypsa_p2p.common.names import (
     UNWEIGHED_PRICE,
     UNWEIGHED_TRADE_PRICES,
 )
-from pypsa_p2p.common.tables import ONLY_SCENARIO
-from pypsa_p2p.formulation.compiled import CompiledModel, by_label
-from pypsa_p2p.formulation.trading import CAPACITY0, CAPACITY1, NODAL_BALANCE, RECIPROCITY
+from pypsa_p2p.formulation.columns import of_balances, of_constraint
+from pypsa_p2p.formulation.compiled import CompiledModel
+from pypsa_p2p.formulation.trading import CAPACITY0, CAPACITY1, RECIPROCITY
 from pypsa_p2p.markets.clearing.convex import MarketSolution, Unweighed
 from pypsa_p2p.markets.writing import write_table
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.solvers.arrays import Vector
 
 
 def write_price_series(
@@ -39,7 +39,7 @@ def write_price_series(
     """
     forget_price_series(n)
     if solution.unique is not None and not solution.unique.all():
-        several = _balances(compiled, (~solution.unique).astype(np.float64), data.prosumers)
+        several = of_balances(compiled, (~solution.unique).astype(np.float64), _own_buses(data))
         write_series(n, data, {("Bus", PRICE_IN_RANGE): several})
     unweighed = solution.unweighed
     if unweighed is not None and (unweighed.weight > 0.0).any():
@@ -67,83 +67,93 @@ def write_series(
 def _unweighed_prices(
     data: MarketData, compiled: CompiledModel, solution: MarketSolution, unweighed: Unweighed
 ) -> dict[tuple[str, str], xr.DataArray]:
-    """Prices of the limit by class and column: NaN where they follow from tau, or there is none.
-
-    What is worth something now, to a prosumer who does not weigh the scenario, has none.
-    """
-    shape = len(data.scenarios), len(data.prosumers)
-    weight = xr.DataArray(
-        np.broadcast_to(unweighed.weight.T, shape),
-        coords={SCENARIO: data.scenarios, PROSUMER: data.prosumers},
-    )
-    own = pd.Series(data.prosumers, index=data.prosumers)
-    nothing = ACCURACY.no_price * solution.units.price * data.probability
-    worthless = abs(_at_buses(compiled, solution.row_dual, own)).rename({NAME: PROSUMER}) <= nothing
-
-    def in_money(
-        limit: xr.DataArray, buyers: xr.DataArray, exists: xr.DataArray | bool = True
-    ) -> xr.DataArray:
-        counts, known = (
-            values.sel({PROSUMER: buyers}).drop_vars(PROSUMER) for values in (weight, worthless)
-        )
-        price = limit / (counts.where(counts > 0.0) * data.weighting)
-        return price.where(known & exists)  # NaN where she weighs the scenario, too
-
-    found = {}
-    buyers = xr.DataArray(own.to_numpy(object), coords={NAME: data.prosumers.rename(NAME)})
-    sites = None if data.sites is None else data.sites.bus.reindex(data.prosumers)
-    for column, buses in ((UNWEIGHED_PRICE, own), (UNWEIGHED_GRID_PRICE, sites)):
-        if buses is not None:
-            limit = _at_buses(compiled, unweighed.row_dual, buses)
-            found["Bus", column] = in_money(limit, buyers)
-    if not len(data.edges):
-        return found
-    zeta0 = zeta1 = _rows(compiled, unweighed.row_dual, RECIPROCITY)
-    if unweighed.reciprocity1 is not None:
-        zeta1 = _reshaped(compiled, unweighed.reciprocity1)
-    zeta_now = abs(_rows(compiled, solution.row_dual, RECIPROCITY)) <= nothing
-    for k, (zeta, capacity, ends) in enumerate(
-        ((zeta0, CAPACITY0, data.bus0), (zeta1, CAPACITY1, data.bus1))
-    ):
-        xi = _rows(compiled, unweighed.row_dual, capacity)
-        exists = zeta_now & (abs(_rows(compiled, solution.row_dual, capacity)) <= nothing)
-        found["Link", UNWEIGHED_TRADE_PRICES[k]] = in_money(zeta, ends, exists)
-        found["Link", UNWEIGHED_CAPACITY_PRICES[k]] = in_money(xi, ends, exists)
+    """Prices of the limit by class and column: NaN where they follow from tau, or there is none."""
+    limit = _Limit.of(data, compiled, solution, unweighed)
+    own = _own_buses(data)
+    found = {("Bus", UNWEIGHED_PRICE): limit.of_buses(own)}
+    if data.sites is not None:
+        found["Bus", UNWEIGHED_GRID_PRICE] = limit.of_buses(data.sites.bus.reindex(own.index))
+    for end in range(2) if len(data.edges) else ():
+        zeta, xi = limit.of_edges(end)
+        found["Link", UNWEIGHED_TRADE_PRICES[end]] = zeta
+        found["Link", UNWEIGHED_CAPACITY_PRICES[end]] = xi
     return found
 
 
-def _rows(compiled: CompiledModel, values: Vector, constraint: str) -> xr.DataArray:
-    """Values of rows by linopy's labels of a constraint, 0 where it has none."""
-    labels = compiled.model.constraints[constraint].labels
-    dense = np.nan_to_num(by_label(compiled.row_labels, values))
-    return _full(labels.copy(data=dense[labels.to_numpy()]))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Limit:
+    """What prices are made of where the scenario is not weighed.
+
+    What is worth something now, to a prosumer who does not weigh the scenario, has no price.
+
+    Attributes
+    ----------
+    weight : DataArray (scenario, prosumer)
+        What the limit weighs her cost by; 0 where her measure does.
+    nothing : DataArray (scenario)
+        The largest multiplier that is none, EUR/MW now.
+    worthless : DataArray (scenario, snapshot, prosumer)
+        Whether her energy is worth nothing now.
+    """
+
+    data: MarketData
+    compiled: CompiledModel
+    solution: MarketSolution
+    unweighed: Unweighed
+    weight: xr.DataArray
+    nothing: xr.DataArray
+    worthless: xr.DataArray
+
+    @classmethod
+    def of(
+        cls,
+        data: MarketData,
+        compiled: CompiledModel,
+        solution: MarketSolution,
+        unweighed: Unweighed,
+    ) -> _Limit:
+        """Of a solution."""
+        shape = len(data.scenarios), len(data.prosumers)
+        nothing = ACCURACY.no_price * solution.units.price * data.probability
+        now = of_balances(compiled, solution.row_dual, _own_buses(data)).rename({NAME: PROSUMER})
+        return cls(
+            data=data,
+            compiled=compiled,
+            solution=solution,
+            unweighed=unweighed,
+            weight=xr.DataArray(
+                np.broadcast_to(unweighed.weight.T, shape),
+                coords={SCENARIO: data.scenarios, PROSUMER: data.prosumers},
+            ),
+            nothing=nothing,
+            worthless=abs(now) <= nothing,
+        )
+
+    def in_money(self, limit: xr.DataArray, buyers: xr.DataArray) -> xr.DataArray:
+        """Multipliers of the limit, (scenario, snapshot, name), in money of those who buy."""
+        counts, exists = (
+            values.sel({PROSUMER: buyers}).drop_vars(PROSUMER)
+            for values in (self.weight, self.worthless)
+        )
+        return (limit / (counts.where(counts > 0.0) * self.data.weighting)).where(exists)
+
+    def of_buses(self, buses: pd.Series) -> xr.DataArray:
+        """Prices of the balances of a bus for each prosumer."""
+        buyers = xr.DataArray(buses.index.to_numpy(object), coords={NAME: buses.index.rename(NAME)})
+        return self.in_money(of_balances(self.compiled, self.unweighed.row_dual, buses), buyers)
+
+    def of_edges(self, end: int) -> tuple[xr.DataArray, xr.DataArray]:
+        """Prices of all edges and of their capacity to the prosumers at bus0 (0) or bus1 (1)."""
+        buyers, capacity = ((self.data.bus0, CAPACITY0), (self.data.bus1, CAPACITY1))[end]
+        names = (RECIPROCITY, capacity)
+        zeta, xi = (of_constraint(self.compiled, self.unweighed.row_dual, name) for name in names)
+        if end == 1 and self.unweighed.reciprocity1 is not None:
+            zeta = zeta.copy(data=self.unweighed.reciprocity1.reshape(zeta.shape))
+        now = [abs(of_constraint(self.compiled, self.solution.row_dual, name)) for name in names]
+        exists = (now[0] <= self.nothing) & (now[1] <= self.nothing)
+        return self.in_money(zeta, buyers).where(exists), self.in_money(xi, buyers).where(exists)
 
 
-def _reshaped(compiled: CompiledModel, values: Vector) -> xr.DataArray:
-    labels = compiled.model.constraints[RECIPROCITY].labels
-    return _full(labels.copy(data=values.reshape(labels.shape)))
-
-
-def _balances(compiled: CompiledModel, values: Vector, names: pd.Index) -> xr.DataArray:
-    """Values of the balances of some buses, 0 of those without one."""
-    found = [
-        _rows(compiled, values, name)
-        for name in compiled.model.constraints
-        if name.endswith(NODAL_BALANCE)
-    ]
-    return xr.concat(found, NAME).reindex({NAME: names}, fill_value=0.0)
-
-
-def _at_buses(compiled: CompiledModel, values: Vector, buses: pd.Series) -> xr.DataArray:
-    """Values of the balance of the bus of each row of a table, which become ``name``."""
-    unique = pd.Index(buses.unique(), name=NAME, dtype=object)
-    at = xr.DataArray(buses.to_numpy(object), dims="end")
-    found = _balances(compiled, values, unique).sel({NAME: at}).drop_vars(NAME)
-    return found.rename(end=NAME).assign_coords({NAME: buses.index.rename(NAME)})
-
-
-def _full(array: xr.DataArray) -> xr.DataArray:
-    """With a scenario dim where the model has none; plain labels."""
-    if SCENARIO in array.dims:
-        return array
-    return array.expand_dims({SCENARIO: [ONLY_SCENARIO]})
+def _own_buses(data: MarketData) -> pd.Series:
+    """Each prosumer's own bus, by her name."""
+    return pd.Series(data.prosumers, index=data.prosumers)

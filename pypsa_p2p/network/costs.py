@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pypsa
 import xarray as xr
 
@@ -19,19 +20,8 @@ from pypsa_p2p.network.market_data import MarketData
 
 def operating_cost(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     """Operating cost of each prosumer's assets, EUR over all snapshots; (scenario, prosumer)."""
-    total = xr.zeros_like(data.fixed_cost)
-    for component, result, price, quadratic in OPERATING_PRICES:
-        names = data.names(component)
-        if names.empty:
-            continue
-        amount = dynamic_values(n, component, result, names, data.snapshots)
-        cost = amount * dynamic_values(n, component, price, names, data.snapshots)
-        if quadratic is not None:
-            square = dynamic_values(n, component, quadratic, names, data.snapshots)
-            cost = cost + amount**2 * square
-        summed = (cost * data.weighting).sum(SNAPSHOT)
-        total = total + by_owner(summed, data.owner_of(component), data)
-    return total
+    costs = (_cost_of(n, data, *prices, data.names(prices[0])) for prices in OPERATING_PRICES)
+    return sum(costs, xr.zeros_like(data.fixed_cost))
 
 
 def forgone_utility(n: pypsa.Network, data: MarketData) -> xr.DataArray:
@@ -41,14 +31,29 @@ def forgone_utility(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     """
     elastic = carrier_names(n, "Generator", ELASTIC_DEMAND_CARRIER)
     names = data.names("Generator").intersection(elastic)
+    (prices,) = (prices for prices in OPERATING_PRICES if prices[0] == "Generator")
+    return _cost_of(n, data, *prices, names)
+
+
+def _cost_of(
+    n: pypsa.Network,
+    data: MarketData,
+    component: str,
+    result: str,
+    price: str,
+    quadratic: str | None,
+    names: pd.Index,
+) -> xr.DataArray:
+    """What a result of some components of a class costs their owners; (scenario, prosumer)."""
     if names.empty:
         return xr.zeros_like(data.fixed_cost)
-    amount, price, square = (
-        dynamic_values(n, "Generator", attribute, names, data.snapshots)
-        for attribute in ("p", "marginal_cost", "marginal_cost_quadratic")
-    )
-    lost = ((price * amount + square * amount**2) * data.weighting).sum(SNAPSHOT)
-    return by_owner(lost, data.owner_of("Generator"), data)
+    amount = dynamic_values(n, component, result, names, data.snapshots)
+    cost = amount * dynamic_values(n, component, price, names, data.snapshots)
+    if quadratic is not None:
+        square = dynamic_values(n, component, quadratic, names, data.snapshots)
+        cost = cost + amount**2 * square
+    summed = (cost * data.weighting).sum(SNAPSHOT)
+    return by_owner(summed, data.owner_of(component), data)
 
 
 def investment_cost(n: pypsa.Network, data: MarketData) -> xr.DataArray:

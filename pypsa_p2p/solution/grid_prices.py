@@ -33,7 +33,7 @@ def grid_results(money: Money, net_import: xr.DataArray) -> dict[str, xr.DataArr
     """
     n, data = money.n, money.data
     assert data.sites is not None
-    now = prices_at(n, data, data.sites.bus, PROSUMER) * data.probability
+    now = prices_at(n, data, data.sites.bus, PROSUMER)
     price = money.by_prosumer(now, UNWEIGHED_GRID_PRICE)
     rent = sum((_collected(n, data, kind) for kind in branches(n)), xr.zeros_like(data.probability))
     in_scenario = money.alike & money.weighed.all(PROSUMER)
@@ -57,19 +57,19 @@ def _collected(n: pypsa.Network, data: MarketData, component: str) -> xr.DataArr
         here = pd.Index(ends.index, name=NAME, dtype=object)
         taken = dynamic_values(n, component, f"p{column[3:]}", here, data.snapshots)
         worth = prices_at(n, data, ends, NAME) * taken * data.weighting
-        total = total - worth.sum([SNAPSHOT, NAME]) * data.probability
+        total = total - worth.sum([SNAPSHOT, NAME])
     return total
 
 
 def prices_at(n: pypsa.Network, data: MarketData, bus: pd.Series, dim: str) -> xr.DataArray:
-    """PyPSA's marginal price, mu/(p w), at the bus of each row of a table, EUR/MWh.
+    """PyPSA's marginal price, mu/w, at the bus of each row of a table, EUR/MWh now.
 
     Returns
     -------
     DataArray (scenario, snapshot, dim)
     """
     buses = pd.Index(bus.unique(), name=NAME, dtype=object)
-    price = dynamic_values(n, "Bus", "marginal_price", buses, data.snapshots) / data.probability
+    price = dynamic_values(n, "Bus", "marginal_price", buses, data.snapshots)
     at = xr.DataArray(bus.to_numpy(object), dims="end")
     found = price.sel({NAME: at}).drop_vars(NAME).rename({"end": dim})
     return found.assign_coords({dim: pd.Index(bus.index, dtype=object)})

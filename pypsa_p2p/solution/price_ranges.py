@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
 import pypsa
 import scipy.sparse as sp
 import xarray as xr
@@ -15,11 +15,10 @@ import xarray as xr
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import NAME, OWN_MULTIPLIERS, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.units import Numbers, typical
-from pypsa_p2p.formulation.compiled import CompiledModel
-from pypsa_p2p.formulation.trading import NODAL_BALANCE
+from pypsa_p2p.formulation.columns import of_balances
 from pypsa_p2p.markets.checks import require_given_capacities
 from pypsa_p2p.markets.record import recorded, recorded_risk
-from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.market_data import read_market
 from pypsa_p2p.solution.certificate.grid import require_known_grid
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket, rebuild
 from pypsa_p2p.solution.money import Money
@@ -121,7 +120,10 @@ def _ends(
     slope = _slope(game, partners_share(settings))
     price, power = typical(slope) or 1.0, typical(game.held) or 1.0
     optimum = _optimum(game, slope, by_prosumer, price, power)
-    rows = _rows_of_balances(game.compiled, data)
+    number = np.arange(game.compiled.row_labels.size, dtype=np.float64)
+    own = pd.Series(data.prosumers, index=data.prosumers)
+    at_bus = of_balances(game.compiled, number, own).rename({NAME: PROSUMER})
+    rows = at_bus.transpose(*wanted.dims).to_numpy().astype(np.int64)
     known = (wanted & (money.weighed | nobody)).transpose(*wanted.dims).to_numpy()
     place = np.full(game.compiled.row_labels.size, -1)
     place[optimum.free] = np.arange(optimum.free.size)
@@ -182,17 +184,3 @@ def _optimum(
         held=np.zeros(row.size, dtype=bool),
         known=False,
     )
-
-
-def _rows_of_balances(compiled: CompiledModel, data: MarketData) -> npt.NDArray[np.int64]:
-    """Row of each prosumer's balance, (S, T, N)."""
-    labels = [
-        rows.labels.isel({NAME: rows.labels.indexes[NAME].isin(data.prosumers)})
-        for name, rows in compiled.model.constraints.items()
-        if name.endswith(NODAL_BALANCE)
-    ]
-    found = xr.concat(labels, NAME)
-    if SCENARIO not in found.dims:
-        found = found.expand_dims({SCENARIO: data.scenarios})
-    ordered = found.sel({NAME: data.prosumers.to_numpy()}).transpose(SCENARIO, SNAPSHOT, NAME)
-    return compiled.rows(ordered).reshape(ordered.shape)

@@ -173,7 +173,7 @@ class DualFace:
         if found.status != "optimal":
             return at
         moved = np.abs(found.x - at) > ACCURACY.no_price  # else the corner is more exact
-        return np.where(moved[self.tidy].any(), found.x, at)
+        return found.x if moved[self.tidy].any() else at
 
     def middle(self) -> tuple[Vector, Flags]:
         """The multipliers by the rule, (c,), and whether each is the only one possible."""

@@ -155,9 +155,7 @@ def presolve(program: Program) -> Presolved[Program]:
 
 def limits_of_columns(program: Constraints) -> tuple[Vector, Vector]:
     """Least and most of every column, (n,) each, by its own limits and by rows of it alone."""
-    rows = program.A.tocsr(copy=True)
-    rows.eliminate_zeros()
-    bounds, _ = _tightest_bounds(program, rows)
+    bounds = _bounds_of(program)
     return bounds.lower, bounds.upper
 
 
@@ -174,9 +172,7 @@ def with_reduced_costs(program: Program, solution: Solution, more: Vector) -> So
 
     Such a column is put on its bound: what a solver leaves between them would cost a lot.
     """
-    A = program.A.tocsr(copy=True)
-    A.eliminate_zeros()
-    bounds, _ = _tightest_bounds(program, A)
+    bounds = _bounds_of(program)
     y, z = bound_multipliers(program, solution)
     side = np.where(more > 0.0, bounds.lower, bounds.upper)
     near = (more != 0.0) & (abs(solution.x - side) <= ACCURACY.good)
@@ -187,10 +183,14 @@ def with_reduced_costs(program: Program, solution: Solution, more: Vector) -> So
 
 def with_bounds_in_rows(program: Constraints, y: Vector, z: Vector) -> Vector:
     """Multipliers of the rows, (m,), where rows of one column take those of its bounds, z."""
+    return _bounds_of(program).move_to_rows(y, z)[0]
+
+
+def _bounds_of(program: Constraints) -> _Bounds:
+    """The tightest bounds of every column."""
     A = program.A.tocsr(copy=True)
     A.eliminate_zeros()
-    bounds, _ = _tightest_bounds(program, A)
-    return bounds.move_to_rows(y, z)[0]
+    return _tightest_bounds(program, A)[0]
 
 
 def _tightest_bounds(program: Constraints, A: Sparse) -> tuple[_Bounds, Flags]:

@@ -13,6 +13,7 @@ import xarray as xr
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import dynamic_values, first_scenario, unusual_attributes
+from pypsa_p2p.common.values import labelled
 from pypsa_p2p.equilibrium.game.knapsack import Array, Flags
 from pypsa_p2p.equilibrium.game.pieces import Pieces, Positions, arrange
 from pypsa_p2p.markets.designs import PeerToPeerMarket
@@ -142,6 +143,11 @@ class Game:
         """Powers (S, T, G) and quantities (S, T, 2E) of a point."""
         generators = self.owner.size
         return point[..., :generators], point[..., generators:-1]
+
+    def labelled(self, values: Array, names: pd.Index) -> xr.DataArray:
+        """Numbers (S, T, names) with their labels, components along PyPSA's dimension."""
+        data = self.data
+        return labelled(values, {SCENARIO: data.scenarios, SNAPSHOT: data.snapshots, NAME: names})
 
     @cached_property
     def net_import_limits(self) -> tuple[Array, Array]:

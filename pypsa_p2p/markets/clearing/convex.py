@@ -111,8 +111,8 @@ class ByScenario:
     """Nothing physical is decided before the scenario is known: dispatch each at least cost.
 
     MODEL.md §5: the optimum of min CVaR of the community's cost is the optimum of every
-    scenario; tau follows by sorting s(omega), and multiplies the scenario's prices
-    (`prices.priced_by_scenario`).
+    scenario; tau follows by sorting s(omega). Multipliers are those of each scenario alone, until
+    `prices.priced_by_scenario` weighs them.
     """
 
     compiled: CompiledModel

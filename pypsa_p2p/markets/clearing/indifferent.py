@@ -11,18 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.markets.clearing.convex import MarketSolution, Unweighed
+from pypsa_p2p.markets.clearing.convex import MarketSolution, Matrix, Unweighed
 from pypsa_p2p.markets.clearing.prices import optimum_at
 from pypsa_p2p.markets.clearing.problem import MarketProblem
-from pypsa_p2p.solvers.arrays import Flags, Vector
+from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, sum_by
 from pypsa_p2p.solvers.multipliers import Optimum
 from pypsa_p2p.solvers.presolve import with_bounds_in_rows
-
-Matrix = npt.NDArray[np.float64]
+from pypsa_p2p.solvers.program import UNOWNED
 
 _HALVINGS = 60  # of an interval no longer than 1, to below rounding
 
@@ -42,7 +40,7 @@ def seen_as_by_others(problem: MarketProblem, found: MarketSolution) -> MarketSo
     least, most = (end.reshape(-1, scenarios)[:groups] for end in (program.least, program.most))
     wanted = tau.copy()
     others = tau[~indifferent].mean(axis=0)
-    wanted[indifferent] = nearest(others, least[indifferent], most[indifferent])
+    wanted[indifferent] = _nearest_probabilities(others, least[indifferent], most[indifferent])
     move = _Move.of(problem, found, wanted - tau)
     moved = indifferent & ~np.isin(np.arange(groups), move.hindered)
     if not moved.any():
@@ -54,12 +52,14 @@ def seen_as_by_others(problem: MarketProblem, found: MarketSolution) -> MarketSo
     )
 
 
-def nearest(target: Vector, least: Matrix, most: Matrix) -> Matrix:
+def _nearest_probabilities(target: Vector, least: Matrix, most: Matrix) -> Matrix:
     """Probabilities nearest to a target between their ends, (G, S) each, that sum to 1.
 
     Examples
     --------
-    >>> nearest(np.array([0.0, 0.5, 0.5]), np.zeros((1, 3)), np.array([[1.0, 1.0, 0.4]]))
+    >>> _nearest_probabilities(
+    ...     np.array([0.0, 0.5, 0.5]), np.zeros((1, 3)), np.array([[1.0, 1.0, 0.4]])
+    ... )
     array([[0.05, 0.55, 0.4 ]])
     """
     low, high = -np.ones((len(least), 1)), np.ones((len(least), 1))
@@ -83,57 +83,76 @@ def _indifferent(problem: MarketProblem, x: Vector, groups: int) -> Flags:
 class _Move:
     """Other probabilities, and prices of energy at which everybody decides as before.
 
+    If tau changes by d, so does the price of energy at her bus, by what her decisions inside their
+    limits ask for, d times their slope; where she has none, it stays in her money, and changes
+    now by d / tau of itself.
+
     Attributes
     ----------
     optimum : Optimum
         The market as it is.
+    whose : (m,)
+        Whose balance a row is, a group; -1 of none.
     balance : (m,)
         Change of the multipliers of balances.
-    of_row : (m,)
-        Whose balance a row is, a group; -1 of none.
     hindered : (h,)
         Groups whose decisions leave them no other probabilities.
     """
 
     optimum: Optimum
+    whose: Labels
     balance: Vector
-    of_row: npt.NDArray[np.int64]
-    hindered: npt.NDArray[np.int64]
+    hindered: Labels
 
     @classmethod
     def of(cls, problem: MarketProblem, found: MarketSolution, change: Matrix) -> _Move:
         """What it takes to change tau, (G, S), by so much."""
-        program = problem.program
-        optimum = optimum_at(problem, found.x, found.risk_adjusted_probability, found.row_dual)
-        by_cell = np.append(change.ravel(), np.zeros(change.shape[1]))
-        slope = np.asarray(program.P @ found.x + program.c)
-        more = slope * program.per_column(by_cell, unowned=0.0) * problem.share
+        program, tau = problem.program, found.risk_adjusted_probability
+        optimum = optimum_at(problem, found.x, tau, found.row_dual)
         own = sp.csc_matrix(sp.diags((problem.priced != 0.0).astype(float)) @ program.A).tocoo()
-        of_row = np.full(program.A.shape[0], -1)
-        np.maximum.at(of_row, own.row, np.append(program.group, -1)[program.cell[own.col]])
+        cell = np.full(program.A.shape[0], UNOWNED)
+        np.maximum.at(cell, own.row, program.cell[own.col])
+        whose = np.append(program.group, UNOWNED)[cell]
+        more = problem.slope(found.x) * program.per_column(_by_cell(change), unowned=0.0)
+        share = np.divide(change, tau, out=np.zeros(tau.shape), where=tau > 0.0)
+        in_step = found.row_dual * np.append(_by_cell(share), 0.0)[cell]
         inside = ~(optimum.sides[0] | optimum.sides[1])[own.col]
-        count = np.bincount(own.row, inside, minlength=of_row.size)
-        asked = np.bincount(
-            own.row, np.where(inside, more[own.col] / own.data, 0.0), minlength=of_row.size
-        )
-        tau = np.append(found.risk_adjusted_probability.ravel(), np.zeros(change.shape[1]))
-        relative = by_cell / np.where(tau > 0.0, tau, np.inf)
-        cell_of_row = np.full(of_row.size, -1)
-        np.maximum.at(cell_of_row, own.row, program.cell[own.col])
-        in_step = found.row_dual * np.append(relative, 0.0)[cell_of_row]  # the price stays
-        balance = np.where(count > 0, asked / np.maximum(count, 1.0), in_step)
-        balance[of_row < 0] = 0.0
+        balance = np.where(whose >= 0, _asked(own, inside, more, in_step), 0.0)
         left = optimum.left + more - program.A.T @ balance
         wrong = _wrong(left / optimum.of_column, optimum.sides)
-        rows = own.row[wrong[own.col]]
-        cells = program.cell[wrong & (more != 0.0)]
-        hindered = np.append(of_row[rows], np.append(program.group, -1)[cells])
-        return cls(optimum=optimum, balance=balance, of_row=of_row, hindered=np.unique(hindered))
+        groups = np.append(program.group, UNOWNED)[program.cell[wrong & (more != 0.0)]]
+        hindered = np.unique(np.append(whose[own.row[wrong[own.col]]], groups))
+        return cls(optimum=optimum, whose=whose, balance=balance, hindered=hindered)
 
     def multipliers(self, moved: Flags) -> Vector:
         """Multipliers of the rows, those of bounds left out, where some groups, (G,), moved."""
-        chosen = np.append(moved, [False, False])[self.of_row]
+        chosen = np.append(moved, [False, False])[self.whose]
         return np.asarray(self.optimum.of_several + np.where(chosen, self.balance, 0.0))
+
+
+def _by_cell(by_group: Matrix) -> Vector:
+    """Numbers of the groups, (G, S), by cell, (K,); 0 of what is nobody's."""
+    return np.append(by_group.ravel(), np.zeros(by_group.shape[1]))
+
+
+def _asked(own: Sparse, inside: Flags, more: Vector, otherwise: Vector) -> Vector:
+    """What decisions inside their limits ask of each row's multiplier on average, (m,).
+
+    Parameters
+    ----------
+    own : COO matrix
+        The balances.
+    inside : (entries,)
+        Whether an entry is of such a decision.
+    more : (n,)
+        What each column's cost changes by.
+    otherwise : (m,)
+        For rows without any.
+    """
+    asked = np.where(inside, more[own.col] / own.data, 0.0)
+    count = sum_by(own.row, inside.astype(float), otherwise.size)
+    total = sum_by(own.row, asked, otherwise.size)
+    return np.where(count > 0.0, total / np.maximum(count, 1.0), otherwise)
 
 
 def _wrong(z: Vector, sides: tuple[Flags, Flags]) -> Flags:

@@ -26,15 +26,10 @@ def priced_by_scenario(
         raise TypeError("the multipliers of every scenario alone are needed")
     rows, columns = problem.program.A.shape
     tau = found.risk_adjusted_probability
-    optimum = optimum_at(problem, found.x, np.ones_like(tau), found.unweighed.row_dual)
-    certain = problem.program.weighted(np.ones(problem.program.group.size))
-    optimum = replace(
-        optimum,
-        gradient=certain.gradient(found.x) * problem.share,
-        of_column=np.ones(columns),
-        of_row=np.ones(rows),
-    )
-    dual, unique = optimum.by_rule()
+    certain = np.ones(problem.program.group.size)
+    optimum = _optimum(problem, found.x, certain, found.unweighed.row_dual)
+    alone = replace(optimum, of_column=np.ones(columns), of_row=np.ones(rows))
+    dual, unique = alone.by_rule()
     return replace(
         found,
         row_dual=dual * tau[0][_scenario_of_rows(compiled)],
@@ -66,14 +61,18 @@ def priced_by_rule(problem: MarketProblem, found: MarketSolution) -> MarketSolut
 
 def optimum_at(problem: MarketProblem, x: Vector, weight: Matrix, row_dual: Vector) -> Optimum:
     """What is optimal where the cost of each group in each scenario counts so much, (G, S)."""
+    nobody = problem.program.probability[weight.size :]
+    return _optimum(problem, x, np.append(weight.ravel(), nobody), row_dual)
+
+
+def _optimum(problem: MarketProblem, x: Vector, weight: Vector, row_dual: Vector) -> Optimum:
+    """What is optimal where the cost of each cell counts so much, (K,)."""
     program = problem.program
-    slope = np.asarray(program.P @ x + program.c)  # of everybody's own cost, or of a planner's
     of_column, of_row = probability_of(program)
-    of_cell = np.append(weight.ravel(), program.probability[weight.size :])
     return Optimum(
         program=program,
         x=x,
-        gradient=slope * program.per_column(of_cell) * problem.share,
+        gradient=problem.slope(x) * program.per_column(weight),
         row_dual=row_dual,
         of_column=of_column,
         of_row=of_row,

@@ -76,6 +76,10 @@ class MarketProblem:
         """The program whose costs at x are the prosumers' own costs Pi (7) there."""
         return self._with_partners(self.program, x)
 
+    def slope(self, x: Vector) -> Vector:
+        """What a unit more of each column costs whoever decides it, times her weight, (n,)."""
+        return np.asarray(self.program.P @ x + self.program.c) * self.share
+
     def costs_by_prosumer(self, x: Vector) -> Matrix:
         """Pi (7) of every prosumer, (S, N), EUR, of the market's own columns."""
         if self.by_prosumer is None:

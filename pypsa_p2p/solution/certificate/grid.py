@@ -61,7 +61,7 @@ def prices_by_prosumer(n: pypsa.Network, data: MarketData) -> xr.DataArray:
     """
     if data.sites is None:
         return xr.zeros_like(data.import_price)
-    return prices_at(n, data, data.sites.bus, PROSUMER) * data.probability
+    return prices_at(n, data, data.sites.bus, PROSUMER)
 
 
 def grid_optimality(game: HeldMarket, scale: Scale) -> float:
