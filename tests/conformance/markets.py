@@ -167,14 +167,17 @@ def found(seed: int, design: str, route: str) -> tuple[pypsa.Network, xr.Dataset
 
 
 def rents(n: pypsa.Network, r: xr.Dataset, data: Instance, asset: Panel) -> float:
-    """What a MW of a panel earns at the nodal prices, EUR: its marginal value."""
+    """What a MW of a panel earns at what energy is worth now, EUR: its marginal value."""
     bus = data.names[asset.prosumer]
-    price = r.nodal_price.sel(prosumer=bus).clip(min=0.0)
+    columns = [(s, bus) for s in n.scenarios] if n.has_scenarios else [bus]
+    now = xr.DataArray(
+        n.buses_t.marginal_price.loc[r.snapshot.to_numpy(), columns].to_numpy().T,
+        coords={"scenario": r["scenario"], "snapshot": r["snapshot"]},
+    )
     available = n.get_switchable_as_dense("Generator", "p_max_pu")
     column = (n.scenarios[0], f"{bus} panel") if n.has_scenarios else f"{bus} panel"
     by_hour = xr.DataArray(available[column].to_numpy() * data.weighting, dims="snapshot")
-    p = xr.DataArray(data.probability, coords={"scenario": r["scenario"]})
-    return float((p * price * by_hour).sum())
+    return float((now.clip(min=0.0) * by_hour).sum())
 
 
 def assert_capacity_pays(

@@ -49,16 +49,21 @@ def test_laws_of_a_congested_grid(market: Any, seed: int) -> None:
     assert max(np.abs(flow.to_numpy()).max() for flow in flows.values()) > 1.5 - 1e-6
     assert float(r["grid_price"].max()) > 1e-3
     price, hours = n.buses_t.marginal_price, n.snapshot_weightings["objective"]
+    tau = r["risk_adjusted_probability"]
     for scenario in r["scenario"].values:
-        p = float(n.scenario_weightings.loc[scenario, "weight"])
-        rent = 0.0
+        rent = 0.0  # EUR now, as PyPSA's prices are
         for component, flow in flows.items():
             for name, row in n.c[component].static.loc[scenario].iterrows():
                 rise = price[scenario, row["bus1"]] - price[scenario, row["bus0"]]
-                rent += float((rise * flow[scenario, name] * hours).sum()) / p
-        found = float(r["congestion_rent"].sel(scenario=scenario))
+                rent += float((rise * flow[scenario, name] * hours).sum())
+        found = float(r["congestion_rent_now"].sel(scenario=scenario))
         assert found == pytest.approx(rent, abs=1e-5)
         assert found > -1e-6
+        weighed = tau.sel(scenario=scenario)
+        common = np.ptp(weighed.to_numpy()) < 1e-6 and float(weighed.min()) > 1e-4
+        in_scenario = float(r["congestion_rent"].sel(scenario=scenario))
+        assert common != np.isnan(in_scenario)
+        assert not common or in_scenario * float(weighed.mean()) == pytest.approx(rent, abs=1e-5)
 
 
 def test_both_routes_agree() -> None:
