@@ -124,11 +124,12 @@ def _without_gaps(n: pypsa.Network) -> pypsa.Network:
     """The network with defaults where PyPSA's files have gaps.
 
     In a file series that are all default are left out, scenario by scenario; when read, those of
-    other scenarios are there and these are NaN.
+    other scenarios are there and these are NaN. A series without a default keeps its gaps.
     """
     for name in sorted(n.all_components):
         component = n.c[name]
-        for attribute, series in component.dynamic.items():
+        for attribute in component.dynamic.keys() & component.defaults.index:
+            series = component.dynamic[attribute]
             if not series.empty and series.isna().to_numpy().any():
                 default = component.defaults.at[attribute, "default"]
                 component.dynamic[attribute] = series.fillna(default)
