@@ -56,7 +56,7 @@ def price_range(n: pypsa.Network) -> xr.Dataset:
         the user's own, or an equilibrium of unequal weights, in which both ends of an edge have
         prices of their own.
     ConvergenceError
-        The linear programs that find the ends were not solved.
+        The linear programs that find the ends were not solved, or what was solved is no optimum.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def _ends(
     worth = weight.where(weight > 0.0) * data.weighting
     unit = unit / worth.transpose(*wanted.dims).to_numpy()
     ends = np.full((2, *at.shape), np.nan)
-    ends[:, asked] = np.stack(optimum.face.reach(at[asked])) * unit[asked]
+    ends[:, asked] = np.stack(optimum.face.nearest_possible().reach(at[asked])) * unit[asked]
     return wanted.copy(data=ends[0]), wanted.copy(data=ends[1])
 
 

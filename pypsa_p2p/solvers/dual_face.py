@@ -26,6 +26,10 @@ from pypsa_p2p.solvers.program import QuadraticProgram
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 
 _OPTIMAL = 0  # of scipy.optimize.linprog
+_OPTIONS = {
+    "primal_feasibility_tolerance": ACCURACY.grid_price,
+    "dual_feasibility_tolerance": ACCURACY.grid_price,
+}
 _SEED = 0  # of the weights in whose direction it is looked whether a multiplier can move
 
 
@@ -99,12 +103,39 @@ class DualFace:
             A_eq=self.equations if self.right.size else None,
             b_eq=self.right if self.right.size else None,
             bounds=np.column_stack([self.lower, self.upper]),
-            options={
-                "primal_feasibility_tolerance": ACCURACY.grid_price,
-                "dual_feasibility_tolerance": ACCURACY.grid_price,
-            },
+            options=_OPTIONS,
         )
         return np.asarray(found.x) if found.status == _OPTIMAL else None
+
+    def nearest_possible(self) -> DualFace:
+        """The face with room for multipliers at all: that of an optimum as exact as it is known.
+
+        Every condition gives way by the least that one of them has to.
+
+        Raises
+        ------
+        ConvergenceError
+            It is no optimum, or the linear program was not solved.
+        """
+        give = np.ones((2 * self.right.size + self.most.size, 1))
+        conditions = sp.vstack([self.equations, -self.equations, self.sided], format="csr")
+        found = linprog(
+            np.append(np.zeros(self.size), 1.0),
+            A_ub=sp.hstack([conditions, -give], format="csr"),
+            b_ub=np.concatenate([self.right, -self.right, self.most]),
+            bounds=np.column_stack([np.append(self.lower, 0.0), np.append(self.upper, np.inf)]),
+            options=_OPTIONS,
+        )
+        if found.status != _OPTIMAL or found.x[-1] > ACCURACY.agreed:
+            raise ConvergenceError(
+                "There are no prices at which everybody would do what she does, to "
+                f"{ACCURACY.agreed:g} of typical prices: solve the market anew, agents to a "
+                "smaller tolerance."
+            )
+        y = found.x[:-1]
+        return replace(
+            self, right=self.equations @ y, most=np.maximum(self.most, self.sided @ y), start=y
+        )
 
     def reach(self, wanted: Labels) -> tuple[Vector, Vector]:
         """The least and the greatest that some multipliers can be, each for itself.

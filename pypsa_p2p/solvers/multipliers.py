@@ -91,7 +91,7 @@ class Optimum:
         """Columns at their lower and at their upper limit, (n,) each."""
         low, high = limits_of_columns(self.program)
         z = self.left / self.of_column if self.known else np.zeros(low.size)
-        return _at(self.x - low, z, self.x), _at(high - self.x, -z, self.x)
+        return self._at(self.x - low, z, self.x), self._at(high - self.x, -z, self.x)
 
     @cached_property
     def free(self) -> Labels:
@@ -158,9 +158,18 @@ class Optimum:
         lower, upper = self.program.lower[rows], self.program.upper[rows]
         value = (self.program.A.tocsr()[rows]) @ self.x
         y = self.of_several[rows] / self.of_row[rows]
-        at_lower = _at(value - lower, y, value) | (lower == upper)
-        at_upper = _at(upper - value, -y, value) | (lower == upper)
+        at_lower = self._at(value - lower, y, value) | (lower == upper)
+        at_upper = self._at(upper - value, -y, value) | (lower == upper)
         return np.where(at_upper, -np.inf, 0.0), np.where(at_lower, np.inf, 0.0)
+
+    def _at(self, slack: Vector, multiplier: Vector, value: Vector) -> Flags:
+        """Whether a limit is reached, or has a multiplier larger than what is left to it.
+
+        Without multipliers that tell, it is as exact as powers are promised.
+        """
+        near = ACCURACY.at_limit if self.known else ACCURACY.promised
+        reached = slack <= near * np.maximum(1.0, np.abs(value))
+        return np.asarray(reached | ((multiplier > slack) & (multiplier > ACCURACY.no_price)))
 
     def _mended(self, y: Vector) -> Vector:
         """Multipliers nearby that leave nothing inside its limits a price of its own.
@@ -174,12 +183,6 @@ class Optimum:
         mended = y.copy()
         mended[rows] += lsmr(terms, self._left_by(y)[inside], **exact)[0]
         return mended
-
-
-def _at(slack: Vector, multiplier: Vector, value: Vector) -> Flags:
-    """Whether a limit is reached, or has a multiplier larger than what is left to it."""
-    near = ACCURACY.at_limit * np.maximum(1.0, np.abs(value))
-    return np.asarray((slack <= near) | ((multiplier > slack) & (multiplier > ACCURACY.no_price)))
 
 
 def _room(multiplier: Vector, proven: bool) -> Vector:

@@ -25,6 +25,12 @@ def amount_of(results: list[xr.Dataset], of: Amount | None) -> Amount:
     A household understands her net cost, what she pays less what her consumption is worth to her.
     It is the default where money of every scenario has one price; else it is her cost.
 
+    Parameters
+    ----------
+    results : list of Dataset
+        Of all markets that are compared, as `results` returns them.
+    of : {"net_cost", "bill", "cost"} or None
+
     Raises
     ------
     MarketError
@@ -45,7 +51,13 @@ def amount_of(results: list[xr.Dataset], of: Amount | None) -> Amount:
 
 
 def risk_adjusted(n: pypsa.Network, r: xr.Dataset, data: MarketData, of: Amount) -> xr.DataArray:
-    """What each prosumer's amount is worth to her, her risk measure of it, EUR; (prosumer)."""
+    """What each prosumer's amount is worth to her, her risk measure of it.
+
+    Returns
+    -------
+    DataArray (prosumer)
+        EUR.
+    """
     if of != "bill":
         return r[f"risk_adjusted_{of}"]
     settings = recorded(n)

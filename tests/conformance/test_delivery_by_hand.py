@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pypsa
 import pytest
+import xarray as xr
 
 import pypsa_p2p as p2p
 from tests.conformance.markets import apart, idle_link, idle_plant, solve, two_buses
@@ -50,6 +52,40 @@ def test_what_stands_idle_has_no_part_in_prices(idle: Any, surplus: bool, route:
     np.testing.assert_allclose(r["nodal_price"].values.ravel(), 6.5, atol=1e-6)
     np.testing.assert_allclose(r["grid_price"].values.ravel(), 0, atol=1e-6)
     np.testing.assert_allclose(r["trade_price"].values.ravel(), 6.5, atol=1e-6)
+    assert p2p.certify(n).is_equilibrium()
+
+
+@pytest.mark.parametrize("surplus", [True, False])
+@pytest.mark.parametrize("aggregate", ["community", "prosumers"])
+def test_the_connection_in_a_scenario_nobody_weighs(aggregate: Any, surplus: bool) -> None:
+    """Everybody fears the peak alone, 12 MW for 8, of which A makes 10: 30 then, else 10.
+
+    Lines are ample, so that their use is free in both: what does not count now is no excuse.
+    """
+    n = pypsa.Network()
+    n.add("Bus", ["A", "B", "C"], v_nom=110.0)
+    lines = [("A", "B"), ("B", "C"), ("A", "C")]
+    for bus0, bus1 in lines:
+        n.add("Line", bus0 + bus1, bus0=bus0, bus1=bus1, x=0.1, s_nom=100.0)
+    n.add("Link", "lossy", bus0="A", bus1="C", p_nom=5.0, efficiency=0.9)
+    p2p.add_prosumers(
+        n, ["cheap", "dear", "user"], demand=[0, 0, 8], demand_min=[0, 0, 8], demand_max=[0, 0, 8],
+        utility_quadratic=0, generation_max=[10, 20, 0], marginal_cost=[10, 30, 0],
+        grid_bus=["A", "C", "B"],
+    )  # fmt: skip
+    p2p.add_trades(n, "complete", capacity=30)
+    scenarios = {"scenario": ["usual", "peak"], "prosumer": ["user"]}
+    load = xr.DataArray([[8.0], [12.0]], coords=scenarios)
+    loads = xr.Dataset(dict.fromkeys(("demand", "demand_min", "demand_max"), load))
+    p2p.set_scenarios(n, {"usual": 0.5, "peak": 0.5}, loads)
+    market = p2p.CentralizedMarket(
+        aggregate=aggregate, delivery="grid", surplus=surplus, risk=p2p.CVaR(attitude=0.9)
+    )
+    r = solve(n, market, "direct")
+    np.testing.assert_allclose(r["risk_adjusted_probability"].sel(scenario="usual"), 0, atol=1e-9)
+    by_scenario = np.array([10.0, 30.0])[:, None, None]
+    for name, right in (("nodal_price", by_scenario), ("grid_price", 0.0)):
+        np.testing.assert_allclose(r[name].transpose("scenario", ...) - right, 0, atol=1e-3)
     assert p2p.certify(n).is_equilibrium()
 
 

@@ -52,13 +52,15 @@ def _solved_in_own_units(compiled: CompiledModel, problem: MarketProblem) -> Mar
     else:
         found = priced_by_rule(problem, seen_as_by_others(problem, found))
     free = not (problem.program.c.any() or problem.program.P.nnz)
-    dual = np.zeros_like(found.row_dual) if free else found.row_dual  # what costs nothing
-    if problem.exports.size:
-        dual = least_worth(compiled, problem, found.x, dual)
-    own = problem.own_duals(dual)
+
+    def own_duals(dual: Vector) -> Vector:
+        least = least_worth(compiled, problem, found.x, dual) if problem.exports.size else dual
+        return problem.own_duals(least)
+
+    own = own_duals(np.zeros_like(found.row_dual) if free else found.row_dual)
     found = replace(found, row_dual=own, reciprocity1=problem.reciprocity1(own))
     if found.unweighed is not None:
-        of_limit = problem.own_duals(found.unweighed.row_dual)
+        of_limit = own_duals(found.unweighed.row_dual)
         unweighed = replace(
             found.unweighed, row_dual=of_limit, reciprocity1=problem.reciprocity1(of_limit)
         )

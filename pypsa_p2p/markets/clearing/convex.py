@@ -128,6 +128,7 @@ class ByScenario:
         x = found.x if _dearer(qp, x, found.x) else x
         true = problem.true(x)
         tau, objective = _tau_of_all(true, true.costs(x), problem.terms)
+        nothing = tau <= ACCURACY.promised * program.probability[: tau.size]
         return MarketSolution(
             status="optimal",
             solver=found.solver,
@@ -135,7 +136,7 @@ class ByScenario:
             row_dual=found.row_dual,
             risk_adjusted_probability=tau,
             objective=float(objective),
-            unweighed=Unweighed(row_dual=found.row_dual, weight=(tau <= 0.0).astype(float)),
+            unweighed=Unweighed(row_dual=found.row_dual, weight=nothing.astype(float)),
             price_error=_price_error(qp, found, np.ones(found.x.size)),
         )
 

@@ -1,0 +1,43 @@
+"""PyPSA's own example networks, with a market, against PyPSA's own optimum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pypsa
+import pytest
+
+import pypsa_p2p as p2p
+
+NETWORKS = Path(__file__).parents[1] / "networks"
+
+
+def star(n: pypsa.Network, capacity: float = 1e5) -> None:
+    """Everybody a prosumer, and the first of them trades with all others."""
+    p2p.assign_prosumers(n, "bus")
+    hub, *others = n.buses.index[n.buses["carrier"] == "prosumer"]
+    p2p.add_trades(n, [(hub, other) for other in others], capacity=capacity)
+
+
+@pytest.mark.parametrize(("name", "mean"), [("ac-dc-meshed", 0.9038), ("storage-hvdc", None)])
+def test_prices_where_capacities_are_just_enough(name: str, mean: float | None) -> None:
+    """Capacities fixed at their optimum: prices have no limit above, and the finite end is taken.
+
+    It is at most what a modeller sees of PyPSA's simplex, another point of the same set.
+    """
+    n = pypsa.Network(NETWORKS / f"{name}.nc")
+    n.optimize(log_to_console=False)
+    n.optimize.fix_optimal_capacities()
+    n.optimize(log_to_console=False)
+    objective, price = n.objective, n.buses_t["marginal_price"].copy()
+    star(n)
+    p2p.CentralizedMarket(delivery="grid", surplus=False).optimize(n)
+    assert n.objective == pytest.approx(objective, rel=1e-6)
+    found = p2p.results(n)["nodal_price"]
+    assert not p2p.results(n)["price_unique"].all()
+    if mean is not None:
+        assert price.to_numpy().mean() == pytest.approx(mean, abs=1e-4)
+        assert float(found.mean()) == pytest.approx(mean, abs=1e-3)
+    assert np.abs(found).max() <= 1.01 * price.abs().max().max()
+    assert p2p.certify(n).is_equilibrium()
