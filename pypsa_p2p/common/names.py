@@ -27,6 +27,10 @@ CARRIERS: Final = (
     RENEWABLE_CARRIER,
 )
 
+# PyPSA's carriers of electricity.
+AC: Final = "AC"
+DC: Final = "DC"
+
 # Suffixes of the components that belong to a prosumer's bus: "<prosumer> demand", ...
 DEMAND_SUFFIX: Final = " demand"  # Load, p_set = D*
 ELASTIC_DEMAND_SUFFIX: Final = " elastic demand"  # Generator, p = D* - D

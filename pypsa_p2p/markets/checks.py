@@ -61,8 +61,8 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
     DataError
         Numbers that are missing, infinite, negative or cross each other; unknown buses.
     MarketError
-        Unit commitment, several investment periods; investment in what is nobody's, in lines,
-        in modules or along a curve; prosumers connected by more than trades.
+        Unit commitment, several investment periods; investment in what is nobody's where no grid
+        delivers, in modules or along a curve; prosumers connected by more than trades.
     """
     if isinstance(n.snapshots, pd.MultiIndex):
         raise MarketError(
@@ -202,23 +202,19 @@ def _check_commitment(n: pypsa.Network, component: str) -> None:
 
 
 def _check_investment(n: pypsa.Network, data: MarketData, component: str, names: pd.Index) -> None:
-    """A capacity to build is one prosumer's, continuous, and decided before the scenario is known.
+    """A capacity to build is continuous, and decided before the scenario is known.
 
-    Its cost is then a number added to hers in every scenario, and so to any of the risk measures.
+    Its cost is then a number added to its owner's in every scenario, and so to any of the risk
+    measures. Of the grid that delivers it is nobody's, and counted as it is.
     """
-    which = f"{component} {listed(names)}"
-    if component not in CAPACITIES:
-        raise MarketError(
-            f"{which}: investment in lines and transformers is not available in a market, as what "
-            "is built changes how power flows. Give them a capacity and set s_nom_extendable to "
-            "False."
-        )
     whose = data.owner_of(component).sel({NAME: names}).to_numpy()
-    if (whose == NOBODY).any():
+    of_grid = names[whose == NOBODY]
+    if len(of_grid) and data.sites is None:
         raise MarketError(
-            f"{component} {listed(names[whose == NOBODY])} belongs to no prosumer, so that nobody "
-            "decides about an investment in it. Put it at a prosumer's bus or give it a capacity "
-            f"and set {CAPACITIES[component]}_extendable to False."
+            f"{component} {listed(of_grid)} belongs to no prosumer, and where trades move the "
+            "energy themselves nobody decides about an investment in it. Take delivery='grid', "
+            "with which it is decided together with the market; or give it a capacity: "
+            "n.optimize(); n.optimize.fix_optimal_capacities()."
         )
     _check_capital_cost(n, component, names)
     _check_capacity(n, component, names)

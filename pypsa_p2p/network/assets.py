@@ -26,13 +26,15 @@ OPERATING_PRICES: tuple[tuple[str, str, str, str | None], ...] = (
     ("StorageUnit", "spill", "spill_cost", None),
 )
 
-#: What a prosumer may build: class, and PyPSA's column of its capacity.
+#: What may be built: class, and PyPSA's column of its capacity.
 CAPACITIES: Mapping[str, str] = {
     "Generator": "p_nom",
+    "Line": "s_nom",
     "Link": "p_nom",
     "Process": "p_nom",
     "StorageUnit": "p_nom",
     "Store": "e_nom",
+    "Transformer": "s_nom",
 }
 
 #: What limits a capacity to build, behind its column's name.
@@ -55,7 +57,7 @@ def capital_cost(
 
 def extendable_names(n: pypsa.Network, component: str) -> pd.Index:
     """Names of the active components of a class whose capacity is to be found."""
-    names, flag = own_names(n, component), f"{CAPACITIES.get(component, 's_nom')}_extendable"
+    names, flag = own_names(n, component), f"{CAPACITIES.get(component, '')}_extendable"
     if names.empty or flag not in n.c[component].static:
         return pd.Index([], dtype=object)
     static = first_scenario(n, component)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Any
@@ -14,7 +15,9 @@ import pypsa
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import DataError, listed, shown
 from pypsa_p2p.common.names import (
+    AC,
     CONGESTION,
+    DC,
     GRID_BUS,
     PRICE0,
     PRICE1,
@@ -28,7 +31,7 @@ from pypsa_p2p.common.values import (
     require_free,
     require_network,
 )
-from pypsa_p2p.network.ownership import bus_columns
+from pypsa_p2p.network.ownership import branches, ports
 from pypsa_p2p.network.prosumers import prosumer_names
 
 EdgeValue = float | Mapping[tuple[str, str], float] | pd.Series | pd.DataFrame
@@ -36,7 +39,6 @@ EdgeValue = float | Mapping[tuple[str, str], float] | pd.Series | pd.DataFrame
 
 BY_PAIR = (Mapping, pd.Series, pd.DataFrame)
 EDGES = "give pairs of prosumers, a networkx.Graph, 'complete' or 'grid'"
-BRANCHES = ("Line", "Transformer", "Link")
 
 
 def add_trades(
@@ -62,8 +64,9 @@ def add_trades(
     n : pypsa.Network
         With prosumers; with or without scenarios; changed in place. May be called repeatedly.
     edges : "complete", "grid", iterable of pairs, or networkx.Graph
-        "complete": every two prosumers. "grid": prosumers whose grid buses are the same, or joined
-        by an active line, transformer or link. Directions do not matter, each pair comes once.
+        "complete": every two prosumers. "grid": prosumers at the same bus of the grid, or at two
+        that its active branches join with nobody's buses in between (junctions, converters), if
+        any. Directions do not matter, each pair comes once.
     capacity
         kappa of each edge, at least 0, MW: a number, a mapping or Series by pair (one of its two
         orders, or both alike), or a symmetric DataFrame.
@@ -98,6 +101,8 @@ def add_trades(
     require_network(n)
     prosumers = prosumer_names(n)
     pairs = _pairs(n, edges, prosumers)
+    if pairs.empty:
+        return
     _require_new(n, pairs)
     labels = _edge_names(n, pairs)
     price0, price1 = _directed(price, "price", pairs, prosumers)
@@ -130,13 +135,14 @@ def _pairs(n: pypsa.Network, edges: object, prosumers: pd.Index) -> pd.MultiInde
     """The edges as distinct pairs of prosumers (bus0, bus1)."""
     if isinstance(edges, str):
         found = _named_pairs(n, edges, prosumers)
+        _warn_of_islands(found, prosumers)
     elif isinstance(edges, nx.Graph):
         found = list(edges.edges())
     elif isinstance(edges, Iterable) and not isinstance(edges, Mapping):
         found = list(edges)
     else:
         raise DataError(f"Argument edges is {shown(edges)}: {EDGES}.")
-    if not found:
+    if not found and not (isinstance(edges, str) and len(prosumers)):
         raise DataError(
             "Argument edges has no pair: give one at least. The network has the prosumers "
             f"{listed(prosumers) or 'none'}."
@@ -169,8 +175,28 @@ def _named_pairs(n: pypsa.Network, edges: str, prosumers: pd.Index) -> list[tupl
     raise DataError(f"Argument edges is {shown(edges)}: {EDGES}.")
 
 
+def _warn_of_islands(pairs: list[tuple[str, str]], prosumers: pd.Index) -> None:
+    """Name who can trade with nobody, and who only among themselves."""
+    graph = nx.Graph(pairs)
+    graph.add_nodes_from(prosumers)
+    islands = sorted(nx.connected_components(graph), key=len, reverse=True)
+    alone = [name for name in prosumers if graph.degree[name] == 0]
+    if alone:
+        warnings.warn(
+            f"Prosumers {listed(alone)} can trade with nobody: no way on the grid leads from them "
+            "to another. Give pairs of prosumers, or let them be.",
+            stacklevel=4,
+        )
+    apart = [listed(sorted(island)) for island in islands if len(island) > 1]
+    if len(apart) > 1:
+        warnings.warn(
+            f"Prosumers trade in {len(apart)} groups that no edge joins: {'; '.join(apart)}.",
+            stacklevel=4,
+        )
+
+
 def _grid_pairs(n: pypsa.Network, prosumers: pd.Index) -> list[tuple[str, str]]:
-    """Pairs of prosumers at one bus of the grid, or at two that a branch joins."""
+    """Pairs of prosumers at one bus of the grid, or joined by it with nobody in between."""
     if prosumers.empty:
         return []
     buses = first_scenario(n, "Bus").reindex(columns=[GRID_BUS], fill_value="")
@@ -181,16 +207,10 @@ def _grid_pairs(n: pypsa.Network, prosumers: pd.Index) -> list[tuple[str, str]]:
             f"Prosumer {listed(without)} has no grid_bus, so edges='grid' cannot place her: "
             "set it, or give pairs."
         )
-    grid = nx.Graph()
-    for component in BRANCHES:
-        branches = first_scenario(n, component)
-        branches = branches[branches["active"].astype(bool)]
-        if component == "Link":
-            branches = branches[branches["carrier"] != TRADE_CARRIER]
-        for one, other in combinations(bus_columns(branches), 2):
-            grid.add_edges_from(zip(branches[one], branches[other], strict=True))
+    grid = _electric_grid(n, set(grid_bus))
+    for empty in list(nx.connected_components(grid.subgraph(set(grid) - set(grid_bus)))):
+        grid.add_edges_from(combinations(nx.node_boundary(grid, empty), 2))
     grid.add_edges_from((bus, bus) for bus in grid_bus)
-    grid.remove_nodes_from([""])
     at = {bus: list(group.index) for bus, group in grid_bus.groupby(grid_bus)}
     order = {name: place for place, name in enumerate(prosumers)}
     return [
@@ -200,6 +220,23 @@ def _grid_pairs(n: pypsa.Network, prosumers: pd.Index) -> list[tuple[str, str]]:
         for other in at.get(bus, [])
         if order[one] < order[other]
     ]
+
+
+def _electric_grid(n: pypsa.Network, places: set[str]) -> nx.Graph:
+    """Buses that carry electricity, and what active branches join: no fuels, no heat."""
+    carrier = first_scenario(n, "Bus")["carrier"]
+    grid = nx.Graph()
+    for component in branches(n):
+        for ends in ports(n, component).values():
+            grid.add_edges_from(combinations(ends, 2))
+    electric = {AC, DC, *carrier[list(places)]}
+    passive = {
+        bus
+        for component in n.passive_branch_components
+        for ends in ports(n, component).values()
+        for bus in ends
+    }
+    return nx.Graph(grid.subgraph(passive | set(carrier.index[carrier.isin(electric)])))
 
 
 def _require_new(n: pypsa.Network, pairs: pd.MultiIndex) -> None:

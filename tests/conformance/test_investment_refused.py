@@ -13,11 +13,6 @@ from pypsa_p2p.common.errors import MarketError, P2PError
 from tests.conformance.markets import ASSETS, AVERSE, house, instance, market_network
 
 
-def line(n: pypsa.Network) -> None:
-    n.add("Bus", "garage")
-    n.add("Line", "cable", bus0="house", bus1="garage", x=0.1, s_nom_extendable=True)
-
-
 def grid_plant(n: pypsa.Network) -> None:
     n.add("Bus", "village")
     n.add("Generator", "mill", bus="village", p_nom_extendable=True, capital_cost=1.0)
@@ -39,7 +34,6 @@ REFUSED: dict[str, tuple[dict[str, Any], Any, str]] = {
     "modules": ({"p_nom_mod": 0.5}, None, "'plant'.*modules"),
     "commitment": ({"committable": True}, None, "'plant'.*commitment"),
     "a cost known too late": ({}, differing, "'plant'.*differs between scenarios"),
-    "a line": ({}, line, "'cable'.*lines"),
     "nobody's": ({}, grid_plant, "'mill'.*no prosumer"),
 }
 

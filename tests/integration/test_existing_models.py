@@ -332,13 +332,22 @@ def test_assets_behind_a_meter_are_named_with_what_leads_there() -> None:
 def test_islands_of_several_carriers_need_a_word() -> None:
     n = heated()
     n.remove("Line", "line")
-    n.buses["carrier"] = ["electricity", "electricity", "heat"]
-    n.add("Carrier", "electricity")
+    n.buses["carrier"] = ["gas", "gas", "heat"]
+    n.add("Carrier", "gas")
     before = n.copy()
-    with pytest.raises(DataError, match=r"of the carriers 'electricity', 'heat'.*Name those"):
+    with pytest.raises(DataError, match=r"of the carriers 'gas', 'heat'.*Name those"):
         p2p.assign_prosumers(n, "bus")
     assert n.equals(before)
     p2p.assign_prosumers(n, ["north", "south"])
+    assert n.links.bus0["heat pump"] == "north prosumer"
+
+
+def test_electricity_is_known_by_its_name() -> None:
+    n = heated()
+    n.remove("Line", "line")
+    n.buses["carrier"] = ["electricity", "electricity", "heat"]
+    n.add("Carrier", "electricity")
+    p2p.assign_prosumers(n, "bus")
     assert n.links.bus0["heat pump"] == "north prosumer"
 
 

@@ -41,3 +41,25 @@ def test_prices_where_capacities_are_just_enough(name: str, mean: float | None) 
         assert float(found.mean()) == pytest.approx(mean, abs=1e-3)
     assert np.abs(found).max() <= 1.01 * price.abs().max().max()
     assert p2p.certify(n).is_equilibrium()
+
+
+@pytest.mark.parametrize(
+    "name", ["ac-dc-meshed", "storage-hvdc", "model-energy", "stochastic-network"]
+)
+@pytest.mark.filterwarnings("ignore:Prosumers .* can trade with nobody")
+def test_an_existing_model_in_five_lines(name: str) -> None:
+    """A day of it, its investments too: PyPSA's own optimum, in which nothing is left out."""
+    n = pypsa.Network(NETWORKS / f"{name}.nc")
+    n.set_snapshots(n.snapshots[:24])
+    before, alone = n.copy(), n.copy()
+    alone.optimize(log_to_console=False)
+    p2p.assign_prosumers(n, "bus")
+    p2p.add_trades(n, "grid", capacity=1e5)
+    status = p2p.CentralizedMarket(delivery="grid", surplus=False).optimize(n)
+    assert status == ("ok", "optimal")
+    whole = alone.objective + alone.objective_constant
+    assert n.objective + n.objective_constant == pytest.approx(whole, rel=1e-9)
+    price = alone.buses_t["marginal_price"].abs().to_numpy().max()
+    assert np.abs(n.buses_t["marginal_price"].to_numpy()).max() <= (1 + 1e-6) * price
+    p2p.release_prosumers(n)
+    assert n.equals(before)

@@ -50,11 +50,6 @@ def storage(component: str, name: str, **values: float) -> Edit:
     return edit
 
 
-def investing_in_a_line(n: pypsa.Network) -> None:
-    n.add("Bus", "garage")
-    n.add("Line", "l", bus0="a", bus1="garage", x=0.1, s_nom_extendable=True)
-
-
 def nobody(n: pypsa.Network) -> None:
     n.c.buses.static["carrier"] = ""
 
@@ -135,7 +130,6 @@ ASSET_DATA: dict[str, tuple[Edit, str]] = {
         adding("Store", "tank", bus="a", e_nom_extendable=True, e_nom_min=3.0, e_nom_max=2.0),
         "tank",
     ),
-    "investment in a line": (investing_in_a_line, "'l': investment"),
     "commitment": (static("Generator", "b generation", committable=True), "b generation"),
     "line between prosumers": (adding("Line", "l", bus0="a", bus1="b", x=0.1, s_nom=1.0), "Line l"),
     "link between prosumers": (adding("Link", "l", bus0="a", bus1="b", p_nom=1.0), "Link l"),

@@ -136,6 +136,55 @@ def test_grid(stochastic: bool) -> None:
     assert len(trade_edges(n)) == len(expected)
 
 
+def on_junctions() -> pypsa.Network:
+    """a - b - j - d - c, nobody at j; a converter leads from b over dc buses to e; gas to all."""
+    n = pypsa.Network()
+    n.add(
+        "Bus", [*"abcdj", "dc1", "dc2", "e", "gas"], carrier=[*["AC"] * 5, "DC", "DC", "AC", "gas"]
+    )
+    pairs = ["ab", "cd", "bj", "dj"]
+    n.add("Line", pairs, bus0=[one for one, _ in pairs], bus1=[other for _, other in pairs], x=0.1)
+    ways = [("b", "dc1"), ("dc1", "dc2"), ("dc2", "e"), ("gas", "a"), ("gas", "c")]
+    n.add("Link", [f"link {i}" for i in range(5)], bus0=[one for one, _ in ways],
+          bus1=[other for _, other in ways])  # fmt: skip
+    who = [*"abcde"]
+    add_prosumers(n, [f"of {bus}" for bus in who], demand=1, demand_max=2, utility_quadratic=1,
+                  grid_bus=who)  # fmt: skip
+    return n
+
+
+def test_the_grid_joins_across_what_is_nobodys() -> None:
+    """Not over gas, which is no electricity."""
+    n = on_junctions()
+    add_trades(n, "grid", capacity=1.0)
+    found = {"".join(sorted(edge.replace("of ", "").split(" - "))) for edge in trade_edges(n).index}
+    assert found == {"ab", "bd", "cd", "be"}
+
+
+def test_who_can_trade_with_nobody_is_named() -> None:
+    n = on_junctions()
+    n.links.loc["link 2", "active"] = False
+    with pytest.warns(UserWarning, match="'of e' can trade with nobody"):
+        add_trades(n, "grid", capacity=1.0)
+
+
+def test_groups_apart_are_named() -> None:
+    n = on_junctions()
+    n.lines.loc["bj", "active"] = False
+    with pytest.warns(UserWarning, match=r"2 groups .*'of a', 'of b', 'of e'; 'of c', 'of d'"):
+        add_trades(n, "grid", capacity=1.0)
+
+
+@pytest.mark.parametrize("edges", ["grid", "complete"])
+def test_one_prosumer_trades_with_nobody(edges: str) -> None:
+    n = pypsa.Network()
+    n.add("Bus", "here")
+    add_prosumers(n, "one", demand=1, demand_max=2, utility_quadratic=1, grid_bus="here")
+    with pytest.warns(UserWarning, match="'one' can trade with nobody"):
+        add_trades(n, edges, capacity=1.0)
+    assert trade_edges(n).empty
+
+
 def test_trade_links_are_not_the_grid() -> None:
     n = on_a_grid()
     add_trades(n, [("n1", "e")], capacity=1.0)

@@ -10,7 +10,7 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.common.errors import DataError, listed
-from pypsa_p2p.common.names import IMPORT_PRICE, NAME, RISK_ATTITUDE
+from pypsa_p2p.common.names import AC, DC, IMPORT_PRICE, NAME, RISK_ATTITUDE
 from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.common.values import (
     Value,
@@ -21,9 +21,7 @@ from pypsa_p2p.common.values import (
     require_network,
 )
 from pypsa_p2p.network.assignment.meters import (
-    AC,
     CONVERTERS,
-    DC,
     ONE_PORTS,
     Part,
     Places,

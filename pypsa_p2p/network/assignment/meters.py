@@ -10,11 +10,12 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.common.errors import DataError, listed
-from pypsa_p2p.common.names import PROSUMER_CARRIER, TRADE_CARRIER
+from pypsa_p2p.common.names import AC, DC, PROSUMER_CARRIER, TRADE_CARRIER
 from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.network.ownership import bus_columns, bus_owners
 
-AC, DC = "AC", "DC"  # PyPSA's carriers of electricity
+#: How models without power flow name electricity, in small letters.
+ELECTRICITY = ("electricity", "electric", "power", "low voltage")
 ONE_PORTS = ("Generator", "Load", "StorageUnit", "Store")
 CONVERTERS = ("Link", "Process")
 
@@ -136,7 +137,8 @@ def _places_of_island(
     part: Part, carrier: pd.Series, wanted: set[str], occupied: set[str]
 ) -> set[str]:
     here = carrier[sorted(part.buses)]
-    chosen = set(here[here.index.isin(wanted)]) or set(here)
+    chosen = set(here[here.index.isin(wanted)])
+    chosen = chosen or set(here[here.str.lower().isin(ELECTRICITY)]) or set(here)
     if not wanted & part.buses and len(chosen) > 1:
         if part.buses & occupied:
             raise DataError(
