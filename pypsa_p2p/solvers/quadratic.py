@@ -1,24 +1,26 @@
-"""Convex quadratic programs: PIQP, checked; Clarabel where PIQP does not get there."""
+"""Convex quadratic programs: PIQP, checked; where it does not get there Clarabel, and a simplex."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.optimize import linprog
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.units import typical
 from pypsa_p2p.solvers.backends.clarabel import LinearCones, solve_cones
+from pypsa_p2p.solvers.backends.highs import contradictory, solve_simplex
 from pypsa_p2p.solvers.backends.piqp import Point, solve_piqp
 from pypsa_p2p.solvers.limits import from_reach, within_reach
 from pypsa_p2p.solvers.presolve import Presolved, presolve
-from pypsa_p2p.solvers.program import Constraints, QuadraticProgram, Solution, no_solution
+from pypsa_p2p.solvers.program import QuadraticProgram, Solution, no_solution
+from pypsa_p2p.solvers.rays import falls_forever
 from pypsa_p2p.solvers.residuals import price_error, quadratic_residuals
 
-_INFEASIBLE = 2  # of scipy.optimize.linprog
+logger = logging.getLogger(__name__)
 
 
 def solve_quadratic(
@@ -59,10 +61,7 @@ def _solved(program: QuadraticProgram, good: float, acceptable: float) -> Soluti
     best, iterations = _Judged.of(program, no_solution(program, "failed", "none")), 0
     for attempt in _attempts(reduction, scaled, size):
         iterations += attempt.iterations
-        told = attempt.status == "unbounded" or (
-            attempt.status == "infeasible" and _contradictory(reduction.program)
-        )
-        if told and best.worst > acceptable:
+        if best.worst > acceptable and _confirmed(attempt, reduction.program):
             return attempt
         judged = (best, _Judged.of(program, attempt))
         best = min(judged, key=lambda answer: answer.rank(acceptable))
@@ -73,14 +72,31 @@ def _solved(program: QuadraticProgram, good: float, acceptable: float) -> Soluti
     return no_solution(program, "failed", "piqp, clarabel", iterations)
 
 
+def _confirmed(attempt: Solution, program: QuadraticProgram) -> bool:
+    """Whether there is no solution, as a solver says: by a second word of another kind."""
+    if attempt.status == "infeasible":
+        return contradictory(program)
+    return attempt.status == "unbounded" and falls_forever(program, solve_quadratic)
+
+
 def _attempts(
     reduction: Presolved[QuadraticProgram], scaled: QuadraticProgram, size: float
 ) -> Iterator[Solution]:
-    """Answers, the fastest first; each is computed when it is asked for."""
-    for least, stalled in ACCURACY.piqp:
-        yield _restore(reduction, _rescale(solve_piqp(scaled, least, stalled), size), "piqp")
-    for regularisation in ACCURACY.clarabel:
-        yield _clarabel(reduction, scaled, size, regularisation)
+    """Answers, the fastest first; each is computed when it is asked for.
+
+    A solver that raises has none, and the next is asked.
+    """
+    asked: list[Callable[[], Solution]] = [
+        *(partial(_piqp, reduction, scaled, size, *least) for least in ACCURACY.piqp),
+        *(partial(_clarabel, reduction, scaled, size, least) for least in ACCURACY.clarabel),
+    ]
+    if not scaled.P.count_nonzero():
+        asked.append(partial(_simplex, reduction, scaled, size))
+    for solve in asked:
+        try:
+            yield solve()
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            logger.info("A solver stopped: %s", error)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,6 +156,27 @@ def _restore(reduction: Presolved[QuadraticProgram], point: Point, solver: str) 
         return reduction.solution(x, y, z, solver=solver, iterations=iterations)
 
 
+def _piqp(
+    reduction: Presolved[QuadraticProgram],
+    program: QuadraticProgram,
+    size: float,
+    least: float,
+    stalled: float,
+) -> Solution:
+    """PIQP on the reduced, cost-scaled program."""
+    return _restore(reduction, _rescale(solve_piqp(program, least, stalled), size), "piqp")
+
+
+def _simplex(
+    reduction: Presolved[QuadraticProgram], program: QuadraticProgram, size: float
+) -> Solution:
+    """A corner of the reduced, cost-scaled program, which is linear."""
+    corner = solve_simplex(program)
+    if corner is None:
+        return no_solution(reduction.original, "failed", "highs")
+    return _restore(reduction, _rescale(corner, size), "highs")
+
+
 def _clarabel(
     reduction: Presolved[QuadraticProgram],
     program: QuadraticProgram,
@@ -159,20 +196,3 @@ def _clarabel(
     return no_solution(
         reduction.original, answer.status, "clarabel", answer.iterations, certificate
     )
-
-
-def _contradictory(program: Constraints) -> bool:
-    """Whether no x keeps the rows and bounds, by HiGHS: a second word on "infeasible"."""
-    equal = program.lower == program.upper
-    below, above = np.isfinite(program.lower) & ~equal, np.isfinite(program.upper) & ~equal
-    A = program.A.tocsr()
-    found = linprog(
-        np.zeros(program.c.size),
-        A_ub=sp.vstack([-A[below], A[above]]),
-        b_ub=np.append(-program.lower[below], program.upper[above]),
-        A_eq=A[equal],
-        b_eq=program.lower[equal],
-        bounds=np.column_stack([program.x_lower, program.x_upper]),
-        options={"primal_feasibility_tolerance": ACCURACY.contradiction},
-    )
-    return bool(found.status == _INFEASIBLE)

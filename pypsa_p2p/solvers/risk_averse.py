@@ -12,6 +12,7 @@ from pypsa_p2p.solvers.backends.interior_point import solve_risk_interior_point
 from pypsa_p2p.solvers.limits import from_reach, within_reach
 from pypsa_p2p.solvers.program import RiskProgram, Solution, no_solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
+from pypsa_p2p.solvers.rays import falls_forever
 from pypsa_p2p.solvers.residuals import risk_residuals
 
 
@@ -46,7 +47,7 @@ def _averse(program: RiskProgram) -> Solution:
     if feasibility.status == "infeasible":
         return feasibility
     second = solve_risk_conic(program)
-    if second.status == "unbounded":
+    if second.status == "unbounded" and falls_forever(program, solve_risk):
         return second
     best = min(answer, second, key=lambda solution: _worst(program, solution))
     if _worst(program, best) <= ACCURACY.acceptable_risk:

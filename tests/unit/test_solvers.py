@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
 from pypsa_p2p.solvers import quadratic
 from pypsa_p2p.solvers.program import QuadraticProgram, Solution, no_solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
+from pypsa_p2p.solvers.rays import falls_forever
 from pypsa_p2p.solvers.residuals import quadratic_residuals
 from pypsa_p2p.solvers.risk_averse import solve_risk
 from pypsa_p2p.solvers.tail import worst
@@ -244,6 +246,56 @@ def test_infeasible_market_has_a_certificate_in_its_own_rows() -> None:
 def test_unbounded_is_reported() -> None:
     program = quadratic_program([1.0, 0.0], [0.0, -1.0], [[1.0, -1.0]], [-np.inf], [3.0])
     assert solve_quadratic(program).status == "unbounded"
+
+
+def lying(status: str) -> Any:
+    """A solver that says so of whatever it is given."""
+    return lambda reduction, *_: no_solution(reduction.original, status, "clarabel")
+
+
+def raising(*_: Any) -> Any:
+    raise RuntimeError("out of luck")
+
+
+@pytest.mark.parametrize("clarabel", [lying("unbounded"), lying("infeasible"), raising])
+@pytest.mark.parametrize("linear", [True, False])
+def test_a_solvers_word_counts_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, clarabel: Any, linear: bool
+) -> None:
+    """x + y = 1 at 1 and 3, x up to .4: the simplex knows what is linear, nobody the other."""
+    monkeypatch.setattr(quadratic, "_clarabel", clarabel)
+    monkeypatch.setattr(quadratic, "solve_piqp", raising)
+    curvature = [0.0, 0.0] if linear else [0.0, 1.0]
+    program = quadratic_program(
+        curvature, [1.0, 3.0], [[1.0, 1.0]], [1.0], [1.0], [0.0, 0.0], [0.4, 9.0]
+    )
+    found = solve_quadratic(program)
+    if not linear:
+        assert found.status == "failed"
+        return
+    assert found.solver == "highs"
+    assert found.x == pytest.approx([0.4, 0.6])
+    assert found.row_dual == pytest.approx([3.0])
+    assert found.bound_dual == pytest.approx([-2.0, 0.0])
+
+
+def test_little_curvature_is_no_ray() -> None:
+    """x^2 / 2e8 - x is least at 1e8; y from 0 up has no curvature, and costs or earns."""
+    program = quadratic_program([1e-8, 0.0], [-1.0, 1.0], [[0.0, 1.0]], [0.0], [np.inf])
+    assert not falls_forever(program, solve_quadratic)
+    assert falls_forever(replace(program, c=np.array([-1.0, -1.0])), solve_quadratic)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_ray_is_found_where_there_is_one(seed: int) -> None:
+    """Random cones: HiGHS says unbounded of the linear program exactly where one falls."""
+    rng = np.random.default_rng(seed)
+    A, c = rng.normal(size=(4, 6)), rng.normal(size=6)
+    program = quadratic_program(
+        [0.0] * 6, c.tolist(), A.tolist(), [-np.inf] * 4, [1.0] * 4, [0.0] * 6, [np.inf] * 6
+    )
+    unbounded = linprog(c, A_ub=A, b_ub=np.ones(4)).status == 3
+    assert falls_forever(program, solve_quadratic) == unbounded
 
 
 def test_everything_fixed() -> None:
