@@ -47,7 +47,8 @@ def price_range(n: pypsa.Network) -> xr.Dataset:
     xarray.Dataset
         ``least`` and ``greatest`` (scenario, snapshot, prosumer), EUR/MWh of the scenario;
         infinite where there is no end, both the nodal price where it is unique, NaN where there
-        is none, or where some but not all weigh the scenario.
+        is none, or where it is one of a range in a scenario she does not weigh (but for the
+        community's risk as one).
 
     Raises
     ------
@@ -114,8 +115,9 @@ def _ends(
             f"price_range does not know constraints {listed(theirs)}, which are no part of the "
             "market: solve it without them, or ask what they cost by their own multipliers."
         )
-    nobody = ~money.weighed.any(PROSUMER)
-    weight = money.tau.where(~nobody, data.probability)
+    # The community as one dispatches every scenario as if it were certain.
+    certain = ~money.weighed.any(PROSUMER) & settings["together"]
+    weight = money.tau.where(~certain, data.probability)
     by_prosumer = weight.transpose(PROSUMER, SCENARIO).to_numpy()
     slope = _slope(game, partners_share(settings))
     price, power = typical(slope) or 1.0, typical(game.held) or 1.0
@@ -124,7 +126,7 @@ def _ends(
     own = pd.Series(data.prosumers, index=data.prosumers)
     at_bus = of_balances(game.compiled, number, own).rename({NAME: PROSUMER})
     rows = at_bus.transpose(*wanted.dims).to_numpy().astype(np.int64)
-    known = (wanted & (money.weighed | nobody)).transpose(*wanted.dims).to_numpy()
+    known = (wanted & (money.weighed | certain)).transpose(*wanted.dims).to_numpy()
     place = np.full(game.compiled.row_labels.size, -1)
     place[optimum.free] = np.arange(optimum.free.size)
     at = np.where(known, place[rows], -1)

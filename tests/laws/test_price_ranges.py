@@ -45,6 +45,73 @@ def test_agents_prices_have_the_same_ends(seed: int) -> None:
     xr.testing.assert_equal(agents.price_unique, central.price_unique)
 
 
+def with_a_hub() -> pypsa.Network:
+    """Three prosumers and a hub without assets; one scenario is nobody's concern."""
+    rng, names = np.random.default_rng(1), ["a", "b", "c", "hub"]
+    n = pypsa.Network(snapshots=range(3))
+    p2p.add_prosumers(
+        n, names, demand=[4, 5, 3, 0], demand_max=[8, 9, 6, 0],
+        utility_quadratic=[0.5, 0.7, 0.4, 0], generation_max=[0, 6, 9, 0],
+        marginal_cost=[0, 4, 2, 0], marginal_cost_quadratic=[0, 0.3, 0.2, 0],
+        renewable=[2, 0, 0, 0], import_price=1.0, risk_attitude=[0.2, 0.9, 0.5, 0.3],
+    )  # fmt: skip
+    p2p.add_trades(n, "complete", capacity=3, price=0.1)
+    coords = {"scenario": ["s1", "s2", "s3"], "snapshot": range(3), "prosumer": ["a"]}
+    sun = xr.DataArray(rng.uniform(0, 4, (3, 3, 1)), coords, [*coords])
+    p2p.set_scenarios(n, {"s1": 0.5, "s2": 0.3, "s3": 0.2}, xr.Dataset({"renewable": sun}))
+    return n
+
+
+def test_who_only_passes_on_has_one_price() -> None:
+    """A unit more for the hub costs what she pays for it, the price of her trades, and b + p0.
+
+    She has no risk, and may hold any probabilities: also of the limit in which she weighs s3.
+    """
+    n, market = with_a_hub(), p2p.PeerToPeerMarket(risk=p2p.CVaR())
+    hooked = n.copy()
+    market.optimize(n)
+    hooked.optimize(extra_functionality=market, log_to_console=False)
+    r = p2p.results(n)
+    assert float(r.risk_adjusted_probability.sel(scenario="s3").max()) == 0.0
+    assert r.price_unique.all()
+    np.testing.assert_allclose(p2p.results(hooked).nodal_price, r.nodal_price, **PRECISE)
+    hers = r.sel(trade=r.buyer == "hub").sel(prosumer="hub")
+    traded = (abs(hers.quantity) > 1e-3) & (abs(hers.quantity) < 3 - 1e-3)
+    assert traded.sel(scenario="s3").any("trade").all()
+    paid = (hers.trade_price + 0.1 + 1.0 - hers.nodal_price).where(traded)
+    np.testing.assert_allclose(paid.fillna(0.0), 0.0, **PRECISE)
+    assert p2p.certify(n).is_equilibrium()
+
+
+def test_ranges_where_a_scenario_is_nobodys_concern() -> None:
+    """One MWh is wanted, offered at 10 and at 30, two at the peak, which alone counts.
+
+    Of the community as one every scenario has its ends; of each for herself only what she weighs.
+    """
+    wanted = xr.DataArray([[1.0], [2.0]], {"scenario": ["usual", "peak"], "prosumer": ["buyer"]})
+    for together in (True, False):
+        n = pypsa.Network()
+        p2p.add_prosumers(
+            n, ["cheap", "dear", "buyer"], demand=[0, 0, 1], demand_min=[0, 0, 1],
+            demand_max=[0, 0, 1], utility_quadratic=0, generation_max=[1, 2, 0],
+            marginal_cost=[10, 30, 0],
+        )  # fmt: skip
+        p2p.add_trades(n, "complete", capacity=5)
+        loads = dict.fromkeys(("demand", "demand_min", "demand_max"), wanted)
+        p2p.set_scenarios(n, {"usual": 0.5, "peak": 0.5}, xr.Dataset(loads))
+        p2p.CentralizedMarket(
+            aggregate="community" if together else "prosumers", risk=p2p.CVaR(attitude=0.9)
+        ).optimize(n)
+        ends = p2p.price_range(n)
+        np.testing.assert_allclose(ends.least.sel(scenario="peak"), 30.0, atol=1e-5)
+        np.testing.assert_allclose(ends.greatest.sel(scenario="peak"), 30.0, atol=1e-5)
+        if together:
+            np.testing.assert_allclose(ends.least.sel(scenario="usual"), 10.0, atol=1e-5)
+            np.testing.assert_allclose(ends.greatest.sel(scenario="usual"), 30.0, atol=1e-5)
+        else:
+            assert ends.sel(scenario="usual").isnull().all().to_array().all()
+
+
 def test_what_is_no_optimum_has_no_prices() -> None:
     """Half of a MWh that costs 1 is bought at 3: no price makes both of it."""
     found = optimum([[1.0, 1.0]], [1.0], [1.0, 5.0], [1.0, 3.0], [0.5, 0.5], [2.0])

@@ -48,7 +48,7 @@ def seen_as_by_others(problem: MarketProblem, found: MarketSolution) -> MarketSo
     tau = np.where(moved[:, None], wanted, tau)
     return replace(
         _solution(problem, found, tau, move.multipliers(moved)),
-        unweighed=_unweighed(found, tau, moved, ~indifferent),
+        unweighed=_unweighed(problem, found, tau, moved, ~indifferent, move),
     )
 
 
@@ -91,6 +91,10 @@ class _Move:
     ----------
     optimum : Optimum
         The market as it is.
+    own : COO matrix
+        The balances.
+    inside : (entries,)
+        Whether an entry of `own` is of a decision inside its limits.
     whose : (m,)
         Whose balance a row is, a group; -1 of none.
     balance : (m,)
@@ -100,6 +104,8 @@ class _Move:
     """
 
     optimum: Optimum
+    own: Sparse
+    inside: Flags
     whose: Labels
     balance: Vector
     hindered: Labels
@@ -122,12 +128,19 @@ class _Move:
         wrong = _wrong(left / optimum.of_column, optimum.sides)
         groups = np.append(program.group, UNOWNED)[program.cell[wrong & (more != 0.0)]]
         hindered = np.unique(np.append(whose[own.row[wrong[own.col]]], groups))
-        return cls(optimum=optimum, whose=whose, balance=balance, hindered=hindered)
+        return cls(
+            optimum=optimum, own=own, inside=inside, whose=whose, balance=balance, hindered=hindered
+        )
+
+    def balances_of(self, moved: Flags) -> Flags:
+        """Rows, (m,), that are balances of some groups, (G,)."""
+        return np.asarray(np.append(moved, [False, False])[self.whose])
 
     def multipliers(self, moved: Flags) -> Vector:
         """Multipliers of the rows, those of bounds left out, where some groups, (G,), moved."""
-        chosen = np.append(moved, [False, False])[self.whose]
-        return np.asarray(self.optimum.of_several + np.where(chosen, self.balance, 0.0))
+        return np.asarray(
+            self.optimum.of_several + np.where(self.balances_of(moved), self.balance, 0.0)
+        )
 
 
 def _by_cell(by_group: Matrix) -> Vector:
@@ -170,11 +183,25 @@ def _solution(
     return replace(found, risk_adjusted_probability=tau, row_dual=y)
 
 
-def _unweighed(found: MarketSolution, tau: Matrix, moved: Flags, others: Flags) -> Unweighed | None:
-    """What the limit weighs, where some no longer weigh what they did: as much as the others."""
+def _unweighed(
+    problem: MarketProblem,
+    found: MarketSolution,
+    tau: Matrix,
+    moved: Flags,
+    others: Flags,
+    move: _Move,
+) -> Unweighed | None:
+    """What the limit weighs, where some no longer weigh what they did: as much as the others.
+
+    The price of energy at their buses is then what their decisions inside their limits ask for.
+    """
     if found.unweighed is None:
         return None
     of_others = found.unweighed.weight[others].mean(axis=0)
     limit = np.where(tau > 0.0, 0.0, of_others)
     weight = np.where(moved[:, None], limit, found.unweighed.weight)
-    return replace(found.unweighed, weight=weight)
+    at = optimum_at(problem, found.x, weight, found.unweighed.row_dual)
+    missing = _asked(move.own, move.inside, at.left, np.zeros(move.whose.size))
+    y = at.of_several + np.where(move.balances_of(moved), missing, 0.0)
+    left = optimum_at(problem, found.x, weight, y).left
+    return Unweighed(row_dual=with_bounds_in_rows(problem.program, y, left), weight=weight)
