@@ -117,3 +117,35 @@ def test_what_is_no_optimum_has_no_prices() -> None:
     found = optimum([[1.0, 1.0]], [1.0], [1.0, 5.0], [1.0, 3.0], [0.5, 0.5], [2.0])
     with pytest.raises(ConvergenceError, match="no prices at which everybody"):
         replace(found, known=False).face.nearest_possible()
+
+
+def test_whom_trading_leaves_no_risk_keeps_her_limit() -> None:
+    """Her cost is the same in all scenarios because she trades so: what she weighs is not free.
+
+    In all of them her price is her marginal utility, where she uses neither nothing nor the most.
+    """
+    rng, count = np.random.default_rng(10), 4
+    names, target, slope = list("abcd"), rng.uniform(1, 6, count), rng.uniform(0.5, 5, count)
+    n = pypsa.Network(snapshots=range(2))
+    p2p.add_prosumers(
+        n, names, demand=target, demand_max=10, utility_quadratic=slope,
+        usage_benefit=rng.uniform(0, 3, count), generation_max=rng.choice([0, 4, 8], count),
+        marginal_cost=rng.uniform(1, 20, count), marginal_cost_quadratic=rng.uniform(0.1, 2, count),
+        risk_attitude=rng.uniform(0, 0.95, count), import_price=2.0,
+    )  # fmt: skip
+    p2p.add_trades(n, "complete", capacity=3, price=0.4)
+    coords = {"scenario": ["x", "y", "z"], "snapshot": range(2), "prosumer": names}
+    shape = (3, 2, count)
+    sun = xr.DataArray(rng.uniform(0, 5, shape) * (rng.random(shape) < 0.6), coords, [*coords])
+    wanted = xr.DataArray(rng.uniform(1, 6, shape), coords, [*coords])
+    data = xr.Dataset({"renewable": sun, "demand": wanted})
+    p2p.set_scenarios(n, {"x": 0.2, "y": 0.37, "z": 0.43}, data)
+    p2p.PeerToPeerMarket(risk=p2p.CVaR()).optimize(n)
+    r = p2p.results(n)
+    unweighed = r.risk_adjusted_probability.broadcast_like(r.demand) == 0.0
+    spread = (r.cost.max("scenario") - r.cost.min("scenario")) / r.cost.max("scenario")
+    inside = (r.demand > 1e-3) & (r.demand < 10 - 1e-3) & r.nodal_price.notnull()
+    assert (inside & unweighed & (spread < 1e-6)).any(), "this market is to have such a prosumer"
+    utility = 2 * xr.DataArray(slope, {"prosumer": names}) * (wanted - r.demand)
+    np.testing.assert_allclose((r.nodal_price - utility).where(inside, 0.0), 0.0, atol=1e-4)
+    assert p2p.certify(n).is_equilibrium()

@@ -168,10 +168,10 @@ def _asked(own: Sparse, inside: Flags, more: Vector, otherwise: Vector) -> Vecto
     return np.where(count > 0.0, total / np.maximum(count, 1.0), otherwise)
 
 
-def _wrong(z: Vector, sides: tuple[Flags, Flags]) -> Flags:
+def _wrong(z: Vector, sides: tuple[Flags, Flags], error: float = ACCURACY.no_price) -> Flags:
     """Whether a column's multiplier, per probability, is on a side that the column is not at."""
     at_low, at_high = sides
-    return np.asarray(((z > ACCURACY.no_price) & ~at_low) | ((z < -ACCURACY.no_price) & ~at_high))
+    return np.asarray(((z > error) & ~at_low) | ((z < -error) & ~at_high))
 
 
 def _solution(
@@ -194,9 +194,11 @@ def _unweighed(
     """What the limit weighs, where some no longer weigh what they did: as much as the others.
 
     The price of energy at their buses is then what their decisions inside their limits ask for.
+    Where these do not agree, her own cost ties her to what the limit weighs, and it stays.
     """
     if found.unweighed is None:
         return None
+    program = problem.program
     of_others = found.unweighed.weight[others].mean(axis=0)
     limit = np.where(tau > 0.0, 0.0, of_others)
     weight = np.where(moved[:, None], limit, found.unweighed.weight)
@@ -204,4 +206,9 @@ def _unweighed(
     missing = _asked(move.own, move.inside, at.left, np.zeros(move.whose.size))
     y = at.of_several + np.where(move.balances_of(moved), missing, 0.0)
     left = optimum_at(problem, found.x, weight, y).left
-    return Unweighed(row_dual=with_bounds_in_rows(problem.program, y, left), weight=weight)
+    counted = program.per_column(_by_cell(weight), unowned=0.0) > 0.0
+    wrong = _wrong(left / at.of_column, move.optimum.sides, ACCURACY.price_warning)
+    tied = np.isin(np.arange(moved.size), program.group[program.cell[wrong & counted]])
+    if (tied & moved).any():
+        return _unweighed(problem, found, tau, moved & ~tied, others, move)
+    return Unweighed(row_dual=with_bounds_in_rows(program, y, left), weight=weight)
