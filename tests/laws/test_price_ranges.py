@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pypsa
@@ -124,22 +125,26 @@ def test_whom_trading_leaves_no_risk_keeps_her_limit() -> None:
 
     In all of them her price is her marginal utility, where she uses neither nothing nor the most.
     """
-    rng, count = np.random.default_rng(10), 4
-    names, target, slope = list("abcd"), rng.uniform(1, 6, count), rng.uniform(0.5, 5, count)
+    rng, count = np.random.default_rng(0), 4
+    names, hours = list("abcd"), rng.choice([0.5, 1, 2, 3], 2)
+    target, slope = rng.uniform(1, 6, count), rng.uniform(0.5, 5, count)
     n = pypsa.Network(snapshots=range(2))
+    n.snapshot_weightings["objective"] = hours
     p2p.add_prosumers(
         n, names, demand=target, demand_max=10, utility_quadratic=slope,
         usage_benefit=rng.uniform(0, 3, count), generation_max=rng.choice([0, 4, 8], count),
         marginal_cost=rng.uniform(1, 20, count), marginal_cost_quadratic=rng.uniform(0.1, 2, count),
-        risk_attitude=rng.uniform(0, 0.95, count), import_price=2.0,
+        fixed_cost=rng.uniform(0, 2, count), risk_attitude=rng.uniform(0, 0.95, count),
+        import_price=rng.uniform(0, 5),
     )  # fmt: skip
-    p2p.add_trades(n, "complete", capacity=3, price=0.4)
+    pairs = [pair for two in combinations(names, 2) for pair in (two, two[::-1])]
+    p2p.add_trades(n, "complete", capacity=3, price={pair: rng.uniform(0, 1) for pair in pairs})
     coords = {"scenario": ["x", "y", "z"], "snapshot": range(2), "prosumer": names}
-    shape = (3, 2, count)
+    probability, shape = rng.dirichlet(np.full(3, 3.0)), (3, 2, count)
     sun = xr.DataArray(rng.uniform(0, 5, shape) * (rng.random(shape) < 0.6), coords, [*coords])
     wanted = xr.DataArray(rng.uniform(1, 6, shape), coords, [*coords])
     data = xr.Dataset({"renewable": sun, "demand": wanted})
-    p2p.set_scenarios(n, {"x": 0.2, "y": 0.37, "z": 0.43}, data)
+    p2p.set_scenarios(n, dict(zip("xyz", probability, strict=True)), data)
     p2p.PeerToPeerMarket(risk=p2p.CVaR()).optimize(n)
     r = p2p.results(n)
     unweighed = r.risk_adjusted_probability.broadcast_like(r.demand) == 0.0
