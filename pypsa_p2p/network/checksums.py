@@ -21,7 +21,7 @@ from pypsa_p2p.network.assets import (
     extendable_names,
 )
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.ownership import bus_columns
+from pypsa_p2p.network.ownership import NOBODY, bus_columns
 
 #: What bounds operation: a solution is that of these numbers too.
 _LIMITS = {
@@ -102,7 +102,7 @@ def _inputs(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, xr.D
             if len(of):
                 series = dynamic_values(n, component, attribute, of, data.snapshots)
                 inputs[f"{attribute} of {component}"] = series
-    inputs |= _investments(n)
+    inputs |= _investments(n, data, delivery)
     if delivery == "grid":
         inputs |= _grid(n, data)
     return {name: array.where(np.isfinite(array), -1.0) for name, array in inputs.items()}
@@ -128,11 +128,13 @@ def _grid(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
     return inputs
 
 
-def _investments(n: pypsa.Network) -> dict[str, xr.DataArray]:
-    """Data of the capacities that are to be found."""
+def _investments(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, xr.DataArray]:
+    """Data of the capacities that are to be found: the grid's own are where it delivers."""
     inputs = {}
     for component, capacity in CAPACITIES.items():
         names = extendable_names(n, component)
+        if len(names) and delivery != "grid":
+            names = names[(data.owner_of(component).sel({NAME: names}) != NOBODY).to_numpy()]
         for limit in CAPACITY_LIMITS if len(names) else ():
             values = static_values(n, component, capacity + limit, names, default=np.nan)
             inputs[f"{capacity}{limit} of {component}"] = values
