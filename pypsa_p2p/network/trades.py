@@ -142,7 +142,8 @@ def _pairs(n: pypsa.Network, edges: object, prosumers: pd.Index) -> pd.MultiInde
         found = list(edges)
     else:
         raise DataError(f"Argument edges is {shown(edges)}: {EDGES}.")
-    if not found and not (isinstance(edges, str) and len(prosumers)):
+    warned = isinstance(edges, str) and len(prosumers) > 0
+    if not found and not warned:
         raise DataError(
             "Argument edges has no pair: give one at least. The network has the prosumers "
             f"{listed(prosumers) or 'none'}."

@@ -22,14 +22,10 @@ from scipy.optimize import linprog
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import ConvergenceError
 from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, sum_by
+from pypsa_p2p.solvers.backends.highs import OPTIMAL, PRECISE
 from pypsa_p2p.solvers.program import QuadraticProgram
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 
-_OPTIMAL = 0  # of scipy.optimize.linprog
-_OPTIONS = {
-    "primal_feasibility_tolerance": ACCURACY.grid_price,
-    "dual_feasibility_tolerance": ACCURACY.grid_price,
-}
 _SEED = 0  # of the weights in whose direction it is looked whether a multiplier can move
 
 
@@ -103,9 +99,9 @@ class DualFace:
             A_eq=self.equations if self.right.size else None,
             b_eq=self.right if self.right.size else None,
             bounds=np.column_stack([self.lower, self.upper]),
-            options=_OPTIONS,
+            options=PRECISE,
         )
-        return np.asarray(found.x) if found.status == _OPTIMAL else None
+        return np.asarray(found.x) if found.status == OPTIMAL else None
 
     def nearest_possible(self) -> DualFace:
         """The face with room for multipliers at all: that of an optimum as exact as it is known.
@@ -124,9 +120,9 @@ class DualFace:
             A_ub=sp.hstack([conditions, -give], format="csr"),
             b_ub=np.concatenate([self.right, -self.right, self.most]),
             bounds=np.column_stack([np.append(self.lower, 0.0), np.append(self.upper, np.inf)]),
-            options=_OPTIONS,
+            options=PRECISE,
         )
-        if found.status != _OPTIMAL or found.x[-1] > ACCURACY.agreed:
+        if found.status != OPTIMAL or found.x[-1] > ACCURACY.agreed:
             raise ConvergenceError(
                 "There are no prices at which everybody would do what she does, to "
                 f"{ACCURACY.agreed:g} of typical prices: solve the market anew, agents to a "

@@ -69,7 +69,7 @@ def _solved(program: QuadraticProgram, good: float, acceptable: float) -> Soluti
             return best.solution
     if best.worst <= acceptable:
         return best.solution
-    return no_solution(program, "failed", "piqp, clarabel", iterations)
+    return no_solution(program, "failed", "piqp, clarabel, highs", iterations)
 
 
 def _confirmed(attempt: Solution, program: QuadraticProgram) -> bool:

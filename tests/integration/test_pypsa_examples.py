@@ -13,11 +13,12 @@ import pypsa_p2p as p2p
 NETWORKS = Path(__file__).parents[1] / "networks"
 
 
-def star(n: pypsa.Network, capacity: float = 1e5) -> None:
-    """Everybody a prosumer, and the first of them trades with all others."""
+def solve(n: pypsa.Network) -> None:
+    """README's lines, with the market whose optimum is PyPSA's own."""
     p2p.assign_prosumers(n, "bus")
-    hub, *others = n.buses.index[n.buses["carrier"] == "prosumer"]
-    p2p.add_trades(n, [(hub, other) for other in others], capacity=capacity)
+    p2p.add_trades(n, "grid", capacity=1e5)
+    status = p2p.CentralizedMarket(delivery="grid", surplus=False).optimize(n)
+    assert status == ("ok", "optimal")
 
 
 @pytest.mark.parametrize(("name", "mean"), [("ac-dc-meshed", 0.9038), ("storage-hvdc", None)])
@@ -31,8 +32,7 @@ def test_prices_where_capacities_are_just_enough(name: str, mean: float | None) 
     n.optimize.fix_optimal_capacities()
     n.optimize(log_to_console=False)
     objective, price = n.objective, n.buses_t["marginal_price"].copy()
-    star(n)
-    p2p.CentralizedMarket(delivery="grid", surplus=False).optimize(n)
+    solve(n)
     assert n.objective == pytest.approx(objective, rel=1e-6)
     found = p2p.results(n)["nodal_price"]
     assert not p2p.results(n)["price_unique"].all()
@@ -53,10 +53,7 @@ def test_an_existing_model_in_five_lines(name: str) -> None:
     n.set_snapshots(n.snapshots[:24])
     before, alone = n.copy(), n.copy()
     alone.optimize(log_to_console=False)
-    p2p.assign_prosumers(n, "bus")
-    p2p.add_trades(n, "grid", capacity=1e5)
-    status = p2p.CentralizedMarket(delivery="grid", surplus=False).optimize(n)
-    assert status == ("ok", "optimal")
+    solve(n)
     whole = alone.objective + alone.objective_constant
     assert n.objective + n.objective_constant == pytest.approx(whole, rel=1e-9)
     price = alone.buses_t["marginal_price"].abs().to_numpy().max()

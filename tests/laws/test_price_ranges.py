@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -11,8 +10,6 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.common.errors import ConvergenceError
-from tests.unit.test_multipliers import optimum
 
 PRECISE = {"rtol": 0.0, "atol": 1e-6}
 
@@ -111,13 +108,6 @@ def test_ranges_where_a_scenario_is_nobodys_concern() -> None:
             np.testing.assert_allclose(ends.greatest.sel(scenario="usual"), 30.0, atol=1e-5)
         else:
             assert ends.sel(scenario="usual").isnull().all().to_array().all()
-
-
-def test_what_is_no_optimum_has_no_prices() -> None:
-    """Half of a MWh that costs 1 is bought at 3: no price makes both of it."""
-    found = optimum([[1.0, 1.0]], [1.0], [1.0, 5.0], [1.0, 3.0], [0.5, 0.5], [2.0])
-    with pytest.raises(ConvergenceError, match="no prices at which everybody"):
-        replace(found, known=False).face.nearest_possible()
 
 
 def test_whom_trading_leaves_no_risk_keeps_her_limit() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from pypsa_p2p.common.errors import ConvergenceError
 from pypsa_p2p.solvers.multipliers import Optimum
 from pypsa_p2p.solvers.program import Constraints
 
@@ -131,3 +132,10 @@ def test_equations_of_many_terms_may_fix_all() -> None:
     assert not found.free.size and found.by_rule()[1].all()
     loose = replace(found, program=replace(found.program, x_upper=np.array([9.0, 9.0, 1.0])))
     assert loose.free.size == 3 and not loose.by_rule()[1].any()
+
+
+def test_what_is_no_optimum_has_no_prices() -> None:
+    """Half of a MWh that costs 1 is bought at 3: no price makes both of it."""
+    found = optimum([[1.0, 1.0]], [1.0], [1.0, 5.0], [1.0, 3.0], [0.5, 0.5], [2.0])
+    with pytest.raises(ConvergenceError, match="no prices at which everybody"):
+        replace(found, known=False).face.nearest_possible()

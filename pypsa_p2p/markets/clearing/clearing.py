@@ -52,15 +52,11 @@ def _solved_in_own_units(compiled: CompiledModel, problem: MarketProblem) -> Mar
     else:
         found = priced_by_rule(problem, seen_as_by_others(problem, found))
     free = not (problem.program.c.any() or problem.program.P.nnz)
-
-    def own_duals(dual: Vector) -> Vector:
-        least = least_worth(compiled, problem, found.x, dual) if problem.exports.size else dual
-        return problem.own_duals(least)
-
-    own = own_duals(np.zeros_like(found.row_dual) if free else found.row_dual)
+    dual = np.zeros_like(found.row_dual) if free else found.row_dual  # what costs nothing
+    own = _own_duals(compiled, problem, found.x, dual)
     found = replace(found, row_dual=own, reciprocity1=problem.reciprocity1(own))
     if found.unweighed is not None:
-        of_limit = own_duals(found.unweighed.row_dual)
+        of_limit = _own_duals(compiled, problem, found.x, found.unweighed.row_dual)
         unweighed = replace(
             found.unweighed, row_dual=of_limit, reciprocity1=problem.reciprocity1(of_limit)
         )
@@ -69,6 +65,13 @@ def _solved_in_own_units(compiled: CompiledModel, problem: MarketProblem) -> Mar
         return found
     tau = found.risk_adjusted_probability
     return replace(found, hedges=hedges(problem, found.x, tau, found.tail, bought))
+
+
+def _own_duals(compiled: CompiledModel, problem: MarketProblem, x: Vector, dual: Vector) -> Vector:
+    """Multipliers in each prosumer's own units, energy at the connections worth the least."""
+    if problem.exports.size:
+        dual = least_worth(compiled, problem, x, dual)
+    return problem.own_duals(dual)
 
 
 def _solved(

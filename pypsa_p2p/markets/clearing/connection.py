@@ -18,6 +18,7 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.solvers.arrays import Labels, Sparse, Vector
+from pypsa_p2p.solvers.backends.highs import OPTIMAL, PRECISE
 from pypsa_p2p.solvers.program import UNOWNED
 
 Range = tuple[Vector, Vector]
@@ -86,12 +87,9 @@ def _least(
         A_eq=reduced[fixed],
         b_eq=low[fixed],
         bounds=np.column_stack(of_row) / size,
-        options={
-            "primal_feasibility_tolerance": ACCURACY.grid_price,
-            "dual_feasibility_tolerance": ACCURACY.grid_price,
-        },
+        options=PRECISE,
     )
-    if found.status != 0:
+    if found.status != OPTIMAL:
         warnings.warn(
             "Prices of the grid may be higher than they need be, and those of trades lower: the "
             "linear program that finds the least price at the connection was not solved.",

@@ -7,25 +7,23 @@ import scipy.sparse as sp
 from scipy.optimize import OptimizeResult, linprog
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import Vector
+from pypsa_p2p.solvers.arrays import Flags, Vector
 from pypsa_p2p.solvers.backends.piqp import Point
 from pypsa_p2p.solvers.program import Constraints
 
-_OPTIMAL, _INFEASIBLE = 0, 2  # of scipy.optimize.linprog
+OPTIMAL, INFEASIBLE = 0, 2  # of scipy.optimize.linprog
+
+#: Options of `linprog` where multipliers are looked for, or must be exact.
+PRECISE = {
+    "primal_feasibility_tolerance": ACCURACY.grid_price,
+    "dual_feasibility_tolerance": ACCURACY.grid_price,
+}
 
 
 def solve_simplex(program: Constraints) -> Point | None:
-    """The corner that HiGHS finds of a program without curvature; None if it finds none.
-
-    Raises
-    ------
-    ValueError
-        The program has curvature.
-    """
-    if program.P.nnz and abs(program.P).max() > 0.0:
-        raise ValueError("the simplex needs a linear program")
-    found = _linear(program, program.c, "highs-ds", ACCURACY.grid_price)
-    if found.status != _OPTIMAL:
+    """The corner that HiGHS finds of a program without curvature; None if it finds none."""
+    found = _linear(program, program.c, "highs-ds", PRECISE)
+    if found.status != OPTIMAL:
         return None
     equal, below, above = _sides(program)
     y = np.zeros(program.lower.size)
@@ -39,11 +37,18 @@ def solve_simplex(program: Constraints) -> Point | None:
 
 def contradictory(program: Constraints) -> bool:
     """Whether no x keeps the rows and bounds, by HiGHS: a second word on "infeasible"."""
-    found = _linear(program, np.zeros(program.c.size), "highs", ACCURACY.contradiction)
-    return bool(found.status == _INFEASIBLE)
+    found = _linear(
+        program,
+        np.zeros(program.c.size),
+        "highs",
+        {"primal_feasibility_tolerance": ACCURACY.contradiction},
+    )
+    return bool(found.status == INFEASIBLE)
 
 
-def _linear(program: Constraints, c: Vector, method: str, precision: float) -> OptimizeResult:
+def _linear(
+    program: Constraints, c: Vector, method: str, options: dict[str, float]
+) -> OptimizeResult:
     """min c'x over the rows and bounds of a program."""
     equal, below, above = _sides(program)
     A = program.A.tocsr()
@@ -55,14 +60,11 @@ def _linear(program: Constraints, c: Vector, method: str, precision: float) -> O
         b_eq=program.lower[equal],
         bounds=np.column_stack([program.x_lower, program.x_upper]),
         method=method,
-        options={
-            "primal_feasibility_tolerance": precision,
-            "dual_feasibility_tolerance": ACCURACY.grid_price,
-        },
+        options=options,
     )
 
 
-def _sides(program: Constraints) -> tuple[Vector, Vector, Vector]:
+def _sides(program: Constraints) -> tuple[Flags, Flags, Flags]:
     """Which rows are equations, and which are limited below and above."""
     equal = program.lower == program.upper
     return equal, np.isfinite(program.lower) & ~equal, np.isfinite(program.upper) & ~equal
