@@ -35,7 +35,7 @@ def test_agents_prices_have_the_same_ends(seed: int) -> None:
     market.optimize(n)
     central, ends = p2p.results(n), p2p.price_range(n)
     assert (ends.greatest > ends.least + 1).all()
-    p2p.solve_equilibrium(n, market, p2p.ADMM(), progress=False)
+    p2p.solve_equilibrium(n, market, p2p.ADMM(tolerance=1e-7), progress=False)
     agents, theirs = p2p.results(n), p2p.price_range(n)
     for name in ends:
         np.testing.assert_allclose(theirs[name], ends[name], **PRECISE)
