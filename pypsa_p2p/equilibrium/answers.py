@@ -22,6 +22,7 @@ from pypsa_p2p.equilibrium.agreed_prices import by_the_rule
 from pypsa_p2p.equilibrium.game.game import Game
 from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.running import Answer, Run
+from pypsa_p2p.equilibrium.scaling import units_of
 from pypsa_p2p.markets.designs import PeerToPeerMarket
 from pypsa_p2p.markets.price_series import forget_price_series, write_series
 from pypsa_p2p.markets.record import attitudes_of
@@ -55,6 +56,7 @@ def write_answer(
     write_static(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers, data.for_model(tau))
     for component in ("Generator", "Link"):
         n.c[component].static["p_nom_opt"] = n.c[component].static["p_nom"]
+    units = units_of(game)
     objective = float(found.history["social_cost"][found.kept])
     set_objective(n, objective)
     n.meta[META] = {
@@ -66,6 +68,8 @@ def write_answer(
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
         "constraints": [],
         "objective": objective,
+        "typical_price": units.hourly_price,
+        "typical_power": units.power,
         OWN_MULTIPLIERS: not answer.aligned,
         "converged": bool(found.converged),
     }

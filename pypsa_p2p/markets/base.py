@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import linopy
 import numpy as np
@@ -68,6 +68,14 @@ class Market(ABC):
     contracts: Contracts | None = None
     surplus: bool = True
     delivery: Literal["trades", "grid"] = "trades"
+
+    def __new__(cls, *arguments: Any, **_: Any) -> Self:
+        """A market; a class given as the hook is told what to give."""
+        if arguments and isinstance(arguments[0], pypsa.Network):
+            raise MarketError(
+                f"The hook is a market, not its class: extra_functionality={cls.__name__}()."
+            )
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         require_type("risk", self.risk, RiskMeasure)

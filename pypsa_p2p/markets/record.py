@@ -26,6 +26,7 @@ from pypsa_p2p.common.names import (
     TERMS,
 )
 from pypsa_p2p.common.pypsa_state import model_of
+from pypsa_p2p.common.units import Units
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.markets.contract_terms import Terms
@@ -76,6 +77,7 @@ def record_market(
         "objective": solution.objective,
         "objective_scale": solution.scale,
         "typical_price": solution.units.price / float(data.weighting.median()),
+        "typical_power": solution.units.power,
         **attitudes_of(data),
         "inputs": checksums(n, data, settings["delivery"]),
         OWN_MULTIPLIERS: solution.reciprocity1 is not None,
@@ -109,6 +111,16 @@ def _record_contracts(
     }
     plain = {key: None if value is None else value.tolist() for key, value in kept.items()}
     return {TERMS: {**plain, "names": list(map(str, terms.names))}}
+
+
+def recorded_units(n: pypsa.Network) -> Units:
+    """A typical power, MW, of a solved market, and what it pays for it in an hour, EUR.
+
+    What is much smaller than these is rounding.
+    """
+    settings = recorded(n)
+    power = settings.get("typical_power", ACCURACY.tiny)
+    return Units(power=power, money=settings.get("typical_price", 0.0) * power)
 
 
 def recorded(n: pypsa.Network) -> dict[str, Any]:

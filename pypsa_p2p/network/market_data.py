@@ -260,4 +260,4 @@ def require(good: xr.DataArray, what: str, must: str) -> None:
         " ".join(f"{dim} {shown(labels[dim][i])}" for dim, i in zip(labels, at, strict=True))
         for at in np.argwhere(~good.to_numpy())[:3]
     ]
-    raise DataError(f"The {what} must {must}; it does not for {'; '.join(culprits)}.")
+    raise DataError(f"The {what} must {must}; look at {'; '.join(culprits)}.")

@@ -14,9 +14,10 @@ import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import NAME, OWN_MULTIPLIERS, PROSUMER, SCENARIO, SNAPSHOT
-from pypsa_p2p.common.units import Numbers, typical
+from pypsa_p2p.common.units import Numbers, Units
 from pypsa_p2p.formulation.columns import of_balances
 from pypsa_p2p.markets.checks import require_given_capacities
+from pypsa_p2p.markets.clearing.own_units import typical_units
 from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.network.market_data import read_market
 from pypsa_p2p.solution.certificate.grid import require_known_grid
@@ -54,8 +55,8 @@ def price_range(n: pypsa.Network) -> xr.Dataset:
     ------
     MarketError
         No market is solved, or one with investment, with losses on its grid, with constraints of
-        the user's own, or an equilibrium of unequal weights, in which both ends of an edge have
-        prices of their own.
+        the user's own, or in which both ends of an edge have prices of their own (unequal weights,
+        and answers of Gauss-Seidel and Jacobi).
     ConvergenceError
         The linear programs that find the ends were not solved, or what was solved is no optimum.
 
@@ -96,8 +97,9 @@ def _require_known(n: pypsa.Network, settings: Mapping[str, Any]) -> None:
     require_given_capacities(n, "price_range")
     if settings.get(OWN_MULTIPLIERS, False):
         raise MarketError(
-            "price_range is not available for generalized equilibria of unequal weights: both "
-            "ends of an edge have prices of their own."
+            "price_range is not available where the two ends of an edge have prices of their own: "
+            "in generalized equilibria of unequal weights, and in what Gauss-Seidel or Jacobi "
+            "found. Solve the variational equilibrium, by market.optimize(n) or ADMM."
         )
 
 
@@ -120,8 +122,9 @@ def _ends(
     weight = money.tau.where(~certain, data.probability)
     by_prosumer = weight.transpose(PROSUMER, SCENARIO).to_numpy()
     slope = _slope(game, partners_share(settings))
-    price, power = typical(slope) or 1.0, typical(game.held) or 1.0
-    optimum = _optimum(game, slope, by_prosumer, price, power)
+    row = largest_entries(game.program.A)
+    units = typical_units(game.program, row, game.trades)
+    optimum = _optimum(game, slope, by_prosumer, row, units)
     number = np.arange(game.compiled.row_labels.size, dtype=np.float64)
     own = pd.Series(data.prosumers, index=data.prosumers)
     at_bus = of_balances(game.compiled, number, own).rename({NAME: PROSUMER})
@@ -131,11 +134,12 @@ def _ends(
     place[optimum.free] = np.arange(optimum.free.size)
     at = np.where(known, place[rows], -1)
     asked = at >= 0
-    unit = optimum.of_row[rows] * price / largest_entries(game.program.A)[rows]
+    unit = optimum.of_row[rows] * units.price / row[rows]
     worth = weight.where(weight > 0.0) * data.weighting
     unit = unit / worth.transpose(*wanted.dims).to_numpy()
     ends = np.full((2, *at.shape), np.nan)
-    ends[:, asked] = np.stack(optimum.face.nearest_possible().reach(at[asked])) * unit[asked]
+    reached = np.stack(optimum.face.nearest_possible().reach(at[asked]))
+    ends[:, asked] = reached * unit[asked] + 0.0  # no -0
     return wanted.copy(data=ends[0]), wanted.copy(data=ends[1])
 
 
@@ -152,7 +156,7 @@ def _slope(game: HeldMarket, share: float) -> Numbers:
 
 
 def _optimum(
-    game: HeldMarket, slope: Numbers, weight: Numbers, price: float, power: float
+    game: HeldMarket, slope: Numbers, weight: Numbers, row: Numbers, units: Units
 ) -> Optimum:
     """The market at its answer, in units in which prices, powers and coefficients are about 1.
 
@@ -160,8 +164,10 @@ def _optimum(
     ----------
     weight : (N, S)
         What money of each scenario is worth to each prosumer.
+    row : (rows,)
+        Largest coefficient of every row.
     """
-    program, row = game.program, largest_entries(game.program.A)
+    program, price, power = game.program, units.price, units.power
     nobody = program.probability[weight.size :]
     scaled = replace(
         program,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ from pypsa_p2p.solution.hedges import RecordedHedges, recorded_hedges, regimes
 from pypsa_p2p.solution.money import Money, net_costs, other_direction, sum_of_buyer
 
 _MW, _PRICE, _EUR = "MW", "EUR/MWh", "EUR"
-_DESCRIBED = {
+DESCRIBED: Final = {
     "demand": (_MW, "consumption D"),
     "generation": (_MW, "net injection of generators, storage and other assets G"),
     "renewable": (_MW, "must-take renewable generation"),
@@ -163,7 +163,7 @@ def results(n: pypsa.Network) -> xr.Dataset:
     dataset = xr.Dataset({**dispatch, **trades, **costs, **paid, **risk})
     if delivered:
         dataset = dataset.assign(grid_results(money, trades["net_import"]))
-    for name, (unit, meaning) in _DESCRIBED.items():
+    for name, (unit, meaning) in DESCRIBED.items():
         if name in dataset:
             dataset[name].attrs = {"unit": unit, "long_name": meaning}
     dataset.attrs = {"market": str(settings["design"]), "solver": str(settings["solver"])}

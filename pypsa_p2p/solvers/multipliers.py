@@ -126,7 +126,8 @@ class Optimum:
         high = np.flatnonzero(touched & at_high & ~at_low)
         start = self.of_several[rows] / self.of_row[rows]
         z = self.left / self.of_column
-        proven = self.known and np.abs(z[inside]).max(initial=0.0) <= self.exact
+        left = np.concatenate([np.abs(z[inside]), -z[low], z[high]])
+        proven = self.known and left.max(initial=0.0) <= self.exact
         sided = sp.vstack([terms[low], -terms[high]], format="csr")
         part = _parts(sp.vstack([terms[inside], sided]).T.tocsr())
         lower, upper = self._signs(rows)

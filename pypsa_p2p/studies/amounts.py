@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import pypsa
@@ -10,6 +11,7 @@ import xarray as xr
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed, shown
 from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.units import Units
 from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.network.market_data import MarketData
 
@@ -19,7 +21,7 @@ Amount = Literal["net_cost", "bill", "cost"]
 AMOUNTS: Final[dict[Amount, str]] = {"net_cost": "net cost", "bill": "bill", "cost": "cost"}
 
 
-def amount_of(results: list[xr.Dataset], of: Amount | None) -> Amount:
+def amount_of(solved: Mapping[str, xr.Dataset], of: Amount | None) -> Amount:
     """What is compared where `of` is given, or None.
 
     A household understands her net cost, what she pays less what her consumption is worth to her.
@@ -27,8 +29,8 @@ def amount_of(results: list[xr.Dataset], of: Amount | None) -> Amount:
 
     Parameters
     ----------
-    results : list of Dataset
-        Of all markets that are compared, as `results` returns them.
+    solved : mapping to Dataset
+        Of all markets that are compared, by their names, what `results` returns.
     of : {"net_cost", "bill", "cost"} or None
 
     Raises
@@ -36,15 +38,16 @@ def amount_of(results: list[xr.Dataset], of: Amount | None) -> Amount:
     MarketError
         An unknown name, or one that a market does not have.
     """
-    if of is not None and of not in AMOUNTS:
+    if of is not None and of not in list(AMOUNTS):
         raise MarketError(f"of must be one of {listed(AMOUNTS)}, not {shown(of)}.")
-    known = all(bool(r["net_cost"].notnull().all()) for r in results)
+    without = [name for name, r in solved.items() if bool(r["net_cost"].isnull().any())]
     if of is None:
-        return "net_cost" if known else "cost"
-    if of != "cost" and not known:
+        return "cost" if without else "net_cost"
+    if of != "cost" and without:
         raise MarketError(
-            f"There is no {AMOUNTS[of]} where prosumers weigh a scenario differently, or the ends "
-            "of a trade price it differently (unequal weights): give of='cost', or let complete "
+            f"Of {listed(without)} there is no {AMOUNTS[of]}: there is none where prosumers "
+            "weigh a scenario differently, or the ends of a trade price it differently (unequal "
+            "weights). Take the cost (of='cost'; as an option, --of cost), or let complete "
             "contracts, the community's risk or equal weights make them agree."
         )
     return of
@@ -67,14 +70,14 @@ def risk_adjusted(n: pypsa.Network, r: xr.Dataset, data: MarketData, of: Amount)
     return measure.worst(r["bill"], data.probability, attitude).value
 
 
-def prices_of_traders(r: xr.Dataset) -> xr.DataArray:
+def prices_of_traders(r: xr.Dataset, usual: Units) -> xr.DataArray:
     """Nodal prices of whoever trades at all, NaN of others, EUR/MWh.
 
     Who never trades has no price of her own: hers is one of many that would not make her. If
-    nobody trades, all prices count.
+    nobody trades, all prices count. Trades much smaller than `usual` powers are rounding.
     """
     traded = abs(r["quantity"]).max([SCENARIO, SNAPSHOT])
-    busy = traded > ACCURACY.promised * float(traded.max()) if traded.size else traded > 0
+    busy = traded > ACCURACY.promised * max(usual.power, float(traded.to_numpy().max(initial=0.0)))
     buyers = set(r["buyer"].to_numpy()[busy.to_numpy()])
     counts = r[PROSUMER].isin(list(buyers)) if buyers else xr.ones_like(r[PROSUMER], dtype=bool)
     return r["nodal_price"].where(counts)

@@ -200,7 +200,7 @@ def compare_designs(
 def sweep_study(
     study: Path, out: Path | None, csv: Path | None, store: Path | None, workers: int, quiet: bool
 ) -> None:
-    r"""Solve markets over a grid of values, from a TOML file.
+    """Solve markets over a grid of values, from a TOML file.
 
     STUDY names a network (a file beside it, or a bundled grid), any number of markets, and the
     values of each dimension:
@@ -214,7 +214,7 @@ def sweep_study(
         contracts = true
         [over]
         attitude = [0.0, 0.6]
-    """
+    """  # noqa: D301  click needs the character, not the letters
     asked = read_study(study)
     d = sweep(
         _network_of(asked, study),

@@ -9,8 +9,10 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed, shown
 from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT, TRADE
+from pypsa_p2p.markets.record import recorded_units
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.solution.results import results
 from pypsa_p2p.studies.amounts import Amount, amount_of, prices_of_traders, risk_adjusted
@@ -55,7 +57,7 @@ def compare(
         traded_energy                MWh       expectation of what prosumers buy from each other;
                                                energy passed on counts on every edge it takes
         price_min, _mean, _max       EUR/MWh   nodal prices over scenarios, snapshots, and
-                                               prosumers who trade at all
+                                               prosumers who trade at all; if none does, of all
         "<of>_gini"                  1         inequality of what follows, see `gini`
         "<of> <prosumer>"            EUR       her risk measure of it, contracts paid
         ============================ ========= ===============================================
@@ -90,7 +92,7 @@ def compare(
             f"The reference {shown(first)} is none of the designs {listed(networks)}."
         )
     solved = {name: _results(name, n) for name, n in networks.items()}
-    amount = amount_of(list(solved.values()), of)
+    amount = amount_of(solved, of)
     figures = {name: _figures(networks[name], r, amount) for name, r in solved.items()}
     table = pd.DataFrame(figures).T
     table.index.name = DESIGN
@@ -102,7 +104,7 @@ def compare(
     return table
 
 
-def gini(cost: np.ndarray) -> float:
+def gini(cost: np.ndarray, nothing: float = 0.0) -> float:
     r"""Gini coefficient of amounts of either sign, in [0, 1]; 0 where all are equal.
 
     .. math:: G = \frac{\sum_i \sum_j |x_i - x_j|}{2 N \sum_i |x_i|}
@@ -110,6 +112,7 @@ def gini(cost: np.ndarray) -> float:
     The usual coefficient where all signs agree; dividing by absolute amounts keeps it below 1
     where they do not (Raffinetti, Siletti, Vernizzi 2015, doi 10.1007/s10260-014-0293-4).
     Constants of cost and utility count, so compare designs of one community with it.
+    Amounts of which the mean size is not above `nothing` are all 0.
 
     Examples
     --------
@@ -119,7 +122,7 @@ def gini(cost: np.ndarray) -> float:
     size = float(np.abs(cost).sum())
     if np.isnan(size):
         return size
-    if size == 0.0:
+    if size <= nothing * cost.size:
         return 0.0
     return float(np.abs(cost[:, None] - cost[None, :]).sum() / (2 * cost.size * size))
 
@@ -128,6 +131,11 @@ def expected_purchases(r: xr.Dataset, data: MarketData) -> xr.DataArray:
     """Energy each buyer buys over each trade, E[sum_t w_t max(q, 0)], MWh; dims (trade)."""
     bought = r["quantity"].clip(min=0.0) * data.weighting * data.probability
     return bought.sum([SCENARIO, SNAPSHOT])
+
+
+def rounding_of_money(n: pypsa.Network, data: MarketData) -> float:
+    """Amounts of money over the whole horizon that are rounding, EUR."""
+    return ACCURACY.promised * recorded_units(n).money * float(data.weighting.sum())
 
 
 def _results(name: str, n: pypsa.Network) -> xr.Dataset:
@@ -141,25 +149,25 @@ def _results(name: str, n: pypsa.Network) -> xr.Dataset:
 def _figures(n: pypsa.Network, r: xr.Dataset, of: Amount) -> dict[str, float]:
     """Everything about one design that needs no other."""
     data = read_market(n, pd.Index(r["snapshot"].to_numpy()))
-    figures = community_figures(r, data)
+    figures = community_figures(n, r, data)
     for other in ("cost_gini", "net_cost_gini", "contracts_traded", "insurance_bought"):
         figures.pop(other, None)
     worth = risk_adjusted(n, r, data, of)
     return {
         **figures,
-        f"{of}_gini": gini(worth.to_numpy()),
+        f"{of}_gini": gini(worth.to_numpy(), rounding_of_money(n, data)),
         **{f"{of} {who}": float(worth.sel({PROSUMER: who})) for who in data.prosumers},
     }
 
 
-def community_figures(r: xr.Dataset, data: MarketData) -> dict[str, float]:
+def community_figures(n: pypsa.Network, r: xr.Dataset, data: MarketData) -> dict[str, float]:
     """Figures of a community as a whole: those of `compare`, and volumes of contracts, EUR.
 
     ``contracts_traded`` is what is bought inside, summed over scenarios; where there are no
     contracts, neither it nor ``insurance_bought`` is among the figures. ``net_cost_gini`` is NaN
     where net costs are.
     """
-    price = prices_of_traders(r)
+    price, rounding = prices_of_traders(r, recorded_units(n)), rounding_of_money(n, data)
     hours = data.weighting * data.probability
     bought = {"contract": "contracts_traded", "insurance": "insurance_bought"}
     volumes = {name: float(r[v].clip(min=0.0).sum()) for v, name in bought.items() if v in r}
@@ -170,7 +178,7 @@ def community_figures(r: xr.Dataset, data: MarketData) -> dict[str, float]:
         "price_min": float(price.min()),
         "price_mean": float(price.weighted(hours).mean()),  # what is NaN has no weight in it
         "price_max": float(price.max()),
-        "cost_gini": gini(r["risk_adjusted_cost"].to_numpy()),
-        "net_cost_gini": gini(r["risk_adjusted_net_cost"].to_numpy()),
+        "cost_gini": gini(r["risk_adjusted_cost"].to_numpy(), rounding),
+        "net_cost_gini": gini(r["risk_adjusted_net_cost"].to_numpy(), rounding),
         **volumes,
     }

@@ -9,13 +9,14 @@ import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError
-from pypsa_p2p.common.names import META, PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import dynamic_values
+from pypsa_p2p.markets.record import recorded_units
 from pypsa_p2p.network.assets import by_owner
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.solution.results import results
 from pypsa_p2p.studies.amounts import Amount, amount_of, prices_of_traders, risk_adjusted
-from pypsa_p2p.studies.comparison import gini
+from pypsa_p2p.studies.comparison import gini, rounding_of_money
 
 
 def fairness(n: pypsa.Network, *, of: Amount | None = None) -> pd.Series:
@@ -49,7 +50,8 @@ def fairness(n: pypsa.Network, *, of: Amount | None = None) -> pd.Series:
         "<of>_gini"           of her risk measure, see `pypsa_p2p.studies.comparison.gini`
         ===================== ================================================================
 
-        Prices are those of prosumers who trade at all: others have none of their own.
+        Prices are those of prosumers who trade at all: others have none of their own. If nobody
+    trades, those of all.
 
     Raises
     ------
@@ -67,14 +69,14 @@ def fairness(n: pypsa.Network, *, of: Amount | None = None) -> pd.Series:
      'net_cost_gini': 0.511}
     """
     r = results(n)
-    amount = amount_of([r], of)
+    amount = amount_of({"the market": r}, of)
     data = read_market(n, pd.Index(r["snapshot"].to_numpy()))
-    prices = prices_of_traders(r)
+    usual = recorded_units(n)
+    prices = prices_of_traders(r, usual)
     low, high = float(prices.min()), float(prices.max())
     perceived = _perceived_price(r, data).where(prices.notnull().any([SCENARIO, SNAPSHOT]))
     seen = perceived.dropna(PROSUMER).clip(low, high).to_numpy()
-    usual = n.meta[META].get("typical_price", 0.0)  # where energy is free, what is not rounding
-    rounding = ACCURACY.promised * max(usual, abs(low), abs(high))
+    rounding = ACCURACY.promised * max(usual.price, abs(low), abs(high))
     seen = np.where(abs(seen) <= rounding, 0.0, seen)
     if high - low <= rounding:
         seen, low, high = np.full_like(seen, seen[0]), float(seen[0]), float(seen[0])
@@ -84,7 +86,9 @@ def fairness(n: pypsa.Network, *, of: Amount | None = None) -> pd.Series:
             "quality_of_service": quality_of_service(share) if share.size else np.nan,
             "quality_of_experience": quality_of_experience(seen, low, high),
             "min_max": min_max(seen),
-            f"{amount}_gini": gini(risk_adjusted(n, r, data, amount).to_numpy()),
+            f"{amount}_gini": gini(
+                risk_adjusted(n, r, data, amount).to_numpy(), rounding_of_money(n, data)
+            ),
         }
     )
 

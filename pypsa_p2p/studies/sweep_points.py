@@ -14,7 +14,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.errors import MarketError, P2PError, listed
+from pypsa_p2p.common.errors import MarketError, P2PError
 from pypsa_p2p.common.given import Range
 from pypsa_p2p.common.names import (
     CONGESTION,
@@ -191,12 +191,7 @@ DATA_DIMENSIONS: Final = {
 def _figures(n: pypsa.Network, keep: tuple[str, ...]) -> xr.Dataset:
     """What is kept of a solved point: figures of the community, and variables of `results`."""
     r = results(n)
-    unknown = [name for name in keep if name not in r.data_vars]
-    if unknown:
-        raise MarketError(
-            f"keep: results have no {listed(unknown)}; they have {listed(r.data_vars, 30)}."
-        )
-    figures = community_figures(r, read_market(n, pd.Index(r["snapshot"].to_numpy())))
+    figures = community_figures(n, r, read_market(n, pd.Index(r["snapshot"].to_numpy())))
     chosen = r[[name for name in (*KEPT, *keep) if name in r]]
     kept = chosen.drop_vars([name for name in chosen.coords if name not in chosen.dims])
     for name, value in figures.items():

@@ -22,6 +22,7 @@ from pypsa_p2p.common.progress import progress_bar
 from pypsa_p2p.common.pypsa_state import model_of
 from pypsa_p2p.common.values import require_network
 from pypsa_p2p.markets.base import Market
+from pypsa_p2p.solution.results import DESCRIBED
 from pypsa_p2p.studies.sweep_points import (
     DATA_DIMENSIONS,
     MARKET,
@@ -82,7 +83,7 @@ def sweep(
         ``apply(n, point)`` changes the copy it is given, or returns another network (drawn by a
         ``seed``, say). It comes after the known dimensions.
     keep : sequence of str
-        Further variables of `results` to keep, as ``nodal_price``.
+        Further variables of `results` to keep, as ``nodal_price``; NaN where a market has none.
     store : path, optional
         A folder. Each point goes there as soon as it is solved, under a fingerprint of its
         network and market; a sweep that was interrupted, or that grows by points, takes from there
@@ -109,8 +110,9 @@ def sweep(
     Raises
     ------
     MarketError
-        No markets, dimensions that cannot be swept, or processes that cannot start or died. What
-        goes wrong at a single point does not end the sweep.
+        No markets, dimensions that cannot be swept, names that `results` does not know, or
+        processes that cannot start or died. What goes wrong at a single point does not end the
+        sweep.
 
     Examples
     --------
@@ -127,9 +129,9 @@ def sweep(
     """
     require_network(n)
     dimensions = _dimensions(markets, over or {}, apply)
-    points = _points(dimensions)
+    points, wanted = _points(dimensions), _kept(keep)
     kept = PointStore(store)
-    job = Job(markets=markets, apply=apply, keep=tuple(keep), known=kept.known())
+    job = Job(markets=markets, apply=apply, keep=wanted, known=kept.known())
     outcomes: dict[int, Outcome] = {}
     with progress_bar(len(points), "sweep", "point", shown=progress) as bar:
 
@@ -168,6 +170,17 @@ def _dimensions(
             f"{type(markets).__name__}."
         )
     return named | {name: _labelled(name, values) for name, values in over.items()}
+
+
+def _kept(names: Any) -> tuple[str, ...]:
+    """Names of variables to keep, checked."""
+    given = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    unknown = [name for name in given if name not in list(DESCRIBED)]
+    if unknown:
+        raise MarketError(
+            f"keep: results have no {listed(unknown)}; they may have {listed(DESCRIBED, 50)}."
+        )
+    return tuple(given)
 
 
 def _named_markets(markets: Mapping[str, Any]) -> dict[Any, Any]:

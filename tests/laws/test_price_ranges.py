@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pypsa
@@ -144,3 +145,66 @@ def test_whom_trading_leaves_no_risk_keeps_her_limit() -> None:
     utility = 2 * xr.DataArray(slope, {"prosumer": names}) * (wanted - r.demand)
     np.testing.assert_allclose((r.nodal_price - utility).where(inside, 0.0), 0.0, atol=1e-4)
     assert p2p.certify(n).is_equilibrium()
+
+
+def test_a_limit_has_a_price_where_nobody_weighs_the_scenario() -> None:
+    """Who cannot trade and uses all there is, 1 MW: at least what 1 MW is worth, 2 (1 - 0).
+
+    She has no generation; in the scenario that does not count for her every price from 2 on
+    leaves her at her limit, and the finite end is taken.
+    """
+    n, names = pypsa.Network(), ["a", "s", "t"]
+    p2p.add_prosumers(
+        n, names, demand=[1, 4, 4], demand_max=10, utility_quadratic=1, generation_max=[0, 9, 9],
+        marginal_cost=2, marginal_cost_quadratic=0.5, risk_attitude=0.8,
+    )  # fmt: skip
+    p2p.add_trades(n, [("s", "t")], capacity=3)
+    wanted = xr.DataArray(
+        [[1.0, 4, 4], [5, 6, 4]],
+        {"scenario": ["x", "y"], "prosumer": names},
+        ["scenario", "prosumer"],
+    )
+    p2p.set_scenarios(n, {"x": 0.5, "y": 0.5}, xr.Dataset({"demand": wanted}))
+    p2p.PeerToPeerMarket(risk=p2p.CVaR()).optimize(n)
+    price = p2p.results(n).nodal_price.isel(snapshot=0).transpose("scenario", "prosumer")
+    np.testing.assert_allclose(price, [[2, 4, 4], [10, 14 / 3, 14 / 3]], **PRECISE)
+    assert p2p.certify(n).is_equilibrium()
+
+
+IDLE = {"demand": 0, "demand_max": 0, "utility_quadratic": 0, "generation_max": 1}
+ELASTIC = {"demand_max": 10, "utility_quadratic": 1, "marginal_cost_quadratic": 0.5}
+FIXED = {"demand": 2, "demand_min": 2, "demand_max": 2, "utility_quadratic": 0}
+
+
+@pytest.mark.parametrize(
+    ("data", "capacity", "least", "greatest"),
+    [
+        ({**IDLE, "marginal_cost": [5, 8, 9]}, 3, [0, 0, 0], [5, 5, 5]),
+        (
+            {
+                **ELASTIC,
+                "demand": [2, 6, 4],
+                "generation_max": [5, 5, 0],
+                "marginal_cost": [3, 4, 0],
+            },
+            0,
+            [10 / 3, 20 / 3, 8],
+            [10 / 3, 20 / 3, np.inf],
+        ),
+        ({**FIXED, "generation_max": 2, "generation_min": 2, "marginal_cost": 3}, 3, 0, np.inf),
+        ({**FIXED, "generation_max": 2, "marginal_cost": 3}, 3, 3, np.inf),
+    ],
+    ids=["nobody buys", "nobody may trade", "nothing is decided", "all at their limits"],
+)
+def test_ends_where_nobody_trades(
+    data: dict[str, Any], capacity: float, least: Any, greatest: Any
+) -> None:
+    """A price that would make nobody buy, sell or use more than she may."""
+    n = pypsa.Network()
+    p2p.add_prosumers(n, ["a", "b", "c"], **data)
+    p2p.add_trades(n, "complete", capacity=capacity)
+    p2p.PeerToPeerMarket().optimize(n)
+    ends = p2p.price_range(n)
+    found = ends.least.to_numpy().ravel(), ends.greatest.to_numpy().ravel()
+    np.testing.assert_allclose(found[0], np.broadcast_to(least, 3), **PRECISE)
+    np.testing.assert_allclose(found[1], np.broadcast_to(greatest, 3), **PRECISE)

@@ -102,3 +102,29 @@ def test_refusals() -> None:
         quality_of_experience(np.array([0.5, 2.0]), 0.0, 1.0)
     with pytest.raises(p2p.MarketError, match="no solved market"):
         p2p.fairness(p2p.load_grid("three_node"))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-6])
+def test_who_all_do_nothing_are_equal(size: float) -> None:
+    """What rounding leaves of costs of 0 is no inequality, in MW or in W."""
+    n = pypsa.Network()
+    p2p.add_prosumers(
+        n, ["a", "b", "c"], demand=0, demand_max=0, utility_quadratic=0, generation_max=size,
+        marginal_cost=[3, 4, 5],
+    )  # fmt: skip
+    p2p.add_trades(n, "complete", capacity=3 * size)
+    p2p.PeerToPeerMarket().optimize(n)
+    measures = p2p.fairness(n)
+    assert measures["net_cost_gini"] == 0.0
+    assert p2p.compare({"idle": n}).loc["idle", "net_cost_gini"] == 0.0
+    assert measures["quality_of_experience"] == 1.0
+
+
+def test_amounts_that_there_are_not() -> None:
+    """Who weigh scenarios differently have no common money: the design is named."""
+    n = p2p.load_grid("three_node")
+    p2p.PeerToPeerMarket(risk=p2p.CVaR()).optimize(n)
+    with pytest.raises(p2p.MarketError, match="Of 'averse' there is no bill"):
+        p2p.compare({"averse": n}, of="bill")
+    with pytest.raises(p2p.MarketError, match="of must be one of"):
+        p2p.compare({"averse": n}, of=["bill"])  # type: ignore[arg-type]

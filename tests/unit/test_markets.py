@@ -188,3 +188,8 @@ def test_one_model_holds_one_market(trades: bool) -> None:
 def test_results_before_solving(n: pypsa.Network) -> None:
     with pytest.raises(MarketError, match="Solve one first"):
         p2p.results(n)
+
+
+def test_a_class_is_no_hook(n: pypsa.Network) -> None:
+    with pytest.raises(p2p.MarketError, match=r"extra_functionality=PeerToPeerMarket\(\)"):
+        n.optimize(extra_functionality=p2p.PeerToPeerMarket)

@@ -247,3 +247,12 @@ def test_risk_shows_the_ratio_of_probabilities_and_contracts() -> None:
     assert len(bought.get_offsets()) == int((r.contract > 0.01 * abs(r.contract).max()).sum())
     assert len(sold.get_offsets()) == int((r.contract < -0.01 * abs(r.contract).max()).sum())
     assert not plot.risk(solved("averse")).collections
+
+
+@pytest.mark.parametrize("picture", [plot.trades, plot.prices, plot.costs, plot.risk])
+def test_axes_that_are_none(picture: Any) -> None:
+    n = p2p.load_grid("three_node")
+    p2p.PeerToPeerMarket().optimize(n)
+    for ax in (3, "x"):
+        with pytest.raises(p2p.P2PError, match="ax must be axes of matplotlib"):
+            picture(n, ax=ax)

@@ -228,7 +228,7 @@ def test_what_is_wrong_is_told_in_plain_words() -> None:
         network.links["congestion"] = -1.0
 
     edge = n.links.index[0]
-    told = f"The congestion must not be negative; it does not for name '{edge}'."
+    told = f"The congestion must not be negative; look at name '{edge}'."
     assert error({"draw": [1]}, apply=worse) == told
 
 
@@ -295,6 +295,15 @@ def test_refusals(n: pypsa.Network, arguments: dict[str, Any], match: str) -> No
         p2p.sweep(n, **arguments, progress=False)
 
 
-def test_unknown_variable_to_keep(n: pypsa.Network) -> None:
-    d = swept(n, ALONE, {"attitude": [0.1]}, keep=["colour"])
-    assert "results have no 'colour'" in d.error.item()
+def test_variables_to_keep(n: pypsa.Network) -> None:
+    """One that markets may have is NaN where a market has none; others are refused beforehand."""
+    hedged = {
+        "alone": ALONE,
+        "hedged": p2p.PeerToPeerMarket(risk=p2p.CVaR(), contracts=p2p.Contracts()),
+    }
+    d = swept(n, hedged, {"attitude": [0.1]}, keep="contract")
+    assert (d.error == "").all()
+    assert d.contract.sel(market="alone").isnull().all()
+    assert d.contract.sel(market="hedged").notnull().all()
+    with pytest.raises(p2p.MarketError, match="results have no 'colour'; they may have 'demand'"):
+        swept(n, ALONE, {"attitude": [0.1]}, keep=["nodal_price", "colour"])

@@ -20,7 +20,7 @@ from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.markets.contract_terms import Terms
-from pypsa_p2p.solvers.arrays import Flags, Vector, largest_entries, sum_by
+from pypsa_p2p.solvers.arrays import Flags, Labels, Vector, largest_entries, sum_by
 from pypsa_p2p.solvers.presolve import limits_of_columns
 from pypsa_p2p.solvers.program import Constraints, RiskProgram
 
@@ -53,7 +53,7 @@ class OwnUnits:
         program, terms = problem.program, problem.terms
         row = largest_entries(program.A)
         return cls(
-            units=_units(problem, row),
+            units=typical_units(program, row, problem.trades),
             row=row,
             shift=_certain(program),
             payoff=None if terms is None else _largest_payoff(terms),
@@ -134,11 +134,18 @@ class OwnUnits:
         )
 
 
-def _units(problem: MarketProblem, row: Vector) -> Units:
-    """Typical powers are what must be met; prices the larger of those of trades and all else."""
-    program = problem.program
+def typical_units(program: RiskProgram, row: Vector, trade_columns: Labels) -> Units:
+    """Typical powers are what must be met; prices the larger of those of trades and all else.
+
+    Parameters
+    ----------
+    row : (rows,)
+        Largest coefficient of every row.
+    trade_columns : array of int
+        Columns of traded quantities.
+    """
     trades = np.zeros(program.c.size, dtype=bool)
-    trades[problem.trades.ravel()] = True
+    trades[trade_columns.ravel()] = True
     power = _typical_power(program, row, trades)
 
     def price(of: Flags) -> float | None:

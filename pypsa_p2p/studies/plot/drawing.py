@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pypsa_p2p.common.errors import P2PError
+from pypsa_p2p.common.errors import P2PError, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +37,8 @@ _MARGIN: Final = 0.1  # around the prosumers, of their extent
 def axes_or_new(ax: Axes | None, height: float) -> Axes:
     """The axes given, or those of a new figure."""
     if ax is not None:
+        if not isinstance(ax, matplotlib_module("axes").Axes):
+            raise P2PError(f"ax must be axes of matplotlib, not {shown(ax)}.")
         return ax
     figure = matplotlib_module("pyplot").figure(
         figsize=(_COLUMN, height), layout="constrained", dpi=200

@@ -192,7 +192,7 @@ def costs(n: pypsa.Network, ax: Axes | None = None, *, of: Amount | None = None)
     'Cost above expected cost (EUR)'
     """
     data, r = _solved(n)
-    amount = amount_of([r], of)
+    amount = amount_of({"the market": r}, of)
     settings = recorded(n)
     hedges = recorded_hedges(n, data, settings)
     hedged = hedges is not None
