@@ -42,6 +42,7 @@ RISK_ATTITUDE: Final = "risk_attitude"  # chi, in [0, 1)
 USAGE_BENEFIT: Final = "usage_benefit"  # b tilde, EUR/h
 FIXED_COST: Final = "fixed_cost"  # d, EUR/h
 GRID_BUS: Final = "grid_bus"  # bus of the physical grid, or ""
+CONNECTION: Final = "connection"  # bus at which her part of the grid meets the world, or ""
 IMPORT_PRICE: Final = "import_price"  # n.c.buses.dynamic, EUR/MWh
 
 # Columns of n.links (a trade edge's data).

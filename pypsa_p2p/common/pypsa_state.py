@@ -19,6 +19,11 @@ class Objective(NamedTuple):
     value: float | None
     constant: float | None
 
+    @property
+    def whole(self) -> float:
+        """Both together, EUR."""
+        return (self.value or 0.0) + (self.constant or 0.0)
+
 
 def model_of(n: pypsa.Network) -> linopy.Model | None:
     """The network's model, or None; ``n.model`` raises where there is none."""
@@ -32,6 +37,7 @@ def adopt_model(n: pypsa.Network, m: linopy.Model, sns: pd.Index) -> None:
     """
     m.parameters = m.parameters.assign(snapshots=sns)
     n._model = m
+    n._objective_constant = 0.0
     n._multi_invest = 0
     if hasattr(n, "_optimize_window"):
         from pypsa.optimization.window import SnapshotWindow  # noqa: PLC0415  (PyPSA >= 1.4)
@@ -59,14 +65,15 @@ def objective_of(n: pypsa.Network) -> Objective:
     )
 
 
-def set_objective(n: pypsa.Network, value: float | None) -> None:
-    """What ``n.objective`` reports, EUR."""
-    n._objective = value
+def set_objective(n: pypsa.Network, objective: Objective) -> None:
+    """What ``n.objective`` and ``n.objective_constant`` report, EUR."""
+    n._objective, n._objective_constant = objective
 
 
-def set_objective_constant(n: pypsa.Network, value: float | None) -> None:
-    """What ``n.objective_constant`` reports, EUR."""
-    n._objective_constant = value
+def leaves_standing_capacity_out() -> bool:
+    """Whether PyPSA's models, unless told otherwise, leave its capital cost to the constant."""
+    chosen = pypsa.options.params.optimize.include_objective_constant
+    return True if chosen is None else bool(chosen)
 
 
 def has_unit_commitment_flag(n: pypsa.Network) -> bool:

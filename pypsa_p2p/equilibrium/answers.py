@@ -16,7 +16,7 @@ from pypsa_p2p.common.names import (
     RISK_ADJUSTED_PROBABILITY,
     SCENARIO,
 )
-from pypsa_p2p.common.pypsa_state import forget_model, set_objective
+from pypsa_p2p.common.pypsa_state import Objective, forget_model, set_objective
 from pypsa_p2p.common.tables import dynamic_values, first_scenario, write_static
 from pypsa_p2p.equilibrium.agreed_prices import by_the_rule
 from pypsa_p2p.equilibrium.game.game import Game
@@ -58,7 +58,7 @@ def write_answer(
         n.c[component].static["p_nom_opt"] = n.c[component].static["p_nom"]
     units = units_of(game)
     objective = float(found.history["social_cost"][found.kept])
-    set_objective(n, objective)
+    set_objective(n, Objective(objective, 0.0))
     n.meta[META] = {
         **market.settings(),
         **market.promise(data),

@@ -12,6 +12,7 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError
+from pypsa_p2p.common.pypsa_state import objective_of
 from pypsa_p2p.equilibrium.admm import ADMM
 from pypsa_p2p.equilibrium.answers import write_answer
 from pypsa_p2p.equilibrium.game.game import Game, known_game, read_game
@@ -157,7 +158,7 @@ def solve_equilibrium(
 def _direct(n: pypsa.Network, market: PeerToPeerMarket, snapshots: pd.Index | None) -> Equilibrium:
     """The direct solve as an equilibrium of one iteration without messages."""
     market.optimize(n, snapshots)
-    nothing = {"residual": 0.0, "social_cost": float(n.objective or 0.0), "messages": 0}
+    nothing = {"residual": 0.0, "social_cost": objective_of(n).whole, "messages": 0}
     row = {**nothing, "exploitability": np.nan, "numbers": 0, "rounds": 0}
     return Equilibrium(n=n, method=None, converged=True, iterations=1, history=as_history([row]))
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import NAME, SCENARIO, SNAPSHOT
-from pypsa_p2p.common.pypsa_state import adopt_model
+from pypsa_p2p.common.pypsa_state import adopt_model, leaves_standing_capacity_out
 from pypsa_p2p.common.tables import dynamic_values, first_scenario, unusual_attributes
 from pypsa_p2p.formulation.rows import NO_VARIABLE, add_rows, sum_at_buses, total_cost
 from pypsa_p2p.network.market_data import MarketData
@@ -58,9 +58,8 @@ def build_model(
         adopt_model(n, build_plain_model(n, data), data.snapshots)
         return True
     try:
-        n.optimize.create_model(
-            list(data.snapshots), **{"include_objective_constant": False, **options}
-        )
+        quietly = {"include_objective_constant": leaves_standing_capacity_out()}
+        n.optimize.create_model(list(data.snapshots), **{**quietly, **options})
     except (TypeError, ValueError) as error:
         if _NO_COST in str(error):
             raise MarketError(

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.common.names import PROSUMER
+from pypsa_p2p.common.pypsa_state import objective_of
 from pypsa_p2p.formulation.columns import (
     balance_rows,
     export_columns,
@@ -109,9 +110,8 @@ class Market(ABC):
         write_own_multipliers(n, data, solution.reciprocity1)
         write_price_series(n, data, compiled, solution)
         forget_solution(n, data)
-        pose_linear(
-            compiled, solution.x, solution.row_dual, solution.objective, solution.units.power
-        )
+        objective = solution.objective - (objective_of(n).constant or 0.0)
+        pose_linear(compiled, solution.x, solution.row_dual, objective, solution.units.power)
 
     def optimize(
         self,
@@ -154,7 +154,8 @@ class Market(ABC):
             extra_functionality(n, data.snapshots)
         compiled, solution = self._solve(n, data)
         self._record(n, data, solution)
-        status = compiled.assign(solution.x, solution.row_dual, solution.objective, solution.solver)
+        objective = solution.objective - (objective_of(n).constant or 0.0)
+        status = compiled.assign(solution.x, solution.row_dual, objective, solution.solver)
         write_solution(n, data, plain=plain)
         write_own_multipliers(n, data, solution.reciprocity1)
         write_price_series(n, data, compiled, solution)

@@ -89,23 +89,6 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
     _check_supply(n, data)
 
 
-def require_given_capacities(n: pypsa.Network, what: str) -> None:
-    """Refuse a network whose prosumers invest where `what` knows operation only.
-
-    Raises
-    ------
-    MarketError
-    """
-    for component in sorted(n.one_port_components | n.branch_components):
-        names = extendable_names(n, component)
-        if len(names):
-            raise MarketError(
-                f"{component} {listed(names)}: {what} is not available with investment in this "
-                "version. Fix the capacities, n.optimize.fix_optimal_capacities(), and solve the "
-                "market again."
-            )
-
-
 def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
     """A trade edge carries energy without loss, delay or cost of its own; one per pair."""
     pairs = pd.Series(

@@ -25,7 +25,7 @@ from pypsa_p2p.common.names import (
     SCENARIO,
     TERMS,
 )
-from pypsa_p2p.common.pypsa_state import model_of
+from pypsa_p2p.common.pypsa_state import model_of, objective_of
 from pypsa_p2p.common.units import Units
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.volumes import Hedges
@@ -147,7 +147,7 @@ def recorded(n: pypsa.Network) -> dict[str, Any]:
         )
     scale = settings.get("objective_scale", abs(settings["objective"]))
     rounding = ACCURACY.rounding * abs(settings["objective"])
-    if abs(n.objective - settings["objective"]) > ACCURACY.promised * scale + rounding:
+    if abs(objective_of(n).whole - settings["objective"]) > ACCURACY.promised * scale + rounding:
         raise MarketError(
             "The network was solved again without the market, whose results are gone. Solve it "
             "with the market: market.optimize(n) or n.optimize(extra_functionality=market)."

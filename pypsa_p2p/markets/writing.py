@@ -9,7 +9,7 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.names import KEPT_DUALS, NAME, RECIPROCITY1, SCENARIO, SNAPSHOT
-from pypsa_p2p.common.pypsa_state import set_objective, set_objective_constant
+from pypsa_p2p.common.pypsa_state import Objective, set_objective
 from pypsa_p2p.common.tables import dynamic_values, first_scenario
 from pypsa_p2p.formulation.rows import sum_at_buses
 from pypsa_p2p.formulation.trading import NODAL_BALANCE, QUANTITY1
@@ -19,7 +19,6 @@ from pypsa_p2p.solvers.arrays import Vector
 
 def write_solution(n: pypsa.Network, data: MarketData, *, plain: bool) -> None:
     """Write what the model's solution says to the network, as ``n.optimize`` does."""
-    _leave_nothing_out(n)
     if plain:
         write_plain_solution(n, data)
         return
@@ -55,7 +54,7 @@ def write_plain_solution(n: pypsa.Network, data: MarketData) -> None:
             _write_no_flow(n, data, component)
     for component in ("Generator", "Link"):
         n.c[component].static["p_nom_opt"] = n.c[component].static["p_nom"]
-    set_objective(n, m.objective.value)
+    set_objective(n, Objective(m.objective.value, 0.0))
 
 
 def forget_solution(n: pypsa.Network, data: MarketData) -> None:
@@ -64,18 +63,12 @@ def forget_solution(n: pypsa.Network, data: MarketData) -> None:
     Where it finds tables it merges its own into them column by column, which takes longer than
     everything else (22 s at 14 prosumers and 100 scenarios).
     """
-    _leave_nothing_out(n)
     if len(data.snapshots) < len(n.snapshots):
         return
     for c in n.components:
         outputs = c.defaults.index[c.defaults["status"] == "Output"]
         for attribute in {*outputs, *KEPT_DUALS}.intersection(c.dynamic):
             c.dynamic[attribute] = c.dynamic[attribute].iloc[:, :0]
-
-
-def _leave_nothing_out(n: pypsa.Network) -> None:
-    """Note that the objective holds all costs: see `formulation.compiled.compile_model`."""
-    set_objective_constant(n, 0.0)
 
 
 def write_own_multipliers(n: pypsa.Network, data: MarketData, zeta1: Vector | None) -> None:

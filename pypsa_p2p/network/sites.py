@@ -9,7 +9,7 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.common.errors import DataError, MarketError, listed
-from pypsa_p2p.common.names import GRID_BUS, PROSUMER, PROSUMER_CARRIER, SLACK
+from pypsa_p2p.common.names import CONNECTION, GRID_BUS, PROSUMER, PROSUMER_CARRIER, SLACK
 from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.network.ownership import branches, ports
 
@@ -41,8 +41,9 @@ class Sites:
 def read_sites(n: pypsa.Network, prosumers: pd.Index) -> Sites:
     """Grid buses of all prosumers, and the connection of each one's part of the grid.
 
-    The connection is the bus of the generator whose `control` is "Slack" (its prosumer's
-    `grid_bus`, where it is hers by now); else the first of the part's buses.
+    The connection is the bus noted (see `note_connections`); else that of the generator whose
+    `control` is "Slack" (its prosumer's `grid_bus`, where it is hers by now); else of the
+    part's first generator that is nobody's, as in PyPSA; else the first of its buses.
 
     Raises
     ------
@@ -53,20 +54,46 @@ def read_sites(n: pypsa.Network, prosumers: pd.Index) -> Sites:
     """
     buses = first_scenario(n, "Bus")
     bus = _grid_buses(buses, prosumers)
+    connection, reached = _connections(n, buses, bus)
+    within = buses.index[buses.index.isin(reached)]
+    return Sites(bus=bus, connection=connection, part=within)
+
+
+def note_connections(n: pypsa.Network) -> None:
+    """Note where the parts of the grid are connected, in a column of the prosumers' buses.
+
+    A solve of PyPSA makes one generator of every part of a network its slack, and those behind a
+    prosumer's bus look as if the user had chosen them: so it is noted before. What is noted stays.
+    """
+    buses = first_scenario(n, "Bus")
+    bus = buses.get(GRID_BUS, pd.Series(dtype=object)).astype(object).fillna("")
+    bus = bus[bus.isin(buses.index[buses["carrier"] != PROSUMER_CARRIER])]
+    if bus.empty:
+        return
+    found, _ = _connections(n, buses, bus)
+    static = n.c["Bus"].static
+    static[CONNECTION] = static.index.get_level_values("name").map(found).fillna("").astype(object)
+
+
+def _connections(
+    n: pypsa.Network, buses: pd.DataFrame, bus: pd.Series
+) -> tuple[pd.Series, set[str]]:
+    """The connection of the part of each of some grid buses, and all buses of these parts."""
     parts = nx.Graph()
     parts.add_nodes_from(buses.index[buses["carrier"] != PROSUMER_CARRIER])
     for component in branches(n):
         for ends in ports(n, component).values():
             nx.add_path(parts, ends)
+    noted = buses.get(CONNECTION, pd.Series(dtype=object)).reindex(bus.index)
     connection = pd.Series(index=bus.index, dtype=object)
     reached: set[str] = set()
     for part in nx.connected_components(parts):
         here = bus.isin(part)
         if here.any():
-            connection[here] = _connection(n, buses, part)
+            known = noted[here & noted.isin(part)]
+            connection[here] = known.iloc[0] if len(known) else _connection(n, buses, part)
             reached |= part
-    within = buses.index[buses.index.isin(reached)]
-    return Sites(bus=bus, connection=connection, part=within)
+    return connection, reached
 
 
 def _grid_buses(buses: pd.DataFrame, prosumers: pd.Index) -> pd.Series:
@@ -94,8 +121,12 @@ def _grid_buses(buses: pd.DataFrame, prosumers: pd.Index) -> pd.Series:
 
 
 def _connection(n: pypsa.Network, buses: pd.DataFrame, part: set[str]) -> str:
+    """Of a slack, else of the part's first generator, else its first bus."""
     generators = first_scenario(n, "Generator")
     slack = generators.loc[generators["control"] == SLACK, "bus"]
     places = slack.where(slack.isin(part), slack.map(buses.get(GRID_BUS, {})))
-    places = places[places.isin(part)]
-    return str(places.iloc[0]) if len(places) else next(b for b in buses.index if b in part)
+    for found in (places, generators["bus"]):
+        here = found[found.isin(part)]
+        if len(here):
+            return str(here.iloc[0])
+    return next(bus for bus in buses.index if bus in part)

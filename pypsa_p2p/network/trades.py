@@ -33,6 +33,7 @@ from pypsa_p2p.common.values import (
 )
 from pypsa_p2p.network.ownership import branches, ports
 from pypsa_p2p.network.prosumers import prosumer_names
+from pypsa_p2p.network.sites import note_connections
 
 EdgeValue = float | Mapping[tuple[str, str], float] | pd.Series | pd.DataFrame
 """A number for all edges, or numbers by a pair of prosumers."""
@@ -123,6 +124,7 @@ def add_trades(
         marginal_cost=ACCURACY.next_to_nothing,
         **columns,
     )
+    note_connections(n)
 
 
 def trade_edges(n: pypsa.Network) -> pd.DataFrame:

@@ -16,7 +16,6 @@ from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import NAME, OWN_MULTIPLIERS, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.units import Numbers, Units
 from pypsa_p2p.formulation.columns import of_balances
-from pypsa_p2p.markets.checks import require_given_capacities
 from pypsa_p2p.markets.clearing.own_units import typical_units
 from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.network.market_data import read_market
@@ -54,7 +53,7 @@ def price_range(n: pypsa.Network) -> xr.Dataset:
     Raises
     ------
     MarketError
-        No market is solved, or one with investment, with losses on its grid, with constraints of
+        No market is solved, or one with losses on its grid, with constraints of
         the user's own, or in which both ends of an edge have prices of their own (unequal weights,
         and answers of Gauss-Seidel and Jacobi).
     ConvergenceError
@@ -79,7 +78,7 @@ def price_range(n: pypsa.Network) -> xr.Dataset:
     (array([10., 10., 10.]), array([30., 30., 30.]))
     """
     settings = recorded(n)
-    _require_known(n, settings)
+    _require_known(settings)
     r = results(n)
     ends = {"least": r["nodal_price"].copy(), "greatest": r["nodal_price"].copy()}
     wanted = ~r["price_unique"] & r["nodal_price"].notnull()
@@ -92,9 +91,8 @@ def price_range(n: pypsa.Network) -> xr.Dataset:
     return xr.Dataset(ends)
 
 
-def _require_known(n: pypsa.Network, settings: Mapping[str, Any]) -> None:
+def _require_known(settings: Mapping[str, Any]) -> None:
     require_known_grid(settings, "price_range")
-    require_given_capacities(n, "price_range")
     if settings.get(OWN_MULTIPLIERS, False):
         raise MarketError(
             "price_range is not available where the two ends of an edge have prices of their own: "

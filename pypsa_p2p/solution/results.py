@@ -133,7 +133,7 @@ def results(n: pypsa.Network) -> xr.Dataset:
 
     Capacities found (``p_nom_opt``) are in PyPSA's own tables; ``cost`` holds the capital cost of
     all of a prosumer's extendable capacity, the same in every scenario. What stood before is
-    included, so that ``n.objective_constant`` is 0.
+    included, of which PyPSA's ``n.objective`` leaves out ``n.objective_constant``.
 
     With contracts, ``contract`` and ``insurance`` are what W pays and J, ``contract_price`` is what
     is paid inside the community, and ``at_cap`` with the coordinate ``regime`` tells the regimes

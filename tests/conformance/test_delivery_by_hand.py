@@ -177,3 +177,30 @@ def test_a_generator_of_the_grid_serves_the_grid_alone(route: str) -> None:
     np.testing.assert_allclose(r["nodal_price"].values.ravel(), 6.5, atol=1e-6)
     np.testing.assert_allclose(r["grid_price"].values.ravel(), 3.0, atol=1e-6)
     np.testing.assert_allclose(r["trade_price"].values.ravel(), 3.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("slack", [None, "gas"])
+def test_a_solved_network_is_connected_where_it_was(slack: str | None, route: str) -> None:
+    """PyPSA makes everybody's first generator a slack when it solves; the grid stays as it was.
+
+    Coal behind the meter at a is cheaper than gas at b, and the line carries 40 of the load of 80
+    there: energy costs 10 at a and 30 at b. The grid price is 0 at the slack, or else at the first
+    bus, since all generators are prosumers'.
+    """
+    n = pypsa.Network()
+    n.add("Bus", ["a", "b"], v_nom=110.0)
+    n.add("Line", "ab", bus0="a", bus1="b", x=0.1, s_nom=40.0)
+    n.add("Load", "load", bus="b", p_set=80.0)
+    n.add("Generator", "coal", bus="a", p_nom=500.0, marginal_cost=10.0)
+    n.add("Generator", "gas", bus="b", p_nom=500.0, marginal_cost=30.0)
+    if slack:
+        n.generators.loc[slack, "control"] = "Slack"
+    p2p.assign_prosumers(n, "bus")
+    p2p.add_trades(n, "grid", capacity=1e4)
+    assert set(n.buses.connection[["a prosumer", "b prosumer"]]) == {"b" if slack else "a"}
+    expected = [-20.0, 0.0] if slack else [0.0, 20.0]
+    for _ in range(2):
+        r = solve(n, p2p.CentralizedMarket(delivery="grid", surplus=False), route)
+        np.testing.assert_allclose(r["nodal_price"].values.ravel(), [10, 30], atol=1e-6)
+        np.testing.assert_allclose(r["grid_price"].values.ravel(), expected, atol=1e-6)
+        assert p2p.certify(n).is_equilibrium()

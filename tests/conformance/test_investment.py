@@ -37,7 +37,7 @@ def test_against_the_cone_program(seed: int, design: str, route: str) -> None:
     """Social cost, demand where somebody cares, and sum tau Pi: costs miss no investment."""
     n, r = found(seed, design, route)
     reference = wanted(seed, design)
-    assert n.objective == pytest.approx(reference.social_cost, rel=1e-7)
+    assert n.objective + n.objective_constant == pytest.approx(reference.social_cost, rel=1e-7)
     assert float(r.social_cost) == pytest.approx(reference.social_cost, rel=1e-7)
     weighed = r.risk_adjusted_probability
     assert float((weighed * r.cost).sum()) == pytest.approx(reference.social_cost, rel=1e-6)
@@ -54,13 +54,46 @@ def test_routes_agree(seed: int, design: str) -> None:
         np.testing.assert_allclose(hook[name], direct[name], rtol=1e-6, atol=1e-6, err_msg=name)
     for component in ("Generator", "Store", "Link"):
         assert built(one, component) == pytest.approx(built(other, component), abs=1e-6)
-    assert one.objective_constant == other.objective_constant == 0.0
+    assert one.objective_constant == other.objective_constant > 0.0
 
 
 @EVERY
 def test_marginal_value_of_capacity_is_its_cost(seed: int, design: str) -> None:
     n, r = found(seed, design, "direct")
     assert_capacity_pays(n, r, instance(seed))
+
+
+@EVERY
+def test_certified(seed: int, design: str, route: str) -> None:
+    n, _ = found(seed, design, route)
+    assert p2p.certify(n).is_equilibrium()
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1])
+@pytest.mark.parametrize("component", ["Generator", "Store", "Link"])
+def test_what_does_not_pay_is_not_certified(component: str, factor: float) -> None:
+    """A tenth more than pays, or less than is used."""
+    solved, _ = found(5, "averse", "direct")
+    n = solved.copy()
+    size = {"Store": "e_nom"}.get(component, "p_nom")
+    static = n.c[component].static
+    extendable = static[f"{size}_extendable"].to_numpy(bool) & (static[f"{size}_opt"] > 0.01)
+    assert extendable.any()
+    static.loc[extendable, f"{size}_opt"] *= factor
+    certificate = p2p.certify(n)
+    assert not certificate.is_equilibrium(), certificate
+
+
+def test_what_nobody_uses_could_be_saved() -> None:
+    """Half a MW more than the 2 that pay, at 4 EUR/MW: who decides anew saves 2 EUR."""
+    n = house((3.0, 5.0), scenarios=True, capital_cost=4.0)
+    solve(n, p2p.CentralizedMarket())
+    assert p2p.certify(n).is_equilibrium()
+    n.c["Generator"].static.loc[(slice(None), "plant"), "p_nom_opt"] += 0.5
+    certificate = p2p.certify(n)
+    saved = float(certificate.exploitability.sum()) * certificate.scale.money
+    assert saved == pytest.approx(2.0, abs=1e-6)
+    assert not certificate.is_equilibrium()
 
 
 def test_files_keep_results(tmp_path: Any) -> None:

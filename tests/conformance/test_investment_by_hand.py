@@ -77,14 +77,18 @@ def test_store_and_its_link_by_hand(route: str) -> None:
 def test_standing_capacity_is_part_of_the_cost(route: str) -> None:
     """Of 2 MW to have, 1.5 stand already: 4 EUR/MW is the cost of all 2, on both routes.
 
-    PyPSA leaves 6 EUR out of its objective and says so in `n.objective_constant`.
+    PyPSA leaves 6 EUR out of its objective, unless told otherwise, and says so in
+    `n.objective_constant`.
     """
     n = house((3.0, 5.0), scenarios=True, capital_cost=4.0, p_nom=1.5)
     r = solve(n, p2p.CentralizedMarket(), route)
     assert built(n) == pytest.approx({"plant": 2.0}, rel=1e-7)
     assert float(r.social_cost) == pytest.approx(13.0, rel=1e-9)
+    assert n.objective == pytest.approx(7.0, rel=1e-9)
+    assert n.objective_constant == pytest.approx(6.0, rel=1e-12)
+    assert p2p.certify(n).is_equilibrium()
+    p2p.CentralizedMarket().optimize(n, include_objective_constant=False)
     assert n.objective == pytest.approx(13.0, rel=1e-9)
-    assert n.objective_constant == 0.0
 
 
 def test_overnight_and_fixed_cost_are_pypsas(route: str) -> None:

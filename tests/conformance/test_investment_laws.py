@@ -100,7 +100,8 @@ def test_contracts_never_cost(contracts: p2p.Contracts) -> None:
     n = market_network(instance(5))
     r = solve(n, p2p.PeerToPeerMarket(risk=AVERSE, contracts=contracts, surplus=False))
     assert float(r.social_cost) <= float(without.social_cost) + 1e-8
-    assert float(r.social_cost) == pytest.approx(n.objective, rel=1e-7)
+    assert float(r.social_cost) == pytest.approx(n.objective + n.objective_constant, rel=1e-7)
+    assert p2p.certify(n).is_equilibrium()
     np.testing.assert_allclose(r.contract.sum("prosumer"), 0.0, atol=1e-7)
     assert_capacity_pays(n, r, instance(5))
 
@@ -127,6 +128,7 @@ def test_every_prosumer_builds_what_pays_her(
     data = instance(5, congestion)
     n = market_network(data, assets)
     assert assert_capacity_pays(n, solve(n, market), data, assets) > 0
+    assert p2p.certify(n).is_equilibrium()
 
 
 def test_one_certain_future(route: str) -> None:
@@ -134,9 +136,10 @@ def test_one_certain_future(route: str) -> None:
     data = random_instance(3, 3, 1, 2)
     n = market_network(data)
     r = solve(n, p2p.PeerToPeerMarket(surplus=False), route)
-    assert float(r.cost.sum()) == pytest.approx(n.objective, rel=1e-8)
+    whole = n.objective + n.objective_constant
+    assert float(r.cost.sum()) == pytest.approx(whole, rel=1e-8)
     reference = solve_with(data, ASSETS, surplus=False)
-    assert n.objective == pytest.approx(reference.social_cost, rel=1e-7)
+    assert whole == pytest.approx(reference.social_cost, rel=1e-7)
     assert_capacity_pays(n, r, data)
 
 

@@ -20,12 +20,12 @@ from pypsa_p2p.common.names import (
     PROSUMER_CARRIER,
 )
 from pypsa_p2p.common.pypsa_state import (
+    Objective,
     drop_unit_commitment_flag,
     forget_model,
     has_unit_commitment_flag,
     objective_of,
     set_objective,
-    set_objective_constant,
 )
 
 #: In ``n.meta``: what `remember` notes, in plain values that PyPSA's files keep.
@@ -139,8 +139,7 @@ def _classes(n: pypsa.Network) -> list[Any]:
 
 def _forget_model(n: pypsa.Network, before: dict[str, Any]) -> None:
     """The model, and what PyPSA notes about it."""
-    set_objective(n, before["objective"])
-    set_objective_constant(n, before["objective_constant"])
+    set_objective(n, Objective(before["objective"], before["objective_constant"]))
     forget_model(n)
     if not before["linearized"]:
         drop_unit_commitment_flag(n)

@@ -11,7 +11,6 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.names import NAME, OWN_MULTIPLIERS, PROSUMER, SCENARIO
-from pypsa_p2p.markets.checks import require_given_capacities
 from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.markets.risk import Envelope
 from pypsa_p2p.network.market_data import MarketData, read_market
@@ -19,7 +18,12 @@ from pypsa_p2p.network.ownership import NOBODY
 from pypsa_p2p.solution.certificate import contracts, grid
 from pypsa_p2p.solution.certificate import optimality as kkt
 from pypsa_p2p.solution.certificate.certificate import Certificate
-from pypsa_p2p.solution.certificate.gains import costs_and_best_responses, gain_at_prices
+from pypsa_p2p.solution.certificate.gains import (
+    best_responses,
+    costs_held,
+    gain_at_prices,
+    saved_at,
+)
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket, differing_constants, rebuild
 from pypsa_p2p.solution.certificate.scale import Scale, find_scale, relative
 from pypsa_p2p.solution.hedges import RecordedHedges, recorded_hedges
@@ -46,8 +50,8 @@ def certify(n: pypsa.Network) -> Certificate:
     Raises
     ------
     MarketError
-        The network holds no solved market, or one that is not certified yet: with investment;
-        with ``delivery="grid"`` and transmission losses or unequal weights.
+        The network holds no solved market, or one that is not certified yet: with
+        ``delivery="grid"`` and transmission losses or unequal weights.
     ConvergenceError
         The best responses could not be computed.
 
@@ -75,8 +79,7 @@ def certify(n: pypsa.Network) -> Certificate:
     """
     solved = _Solved.of(n)
     scale = solved.scale
-    costs = costs_and_best_responses(grid.with_room_on_the_grid(solved.game), scale)
-    held, least = map(solved.labelled, costs)
+    held = solved.labelled(costs_held(solved.game))
     hedged = held if solved.hedges is None else solved.hedges.after(held)
     risk = solved.risk_adjusted(hedged)
     residuals = {**_energy_residuals(solved), **_risk_residuals(solved, hedged)}
@@ -88,7 +91,7 @@ def certify(n: pypsa.Network) -> Certificate:
         equilibrium=solved.settings["equilibrium"],
         kkt_residual=max(residuals.values()),
         residuals=residuals,
-        exploitability=_exploitability(solved, risk, held, least),
+        exploitability=_exploitability(solved, risk, held),
         multiplier_misalignment=kkt.misalignment(solved.trading, scale),
         budget_imbalance=_budget_imbalance(solved),
         scale=scale,
@@ -115,7 +118,6 @@ class _Solved:
         """What a network's tables hold, and the game built anew from them."""
         settings = recorded(n)
         grid.require_known_grid(settings, "certify")
-        require_given_capacities(n, "certify")
         delivered = settings["delivery"] == "grid"
         data = read_market(n, n.snapshots[settings["snapshots"]], grid=delivered)
         measure, attitude = recorded_risk(settings, data)
@@ -205,18 +207,26 @@ def _risk_residuals(solved: _Solved, hedged: xr.DataArray) -> dict[str, float]:
     return residuals
 
 
-def _exploitability(
-    solved: _Solved, risk: xr.DataArray, held: xr.DataArray, least: xr.DataArray
-) -> xr.DataArray:
-    """How much each prosumer gains alone; with contracts she hedges at their prices."""
+def _exploitability(solved: _Solved, risk: xr.DataArray, held: xr.DataArray) -> xr.DataArray:
+    """How much each prosumer gains alone; with contracts she hedges at their prices.
+
+    Whoever builds, or holds contracts, is judged at her tau: see `saved_at`.
+    """
     hedges, scale = solved.hedges, solved.scale
-    if hedges is None:
-        now, best = solved.risk_of(held), solved.risk_of(least)
-    elif solved.together:
-        now, best = ((solved.tau * cost).sum(SCENARIO) for cost in (held, least))
+    game, at_tau = grid.with_room_on_the_grid(solved.game), (solved.tau * held).sum(SCENARIO)
+    if game.invests:
+        saved = saved_at(solved.tau.transpose(PROSUMER, SCENARIO).to_numpy(), game, scale)
+        now, best = solved.risk_of(held), at_tau - saved
     else:
+        least = solved.labelled(best_responses(game, scale))
+        now, best = solved.risk_of(held), solved.risk_of(least)
+        if hedges is not None:
+            best = (solved.tau * least).sum(SCENARIO)
+    if solved.together and (game.invests or hedges is not None):
+        now = at_tau
+    elif hedges is not None:
         # Whatever she holds, R is no less than her costs at tau less what limits leave unpaid.
-        now, best = risk, (solved.tau * least).sum(SCENARIO)
+        now = risk
         if hedges.limit is not None:
             excess = abs(hedges.worth(solved.tau) - hedges.clearing_price)
             reach = contracts.payable_units(hedges, hedges.limit, solved.data.probability, scale)

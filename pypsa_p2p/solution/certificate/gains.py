@@ -18,13 +18,19 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import ConvergenceError
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket
 from pypsa_p2p.solution.certificate.scale import Scale
-from pypsa_p2p.solvers.arrays import Labels, Vector
+from pypsa_p2p.solvers.arrays import Labels, Vector, sum_by
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 
 
-def costs_and_best_responses(game: HeldMarket, scale: Scale) -> tuple[Vector, Vector]:
-    """Costs Pi as they are, and the least that each prosumer reaches alone; both (N, S), EUR.
+def costs_held(game: HeldMarket) -> Vector:
+    """Costs Pi of every prosumer as they are, (N, S), EUR; without capital costs."""
+    program = held_by_others(game.program, game.compiled.owner, game.held)
+    return program.costs(game.held).reshape(program.groups, -1)[:-1]
+
+
+def best_responses(game: HeldMarket, scale: Scale) -> Vector:
+    """The least costs Pi that each prosumer reaches alone, (N, S), EUR.
 
     Of constants these hold what scenarios differ in. Given the others' decisions nothing ties
     prosumers or scenarios together, so one quadratic program, the sum of all costs, holds all
@@ -40,8 +46,41 @@ def costs_and_best_responses(game: HeldMarket, scale: Scale) -> tuple[Vector, Ve
     weighted = program.weighted(np.ones(program.group.size))
     near = _within(weighted, game.held, ACCURACY.reach * scale.power)
     best = solve_or_raise(near, "Best responses", scale.power, scale.cost)
-    held, least = (program.costs(x).reshape(program.groups, -1)[:-1] for x in (game.held, best))
-    return held, least
+    return program.costs(best).reshape(program.groups, -1)[:-1]
+
+
+def saved_at(risk_adjusted: Vector, game: HeldMarket, scale: Scale) -> Vector:
+    r"""How much each prosumer saves alone at given risk-adjusted probabilities, (N,), EUR.
+
+    .. math:: \max_{x_n, K_n} \; c'(\hat K_n - K_n)
+        + \sum_\omega \tau_n^\omega (\Pi_n(\hat x, \hat K) - \Pi_n(x, K))
+
+    What she builds serves all scenarios, so that their costs have no least one by one. No measure
+    is below its costs at any :math:`\tau` it allows: she saves no more by her own, and as much
+    where tau is that of her best response.
+
+    Parameters
+    ----------
+    risk_adjusted : (N, S)
+        tau.
+
+    Raises
+    ------
+    ConvergenceError
+        The best responses could not be computed.
+    """
+    owner = game.compiled.owner
+    program = held_by_others(_at_near_costs(game, scale), owner, game.held)
+    qp = program.weighted(_with_nobody(risk_adjusted, program))
+    near = _within(qp, game.held, ACCURACY.reach * scale.power)
+    best = solve_or_raise(near, "Best responses", scale.power, scale.cost)
+    saved = qp.cost_by_column(game.held) - qp.cost_by_column(best)
+    return sum_by(owner[owner >= 0], saved[owner >= 0], len(risk_adjusted))
+
+
+def _with_nobody(risk_adjusted: Vector, program: RiskProgram) -> Vector:
+    """tau of all cells, (K,): what is nobody's counts by its probability."""
+    return np.append(risk_adjusted.ravel(), program.probability[risk_adjusted.size :])
 
 
 def held_by_others(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgram:
@@ -104,7 +143,7 @@ def gain_at_prices(game: HeldMarket, risk_adjusted: Vector, scale: Scale) -> flo
     unbalanced = replace(
         program, A=rows[rest], lower=program.lower[rest], upper=program.upper[rest]
     )
-    tau = np.append(risk_adjusted.ravel(), program.probability[risk_adjusted.size :])
+    tau = _with_nobody(risk_adjusted, program)
     qp = held_by_others(unbalanced, game.compiled.owner, x).weighted(tau)
     fixed = ~game.assets | game.priced
     room = np.where(game.energies, ACCURACY.reach * scale.power, scale.power)

@@ -17,7 +17,7 @@ import xarray as xr
 
 from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.pypsa_state import copy_without_model
-from pypsa_p2p.common.tables import dynamic_values
+from pypsa_p2p.common.tables import dynamic_values, static_values
 from pypsa_p2p.formulation.columns import variable_owners
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.delivery import NET_IMPORT, SURPLUS, define_delivery
@@ -37,7 +37,7 @@ from pypsa_p2p.solvers.program import RiskProgram
 #: Of the congestion cost 2 a q_mn q_nm of an edge, each end bears half (7).
 _OWN_SHARE = 0.5
 #: Variables that count MWh, not MW.
-_ENERGIES = ("Store-e", "StorageUnit-state_of_charge")
+_ENERGIES = ("Store-e", "Store-e_nom", "StorageUnit-state_of_charge")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,17 +51,17 @@ class HeldMarket:
         Costs by prosumer and scenario; its groups are the prosumers and, last, nobody. Its P
         ties the two ends of congested edges together. Its constants are `differing_constants`.
     held : (columns,)
-        Decisions in the tables, MW or MWh.
+        Decisions in the tables, MW or MWh; capacities to build among them.
     trades : (2 E S T,)
         Columns of the traded quantities.
     net_import, flows : (N S T,), (columns,)
         Where the grid delivers: columns of what each prosumer takes from it, which her trades
         decide; and of flows on its branches and the surplus that leaves it. Else none.
     unit : (columns,)
-        Probability times hours, h: what divides a cost to make it EUR/MWh; 1 of what is no
-        power in an hour of a scenario.
+        Probability times hours, h: what divides a cost to make it EUR/MWh; all hours of what is
+        built once.
     hour : (columns,)
-        Which hour of which scenario; -1 of none.
+        Which hour of which scenario; -1 of what is built once.
     is_balance : (rows,)
         Whether a row is a nodal balance (3).
     balance_price : (rows,)
@@ -85,6 +85,11 @@ class HeldMarket:
         flags = np.asarray(self.compiled.owner >= 0)
         flags[np.append(self.trades, self.net_import)] = False
         return flags
+
+    @property
+    def invests(self) -> bool:
+        """Whether prosumers decide what they build, which ties scenarios together."""
+        return bool(self.compiled.capacities.size)
 
     @property
     def energies(self) -> Flags:
@@ -199,9 +204,9 @@ def _delivery(n: pypsa.Network, compiled: CompiledModel) -> tuple[Labels, Labels
 
 def _hours(data: MarketData, compiled: CompiledModel) -> tuple[Vector, Labels]:
     """Of every column probability times hours, and which hour of which scenario it is of."""
-    unit = np.ones(compiled.column_labels.size)
-    hour = np.full(unit.size, -1, dtype=np.int64)
     hours = data.probability * data.weighting
+    unit = np.full(compiled.column_labels.size, float(hours.sum()))
+    hour = np.full(unit.size, -1, dtype=np.int64)
     count = hours.copy(data=np.arange(hours.size).reshape(hours.shape))
     for _, variable in compiled.model.variables.items():  # noqa: PERF102  (it has no values)
         labels = variable.labels
@@ -224,10 +229,14 @@ def _held(n: pypsa.Network, data: MarketData, compiled: CompiledModel) -> Vector
         component, attribute = name.split("-", 1)
         if component in n.branch_components and attribute in ("p", "s"):
             attribute = "p0" if "p0" in n.c[component].dynamic else attribute
-        names = variable.indexes[NAME]
-        values = dynamic_values(n, component, attribute, names, data.snapshots)
-        labels = variable.labels
-        flat = data.for_model(values).transpose(*labels.dims).to_numpy().ravel()
+        labels, names = variable.labels, variable.indexes[NAME]
+        if SNAPSHOT in labels.dims:
+            values = dynamic_values(n, component, attribute, names, data.snapshots)
+        else:  # a capacity, the same in all scenarios
+            built = static_values(n, component, f"{attribute}_opt", names)
+            values = built.isel({SCENARIO: 0}, drop=True)
+        known = data.for_model(values) if SCENARIO in values.dims else values
+        flat = known.transpose(*labels.dims).to_numpy().ravel()
         active = labels.to_numpy().ravel() >= 0
         x[compiled.columns(labels)[active]] = flat[active]
     return x

@@ -28,6 +28,7 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket
 from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector
+from pypsa_p2p.solvers.presolve import limits_of_columns
 from pypsa_p2p.solvers.program import QuadraticProgram
 
 
@@ -136,7 +137,7 @@ class _Answer:
     def powers(self) -> Flags:
         """(columns,) decisions in MW: prosumers', and the grid's where it delivers."""
         in_market = (self.game.compiled.owner >= 0) | (self.game.net_import.size > 0)
-        return np.asarray(in_market & ~self.game.energies)
+        return np.asarray(in_market & ~self.game.energies & (self.game.hour >= 0))
 
     @cached_property
     def balances(self) -> Labels:
@@ -182,9 +183,11 @@ class _Answer:
 
     @property
     def sum_of_terms(self) -> float:
-        """Absolute terms of what prosumers pay in expectation, EUR."""
+        """Absolute terms of what prosumers pay in expectation, EUR; capacity as it grows."""
         game, costs = self.game, self.weighted
-        x = np.where((game.compiled.owner >= 0) & np.isfinite(game.held), abs(game.held), 0.0)
+        least = np.where(game.hour < 0, limits_of_columns(game.program)[0], 0.0)
+        x = np.where((game.compiled.owner >= 0) & np.isfinite(game.held), game.held - least, 0.0)
+        x = abs(x)
         return float(x @ (abs(costs.c) + 0.5 * (abs(costs.P) @ x)))
 
     @property
