@@ -11,6 +11,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
+from pypsa_p2p.common.errors import DataError, shown
 from pypsa_p2p.common.files import off_default
 from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 
@@ -53,6 +54,35 @@ def _scenarios(n: pypsa.Network) -> pd.Index:
     return pd.Index(labels, name=SCENARIO, dtype=object)
 
 
+def as_numbers(component: str, table: pd.Series | pd.DataFrame, attribute: str) -> Numbers:
+    """Values of one of PyPSA's tables, a static column or series, as floats in its shape.
+
+    Raises
+    ------
+    DataError
+        One of them is no number.
+    """
+    try:
+        return np.asarray(table.to_numpy(float))
+    except (TypeError, ValueError, OverflowError) as error:
+        columns = table.to_frame().T if isinstance(table, pd.Series) else table
+        for where, values in columns.items():
+            for value in values[~values.map(_is_number)]:
+                raise DataError(
+                    f"{component} {shown(where)}: {attribute} is {shown(value)}, which is no "
+                    "number. Give one."
+                ) from error
+        raise
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
 def static_values(
     n: pypsa.Network, component: str, attribute: str, names: pd.Index, default: float = 0.0
 ) -> xr.DataArray:
@@ -64,7 +94,7 @@ def static_values(
     if attribute in static:
         rows = _positions(n, static.index, scenarios, names)
         values = np.full(rows.shape, np.nan)
-        values[rows >= 0] = static[attribute].to_numpy(float)[rows[rows >= 0]]
+        values[rows >= 0] = as_numbers(component, static[attribute], attribute)[rows[rows >= 0]]
     return xr.DataArray(values, coords={SCENARIO: scenarios, NAME: names})
 
 
@@ -87,7 +117,7 @@ def dynamic_values(
     if table is not None and not table.empty:
         columns = _positions(n, table.columns, scenarios, names)
         scenario, name = np.nonzero(columns >= 0)
-        series = table.loc[sns].to_numpy(float)
+        series = as_numbers(component, table.loc[sns], attribute)
         if n.c[component].defaults["status"].get(attribute) == "Output":
             series = np.nan_to_num(series)  # PyPSA's files leave out series of zeros
         values[scenario, :, name] = series[:, columns[scenario, name]].T

@@ -16,10 +16,17 @@ from pypsa_p2p.common.names import (
     TRADE_CARRIER,
 )
 from pypsa_p2p.common.tables import (
+    as_numbers,
     dynamic_values,
     first_scenario,
     static_values,
     unusual_attributes,
+)
+from pypsa_p2p.markets.model_checks import (
+    check_impedances,
+    check_limits_at_buses,
+    check_weightings,
+    require_no_curves,
 )
 from pypsa_p2p.network.assets import CAPACITIES, capital_cost, extendable_names
 from pypsa_p2p.network.market_data import MarketData, require
@@ -43,6 +50,8 @@ _NUMBERS = (
     "efficiency_store",
     "efficiency_dispatch",
     "standing_loss",
+    "state_of_charge_initial",
+    "e_initial",
     "max_hours",
     "inflow",
     "sign",
@@ -76,9 +85,11 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
         )
     _check_trade_edges(n, data)
     _check_import_price(data)
+    check_weightings(n, data)
     for component in sorted(n.one_port_components | n.branch_components):
         if len(n.c[component].static):
             _check_buses(n, component)
+            require_no_curves(n, component)
             _check_numbers(n, component)
             _check_limits(n, data, component)
             _check_commitment(n, component)
@@ -87,6 +98,8 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
         if len(names):
             _check_investment(n, data, component, names)
     _check_supply(n, data)
+    check_impedances(n)
+    check_limits_at_buses(n)
 
 
 def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
@@ -204,13 +217,7 @@ def _check_investment(n: pypsa.Network, data: MarketData, component: str, names:
 
 
 def _check_capital_cost(n: pypsa.Network, component: str, names: pd.Index) -> None:
-    """Finite, a single number for each unit of capacity, and the same in all scenarios."""
-    curves = getattr(n.c[component], "piecewise", {}).get("capital_cost")  # PyPSA >= 1.4
-    if curves is not None and not curves.empty:
-        raise MarketError(
-            f"{component} {listed(names)}: a piecewise capital_cost is not available in a market. "
-            "Give every asset a number."
-        )
+    """Finite, and the same in all scenarios."""
     cost = capital_cost(n, component, names, static_values(n, component, "capital_cost", names))
     values = cost.transpose(SCENARIO, NAME).to_numpy()
     what = "(or overnight_cost, discount_rate, lifetime, fom_cost) is missing or infinite"
@@ -251,8 +258,12 @@ def _check_numbers(n: pypsa.Network, component: str) -> None:
         static = c.static[attribute]
         if table is not None and len(table.columns):
             static = static[~static.index.isin(table.columns)]
-            _require_good(component, attribute, table.to_numpy(float), table.columns)
-        _require_good(component, attribute, static.to_numpy(float)[None], static.index)
+            _require_good(
+                component, attribute, as_numbers(component, table, attribute), table.columns
+            )
+        _require_good(
+            component, attribute, as_numbers(component, static, attribute)[None], static.index
+        )
 
 
 def _numbers_of(component: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from pypsa_p2p.common.names import (
 )
 from pypsa_p2p.common.tables import (
     ONLY_SCENARIO,
+    as_numbers,
     carrier_names,
     dynamic_values,
     first_scenario,
@@ -157,7 +158,10 @@ def read_market(n: pypsa.Network, sns: object = None, *, grid: bool = False) -> 
         stochastic=bool(n.has_scenarios),
         probability=probabilities(n),
         weighting=xr.DataArray(
-            n.snapshot_weightings["objective"].loc[sns].to_numpy(float), coords={SNAPSHOT: sns}
+            as_numbers(
+                "n.snapshot_weightings", n.snapshot_weightings["objective"].loc[sns], "objective"
+            ),
+            coords={SNAPSHOT: sns},
         ),
         risk_attitude=_prosumer_column(n, RISK_ATTITUDE, prosumers).isel({SCENARIO: 0}, drop=True),
         usage_benefit=_prosumer_column(n, USAGE_BENEFIT, prosumers),
@@ -167,9 +171,9 @@ def read_market(n: pypsa.Network, sns: object = None, *, grid: bool = False) -> 
         bus1=_ends(n, "bus1", edges),
         capacity0=-p_nom * dynamic_values(n, "Link", "p_min_pu", edges, sns),
         capacity1=p_nom * dynamic_values(n, "Link", "p_max_pu", edges, sns),
-        price0=static_values(n, "Link", PRICE0, edges),
-        price1=static_values(n, "Link", PRICE1, edges),
-        congestion=static_values(n, "Link", CONGESTION, edges),
+        price0=_of_edges(n, PRICE0, edges),
+        price1=_of_edges(n, PRICE1, edges),
+        congestion=_of_edges(n, CONGESTION, edges),
         owners=owners,
         assets=own_assets(n, owners),
         sites=None,
@@ -205,6 +209,15 @@ def _prosumer_column(n: pypsa.Network, attribute: str, prosumers: pd.Index) -> x
 
 def _by_prosumer(by_name: xr.DataArray) -> xr.DataArray:
     return by_name.rename({NAME: PROSUMER})
+
+
+def _of_edges(n: pypsa.Network, attribute: str, edges: pd.Index) -> xr.DataArray:
+    if len(edges) and attribute not in n.c["Link"].static:
+        raise DataError(
+            f"n.links has no column {attribute!r}, which trade edges {listed(edges)} need: "
+            f"add_trades writes it; set n.links[{attribute!r}] = 0.0 if it is 0."
+        )
+    return static_values(n, "Link", attribute, edges)
 
 
 def _ends(n: pypsa.Network, end: str, edges: pd.Index) -> xr.DataArray:

@@ -12,6 +12,7 @@ import xarray as xr
 from pypsa_p2p.common.errors import DataError, listed
 from pypsa_p2p.common.files import limits_off_default
 from pypsa_p2p.common.names import (
+    CONNECTION,
     DEMAND_SUFFIX,
     ELASTIC_DEMAND_CARRIER,
     ELASTIC_DEMAND_SUFFIX,
@@ -20,6 +21,7 @@ from pypsa_p2p.common.names import (
     GENERATION_SUFFIX,
     GRID_BUS,
     IMPORT_PRICE,
+    MARKET_RESULTS,
     PROSUMER,
     PROSUMER_CARRIER,
     RENEWABLE_CARRIER,
@@ -270,10 +272,16 @@ def _grid_buses(n: pypsa.Network, grid_bus: object, prosumers: pd.Index) -> pd.S
 
 
 def add_prosumer_buses(n: pypsa.Network, prosumers: pd.Index, grid_buses: pd.Series) -> None:
-    """A bus for every prosumer, at the place of her bus in the grid."""
+    """A bus for every prosumer, at the place of her bus in the grid, with the user's columns of it.
+
+    What is hers by now is counted as before where the user, or PyPSA, goes by these: a country,
+    ``nom_max_wind``.
+    """
     place = first_scenario(n, "Bus").reindex(grid_buses)[["x", "y"]].fillna(0.0).to_numpy()
     columns: dict[str, Any] = dict.fromkeys((RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST), 0.0)
     columns[GRID_BUS] = grid_buses.to_numpy()
+    inherited = _of_users(n).reindex(grid_buses)
+    columns |= {str(name): inherited[name].to_numpy() for name in inherited}
     add_carriers(n, [PROSUMER_CARRIER])
     n.add(
         "Bus",
@@ -286,6 +294,14 @@ def add_prosumer_buses(n: pypsa.Network, prosumers: pd.Index, grid_buses: pd.Ser
     # PyPSA leaves NaN in columns it does not know; no grid bus is "", as for prosumers without one.
     buses = n.components.buses.static
     buses[GRID_BUS] = buses[GRID_BUS].fillna("")
+
+
+def _of_users(n: pypsa.Network) -> pd.DataFrame:
+    """Columns of buses that neither PyPSA nor this package knows, by bus."""
+    ours = {RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST, GRID_BUS, CONNECTION, IMPORT_PRICE}
+    known = ours.union(MARKET_RESULTS["Bus"], n.components.buses.defaults.index)
+    buses = first_scenario(n, "Bus")
+    return buses[[column for column in buses if column not in known]]
 
 
 def _add_components(n: pypsa.Network, prosumers: pd.Index) -> None:

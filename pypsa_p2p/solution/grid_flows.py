@@ -14,6 +14,7 @@ import xarray as xr
 
 from pypsa_p2p.common.errors import DataError, MarketError, listed
 from pypsa_p2p.common.names import (
+    DC,
     ELASTIC_DEMAND_CARRIER,
     GRID_BUS,
     NAME,
@@ -155,6 +156,13 @@ def _branches(n: pypsa.Network, data: MarketData, buses: pd.Index) -> pd.DataFra
     for component in _BRANCHES:
         static = first_scenario(n, component).reindex(data.names(component))
         static = static[static["bus0"].isin(buses)]
+        carrier = static["bus0"].map(first_scenario(n, "Bus")["carrier"])
+        direct = static.index[carrier == DC]
+        if len(direct):
+            raise MarketError(
+                f"{component} {listed(direct)} joins DC buses, but the power flow is one of AC: "
+                "model it as a Link between the AC buses at its ends."
+            )
         untyped = static["type"].fillna("") == ""
         bare = static.index[untyped & (static["x"] == 0) & (static["r"] == 0)]
         if len(bare):

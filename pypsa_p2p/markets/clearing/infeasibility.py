@@ -17,6 +17,7 @@ from pypsa_p2p.formulation.trading import NODAL_BALANCE
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 
 _SHOWN = 5
+_GLOBAL = "GlobalConstraint-"
 #: PyPSA's constraints that fix a dispatch to its `p_set`, by the table that holds it.
 _SET_POINTS = {
     "generators": "Generator-p_set",
@@ -66,11 +67,12 @@ def _advice(trading: bool, surplus: bool) -> str:
 
 
 def _culprits(compiled: CompiledModel, certificate: np.ndarray | None, power: float) -> str:
-    """The rows that weigh most in the proof of infeasibility, as linopy names them."""
-    unmet = _unmet_balances(compiled, power)
-    if unmet.size:
-        named = [_named(name, coords) for name, coords in _positions(compiled, unmet)]
-        return f": {'; '.join(named)} cannot be met."
+    """What would have to give way, or weighs most in the proof, as linopy names it."""
+    for kind in (_GLOBAL, NODAL_BALANCE):
+        unmet = _giving_way(compiled, kind, power)
+        if unmet.size:
+            named = [_named(name, coords) for name, coords in _positions(compiled, unmet)]
+            return f": {'; '.join(named)} cannot be met."
     if certificate is None or not np.any(certificate):
         return "."
     weight = np.abs(certificate)
@@ -97,21 +99,23 @@ def _fixed_dispatch(compiled: CompiledModel) -> str:
     )
 
 
-def _unmet_balances(compiled: CompiledModel, power: float) -> Rows:
-    """Balances that must give way, by as little as possible, for all else to hold.
+def _giving_way(compiled: CompiledModel, kind: str, power: float) -> Rows:
+    """Constraints of a kind that must give way, by as little as possible, for all else to hold.
 
     Minimises the sum of the amounts missing, in units of `power`, MW; none if that does not help
     either.
     """
     qp = compiled.program
-    of_balance = [
+    of_kind = [
         constraint.labels.to_numpy().ravel()
         for name, constraint in compiled.model.constraints.items()
-        if name.endswith(NODAL_BALANCE)
+        if kind in name
     ]
-    balances = np.flatnonzero(np.isin(compiled.row_labels, np.concatenate(of_balance)))
-    count, n = balances.size, qp.c.size
-    slack = sp.csr_matrix((np.ones(count), (balances, np.arange(count))), (qp.A.shape[0], count))
+    if not of_kind:
+        return np.empty(0, dtype=np.int64)
+    loose = np.flatnonzero(np.isin(compiled.row_labels, np.concatenate(of_kind)))
+    count, n = loose.size, qp.c.size
+    slack = sp.csr_matrix((np.ones(count), (loose, np.arange(count))), (qp.A.shape[0], count))
     rows = sp.hstack([qp.A, slack, -slack], format="csr")
     found = milp(  # a linear program: no variable is integer
         np.append(np.zeros(n), np.ones(2 * count)),
@@ -125,7 +129,7 @@ def _unmet_balances(compiled: CompiledModel, power: float) -> Rows:
         return np.empty(0, dtype=np.int64)
     missing = found.x[n : n + count] + found.x[n + count :]
     worst = np.argsort(-missing)[:_SHOWN]
-    return np.asarray(balances[worst[missing[worst] > ACCURACY.missing]])
+    return np.asarray(loose[worst[missing[worst] > ACCURACY.missing]])
 
 
 def _positions(compiled: CompiledModel, rows: Rows) -> Any:
@@ -136,6 +140,8 @@ def _positions(compiled: CompiledModel, rows: Rows) -> Any:
 def _named(constraint: str, coords: dict[str, object]) -> str:
     name = coords.get(NAME)
     rest = ", ".join(f"{dim} {shown(value)}" for dim, value in coords.items() if dim != NAME)
+    if constraint.startswith(_GLOBAL):
+        return f"GlobalConstraint {constraint.removeprefix(_GLOBAL)!r}"
     kind = "balance" if constraint.endswith(NODAL_BALANCE) else constraint
     what = f"{kind} of {name!r}"
     return f"{what} ({rest})" if rest else what

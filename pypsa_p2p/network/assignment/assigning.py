@@ -37,7 +37,7 @@ ASSETS = (*ONE_PORTS, *CONVERTERS)
 
 def assign_prosumers(
     n: pypsa.Network,
-    owner: str | Iterable[str] | Mapping[str, str] | pd.Series,
+    owner: str | Iterable[str] | Mapping[Any, str] | pd.Series,
     *,
     risk_attitude: Value = 0.0,
     import_price: Value = 0.0,
@@ -60,8 +60,9 @@ def assign_prosumers(
     owner : "bus", iterable of str, mapping or Series
         "bus": each bus with assets becomes the prosumer "<bus> prosumer". Names of buses: only
         those. Mapping or Series: from names of assets to names of prosumers; a name stands for
-        every asset of that name, and all assets of a prosumer must sit at one bus, but for those
-        behind her meter. Several prosumers may sit at one bus.
+        every asset of that name, ("Load", name) for the one of that class. All assets of a
+        prosumer must sit at one bus, but for those behind her meter. Several prosumers may sit at
+        one bus.
     risk_attitude, import_price
         As in `add_prosumers`, by the names of the new prosumers.
 
@@ -189,26 +190,35 @@ def _names(part: Part) -> list[str]:
 
 def _owned_by_name(n: pypsa.Network, owner: Any) -> pd.DataFrame:
     """The ends that move, with a column owner, from names of assets."""
-    keys = as_names(list(owner.keys()), "owner")
-    owners = as_text(owner, "owner", "asset", keys)
+    of_class = {key: " ".join(key) for key in owner.keys() if _is_class_and_name(key)}  # noqa: SIM118
+    given = {of_class.get(key, key): whose for key, whose in owner.items()}
+    keys = as_names(list(given), "owner")
+    owners = as_text(given, "owner", "asset", keys)
     assets = all_ends(n, ASSETS)
-    unknown = keys[~keys.isin(assets["asset"])]
+    with_class = assets["component"] + " " + assets["asset"]
+    named = with_class.isin(of_class.values())
+    assets = assets.assign(key=assets["asset"].where(~named, with_class))
+    unknown = keys[~keys.isin(assets["key"])]
     if len(unknown):
         raise DataError(
             f"Argument owner names {listed(unknown)}, which is no {', '.join(ASSETS)}. "
             "Add it first."
         )
-    owned = assets[assets["asset"].isin(keys)]
+    owned = assets[assets["key"].isin(keys)]
     taken = owned.loc[owned["bus"].map(bus_owners(n)).fillna("").astype(bool), "asset"]
     if len(taken):
         raise DataError(
             f"Argument owner: asset {listed(taken.unique())} belongs to a prosumer already. Leave "
             "it out."
         )
-    owned = owned.assign(owner=owners.reindex(owned["asset"]).to_numpy())
+    owned = owned.assign(owner=owners.reindex(owned["key"]).to_numpy())
     places = _one_bus_each(n, owned)
     _require_one_carrier(places, first_scenario(n, "Bus")["carrier"])
     return owned[owned["bus"] == owned["owner"].map(places)]
+
+
+def _is_class_and_name(key: object) -> bool:
+    return isinstance(key, tuple) and len(key) == 2 and all(isinstance(part, str) for part in key)
 
 
 def _require_one_carrier(places: pd.Series, carrier: pd.Series) -> None:
@@ -262,7 +272,15 @@ def _place(rows: pd.DataFrame, alone: pd.Series, carrier: pd.Series) -> str | No
 
 
 def _move(n: pypsa.Network, owned: pd.DataFrame) -> None:
-    """Attach every owned end to the bus of its owner."""
+    """Attach every owned end to the bus of its owner.
+
+    What has no carrier has that of its bus in PyPSA, which goes by it: so it gets it before.
+    """
+    carrier = first_scenario(n, "Bus")["carrier"]
+    for class_, end in (("Line", "bus0"), ("Link", "bus0"), ("Store", "bus")):
+        static = n.components[class_].static
+        blank = static["carrier"] == ""
+        static["carrier"] = static["carrier"].where(~blank, static[end].map(carrier))
     for (component, column), rows in owned.groupby(["component", "column"]):
         static = n.components[str(component)].static
         new = rows.set_index("asset")["owner"]

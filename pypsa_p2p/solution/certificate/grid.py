@@ -207,7 +207,8 @@ def net_import_limits(game: HeldMarket) -> tuple[Vector, Vector]:
     laws, response = np.empty((0, 0)), np.empty((0, 0))
     hours = (_by_hour(game, columns) for columns in (game.net_import, game.flows))
     for mine, flows in zip(*hours, strict=True):  # networks are small
-        rows = np.unique(matrix[:, flows].indices)
+        taken = matrix[:, mine].indices
+        rows = np.union1d(matrix[:, flows].indices, taken[game.is_balance[taken]])
         block = matrix[:, np.append(flows, mine)][rows].toarray()
         if not np.array_equal(laws, block[equal[rows]]):  # most hours share their laws
             laws = block[equal[rows]]

@@ -1,0 +1,150 @@
+"""What of a user's own PyPSA model a market refuses: impedances, curves, limits by bus."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pypsa
+
+from pypsa_p2p.common.errors import DataError, MarketError, listed, shown
+from pypsa_p2p.common.names import DC, GRID_BUS, PROSUMER_CARRIER
+from pypsa_p2p.common.tables import as_numbers, first_scenario
+from pypsa_p2p.network.assets import CAPACITIES, extendable_names
+from pypsa_p2p.network.market_data import MarketData
+
+_PER_BUS = "nom_max_"  # columns of buses that limit what is built there, before the carrier
+
+
+def check_weightings(n: pypsa.Network, data: MarketData) -> None:
+    """Hours of all kinds are numbers: those of stores make energy, those of generators emissions.
+
+    Raises
+    ------
+    DataError
+    """
+    weightings = n.snapshot_weightings.loc[data.snapshots]
+    for kind in map(str, weightings):
+        hours = as_numbers("n.snapshot_weightings", weightings[kind], kind)
+        bad = weightings.index[~(np.isfinite(hours) & (hours >= 0))]
+        if len(bad):
+            raise DataError(
+                f"n.snapshot_weightings[{kind!r}] is missing, infinite or negative in snapshot "
+                f"{listed(bad)}: give hours of at least 0."
+            )
+
+
+def require_no_curves(n: pypsa.Network, component: str) -> None:
+    """Refuse costs or efficiencies along a curve, which PyPSA knows from 1.4 on.
+
+    Raises
+    ------
+    MarketError
+    """
+    for attribute, curves in getattr(n.c[component], "piecewise", {}).items():
+        if not curves.empty:
+            names = curves.columns.get_level_values("name").unique()
+            raise MarketError(
+                f"{component} {listed(names)}: a piecewise {attribute} is not available in a "
+                "market. Give every asset a number, or make a step of the curve an asset."
+            )
+
+
+def check_impedances(n: pypsa.Network) -> None:
+    """Kirchhoff's law needs impedances around every cycle, and voltages to compare them.
+
+    Raises
+    ------
+    DataError
+    """
+    grid = nx.MultiGraph()
+    for component in sorted(n.passive_branch_components):
+        static = first_scenario(n, component)
+        active = static[static["active"].astype(bool)]
+        _check_voltages(n, component, active)
+        ends = zip(active["bus0"], active["bus1"], active.index, strict=True)
+        grid.add_edges_from((one, other, (component, name)) for one, other, name in ends)
+    bridges = {frozenset(ends) for ends in nx.bridges(grid)} if len(grid) else set()
+    of_direct = set(_buses_of(n, DC))
+    for one, other, (component, name) in grid.edges(keys=True):
+        branch = first_scenario(n, component).loc[[name]]
+        attribute = "r" if {one, other} <= of_direct else "x"
+        value = float(as_numbers(component, branch[attribute], attribute).item())
+        typed = "type" in branch and bool(branch["type"].item())
+        if typed or (np.isfinite(value) and (value != 0.0 or frozenset((one, other)) in bridges)):
+            continue
+        raise DataError(
+            f"{component} {shown(name)}: {attribute} is {value:g}, but flows follow impedances "
+            f"where there are several ways. Give it its {attribute} (PyPSA's default is 0)."
+        )
+
+
+def _check_voltages(n: pypsa.Network, component: str, active: pd.DataFrame) -> None:
+    voltage = first_scenario(n, "Bus")["v_nom"]
+    for end in ("bus0", "bus1"):
+        at = as_numbers("Bus", voltage.reindex(active[end]), "v_nom")
+        bad = active[~(np.isfinite(at) & (at > 0))]
+        if len(bad):
+            raise DataError(
+                f"Bus {listed(bad[end].unique())}: v_nom must be a number above 0 where "
+                f"{component} {listed(bad.index)} leads. Give it its nominal voltage, kV."
+            )
+
+
+def _buses_of(n: pypsa.Network, carrier: str) -> pd.Index:
+    buses = first_scenario(n, "Bus")
+    return buses.index[buses["carrier"] == carrier]
+
+
+def check_limits_at_buses(n: pypsa.Network) -> None:
+    """Limits for what stands at a bus hold for it wherever it has moved, or are refused.
+
+    Raises
+    ------
+    MarketError
+    """
+    buses = first_scenario(n, "Bus")
+    if GRID_BUS not in buses:
+        return
+    prosumers = buses[buses["carrier"] == PROSUMER_CARRIER]
+    _check_global_constraints(n, prosumers[GRID_BUS])
+    place = pd.Series(buses.index, buses.index)
+    place[prosumers.index] = prosumers[GRID_BUS]
+    built = _to_build(n)
+    for column in map(str, buses):
+        if column.startswith(_PER_BUS):
+            limited = built["bus"].isin(buses.index[buses[column].notna()])
+            of_it = built[limited & (built["carrier"] == column[len(_PER_BUS) :])]
+            several = of_it.groupby(of_it["bus"].map(place))["bus"].nunique()
+            shared = several.index[several > 1]
+            if len(shared):
+                raise MarketError(
+                    f"Bus {listed(shared)}: {column} limits what several prosumers, or the grid, "
+                    "build there together. Give each one's bus a limit in that column and clear it "
+                    "here, or assign all of it to one."
+                )
+
+
+def _to_build(n: pypsa.Network) -> pd.DataFrame:
+    """Bus and carrier of what stands at one bus and is to be built."""
+    tables = [pd.DataFrame(columns=["bus", "carrier"])]
+    for component in sorted(n.one_port_components.intersection(CAPACITIES)):
+        names = extendable_names(n, component)
+        tables.append(first_scenario(n, component).loc[names, ["bus", "carrier"]])
+    return pd.concat(tables)
+
+
+def _check_global_constraints(n: pypsa.Network, grid_bus: pd.Series) -> None:
+    constraints = n.c["GlobalConstraint"].static
+    if "bus" not in constraints:
+        return
+    moved = constraints["bus"].isin(set(grid_bus) - {""}).to_numpy()
+    names = constraints.index.get_level_values("name")[moved].unique()
+    if len(names):
+        bus = constraints["bus"][moved].iloc[0]
+        hers = grid_bus.index[grid_bus == bus]
+        raise MarketError(
+            f"GlobalConstraint {listed(names)} is for assets at bus {bus!r}, which stand at "
+            f"{listed(hers)} by now. Name that bus: n.global_constraints.loc[{names[0]!r}, 'bus'] "
+            f"= {hers[0]!r}."
+        )
