@@ -155,8 +155,10 @@ class Accuracy:
     room: float = 1e-8
     #: Factors between the market's units and those PyPSA's solver sees, so that `room` is far
     #: above its tolerances: of quantities, and of the largest cost.
-    magnification: float = 1e5
-    largest_cost: float = 1e4
+    magnification: float = 1e2
+    largest_cost: float = 1.0
+    #: Costs, relative to the largest, that decide nothing there.
+    small_cost: float = 1e-4
 
     # ------------------------------------------------------------------ agents' algorithms
     #: On movement, disagreement and exploitability, by default.

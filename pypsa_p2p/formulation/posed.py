@@ -71,6 +71,8 @@ def pose_linear(
     m = compiled.model
     room = ACCURACY.room * power
     cost = np.asarray(compiled.program.A.T @ row_dual)
+    largest = float(np.abs(cost).max(initial=0.0))
+    cost[np.abs(cost) <= ACCURACY.small_cost * largest] = 0.0
     at = by_label(compiled.column_labels, x)
     price = by_label(compiled.column_labels, cost)
     terms = []
@@ -86,7 +88,8 @@ def pose_linear(
     }
     m.parameters = m.parameters.assign(found)
     m.__class__ = PosedModel
-    _magnify(m, power, float(np.abs(cost).max(initial=0.0)))
+    _without_guards(m)
+    _magnify(m, power, largest)
 
 
 def _constant(m: linopy.Model, value: float) -> linopy.LinearExpression:
@@ -97,10 +100,12 @@ def _constant(m: linopy.Model, value: float) -> linopy.LinearExpression:
 
 
 def _confine(variable: linopy.Variable, at: xr.DataArray, room: float) -> None:
-    """Bounds a hair's breadth around `at`, never outside the variable's own."""
-    near = at.notnull()
-    lower = (at - room).clip(variable.lower, variable.upper).where(near, variable.lower)
-    upper = (at + room).clip(variable.lower, variable.upper).where(near, variable.upper)
+    """Bounds a hair's breadth around `at`, never outside the variable's own; 0 stays 0."""
+    near, moves = at.notnull(), abs(at) > room
+    about = at.where(moves, 0.0)
+    around = xr.full_like(about, room).where(moves, 0.0)
+    lower = (about - around).clip(variable.lower, variable.upper).where(near, variable.lower)
+    upper = (about + around).clip(variable.lower, variable.upper).where(near, variable.upper)
     variable.update(lower=lower, upper=upper)
 
 
@@ -110,13 +115,23 @@ def _magnify(m: linopy.Model, power: float, largest: float) -> None:
     `power`, MW, is what is typical; `largest`, EUR/MW, the largest cost.
     """
     magnification = ACCURACY.magnification / power
+    m.objective.scaling = magnification * ACCURACY.largest_cost / (largest or 1.0)
     for name, variable in m.variables.data.items():
-        if name != CONSTANT:  # it is money
-            variable.scaling = magnification
+        variable.scaling = m.objective.scaling if name == CONSTANT else magnification
     for constraint in m.constraints.data.values():
         if isinstance(constraint, linopy.constraints.Constraint):
             constraint.scaling = magnification
-    m.objective.scaling = magnification * ACCURACY.largest_cost / (largest or 1.0)
+
+
+def _without_guards(m: linopy.Model) -> None:
+    """Limits of 0 where `files.ABOVE_ZERO` stands for it, which a solver would warn of."""
+    for constraint in m.constraints.data.values():
+        if not isinstance(constraint, linopy.constraints.Constraint):
+            continue
+        right = constraint.rhs
+        guards = (right != 0.0) & (abs(right) <= ACCURACY.nothing)
+        if bool(guards.any()):
+            constraint.update(rhs=right.where(~guards, 0.0))
 
 
 def _shaped(dense: Vector, variable: linopy.Variable, missing: float) -> xr.DataArray:
