@@ -60,6 +60,17 @@ def tests(session: nox.Session, stack: str) -> None:
     session.run("pytest", "-n", "2", "--dist", "worksteal", *what, env=ONE_THREAD)
 
 
+@nox.session
+def newest(session: nox.Session) -> None:
+    """Tests with pre-releases of what the package stands on; a schedule runs it, not CI."""
+    on = ("pypsa", "linopy", "highspy", "xarray", "pandas")
+    session.install("-q", "-e", ".[test]")
+    session.install("-q", "--pre", "--upgrade", *on)
+    session.run("pip", "list")
+    what = session.posargs or (*ON_OLDER_PANDAS, "tests/conformance")
+    session.run("pytest", "-n", "2", "--dist", "worksteal", "-q", *what, env=ONE_THREAD)
+
+
 @nox.session(reuse_venv=True)
 def quick(session: nox.Session) -> None:
     """Linters, doctests, most tests by hand and of single modules; installed once."""

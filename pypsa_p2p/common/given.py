@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from math import inf, isfinite
+from math import inf
 from numbers import Integral, Real
 from typing import Any, Final, NoReturn
 
@@ -47,7 +48,9 @@ class Range:
         x: Any = value
         above = x > self.least if self.ends[0] == "(" else x >= self.least
         below = x < self.most if self.ends[1] == ")" else x <= self.most
-        return bool(above and below and (isfinite(x) or (self.infinite and x == inf)))
+        # An integer may be beyond all floats, of which isfinite knows nothing.
+        finite = abs(x) <= sys.float_info.max
+        return bool(above and below and (finite or (self.infinite and x == inf)))
 
     def __str__(self) -> str:
         finite = self.most == inf and not self.infinite

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Real
 from typing import Any, TypeGuard
@@ -170,9 +172,15 @@ def as_names(value: object, what: str) -> pd.Index:
 
 
 def scalar(value: Any) -> Any:
-    """A single value that numpy or xarray hold as Python's; all else as it is."""
+    """A single value that numpy or xarray hold as Python's; all else as it is.
+
+    An integer beyond all floats is infinite, as it is where anything is counted with it.
+    """
     held = isinstance(value, np.generic | np.ndarray | xr.DataArray) and np.ndim(value) == 0
-    return value.item() if held else value
+    found = value.item() if held else value
+    if isinstance(found, int) and abs(found) > sys.float_info.max:
+        return math.inf if found > 0 else -math.inf
+    return found
 
 
 def is_sequence(value: object) -> TypeGuard[Sequence[Any] | Numbers | pd.Index]:

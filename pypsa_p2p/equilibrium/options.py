@@ -31,7 +31,7 @@ def require_start(method: str, start: object) -> None:
         return
     try:
         dimensions = np.asarray(start, dtype=float).ndim
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise MarketError(f"{wanted} a {type(start).__name__}.") from None
     if dimensions != 3:
         raise MarketError(f"{wanted} {dimensions} dimensions.")

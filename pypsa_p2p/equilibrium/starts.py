@@ -117,7 +117,10 @@ def given_start(game: Game, start: Any) -> Array:
             start = start.sel(labels).transpose(SCENARIO, SNAPSHOT, TRADE).to_numpy()
         except KeyError as error:
             raise MarketError(f"start misses scenarios or snapshots: {error}.") from error
-    values = np.asarray(start, dtype=float)
+    try:
+        values = np.asarray(start, dtype=float)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MarketError(f"start holds what is no number ({error}).") from error
     if values.shape != shape or not np.isfinite(values).all():
         raise MarketError(
             f"start has shape {values.shape}; it must hold a finite number for each of "

@@ -37,6 +37,9 @@ from pypsa_p2p.network.market_data import MarketData
 #: Status of models whose solve failed; a copied network's model counts as not yet solved.
 _FAILED = ("warning", "error", "aborted", "unknown")
 
+#: Of what is noted, what is asked for wherever a solved market is read.
+_NEEDED = frozenset({"design", "surplus", "delivery", "objective", "snapshots", "constraints"})
+
 
 def forget_market(n: pypsa.Network) -> None:
     """Note that no market is solved: another is about to be."""
@@ -135,6 +138,10 @@ def recorded(n: pypsa.Network) -> dict[str, Any]:
     settings = n.meta.get(META) if isinstance(n, pypsa.Network) else None
     model = model_of(n) if settings is not None else None
     ended = model.termination_condition if model is not None and model.status in _FAILED else ""
+    if settings is not None and not (isinstance(settings, Mapping) and _NEEDED <= set(settings)):
+        raise MarketError(
+            f'n.meta["{META}"] is not what a market left there: solve the market again.'
+        )
     if settings is None or not (n.is_solved or ended):
         raise MarketError(
             "The network holds no solved market. Solve one first: market.optimize(n) or "

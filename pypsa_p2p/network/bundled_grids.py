@@ -145,7 +145,7 @@ def load_grid(
     >>> len(n.snapshots), len(n.scenarios), float(n.snapshot_weightings["objective"].iloc[0])
     (96, 10, 0.25)
     """
-    if name not in list_grids():
+    if not isinstance(name, str) or name not in list_grids():
         raise DataError(f"There is no bundled grid {name!r}. Take one of {listed(list_grids())}.")
     folder = grids_folder() / name
     with_market = not _has_grid(folder) if market is None else market

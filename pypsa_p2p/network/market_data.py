@@ -184,9 +184,12 @@ def read_market(n: pypsa.Network, sns: object = None, *, grid: bool = False) -> 
 
 def _snapshots(n: pypsa.Network, sns: object) -> pd.Index:
     """The snapshots asked for, in the network's order."""
+    if not n.snapshots.is_unique:
+        repeated = listed(n.snapshots[n.snapshots.duplicated()].unique())
+        raise DataError(f"n.snapshots repeats {repeated}: name each snapshot once.")
     if sns is None:
         return pd.Index(n.snapshots, name=SNAPSHOT)
-    if isinstance(sns, str) or not isinstance(sns, Sequence | pd.Index | np.ndarray):
+    if isinstance(sns, str | bytes) or not isinstance(sns, Sequence | pd.Index | np.ndarray):
         raise DataError(
             f"Snapshots must be a list or index of labels of n.snapshots, not {shown(sns)}."
         )

@@ -150,6 +150,10 @@ def power_flow_violations(check: xr.Dataset) -> pd.DataFrame:
     >>> table.loc[table.element == "8", ["kind", "value", "limit"]].values.tolist()
     [['voltage', 1.09, 1.06]]
     """
+    if not isinstance(check, xr.Dataset) or "converged" not in check:
+        raise DataError(
+            f"power_flow_violations takes what check_power_flow returns, not {shown(check)}."
+        )
     failed = (~check["converged"]).to_dataframe(name="failed").reset_index()
     frames = [failed.loc[failed["failed"], [SCENARIO, SNAPSHOT]].assign(kind="convergence")]
     for kind, dim in (("voltage", BUS), ("loading", BRANCH)):

@@ -38,7 +38,7 @@ def amount_of(solved: Mapping[str, xr.Dataset], of: Amount | None) -> Amount:
     MarketError
         An unknown name, or one that a market does not have.
     """
-    if of is not None and of not in list(AMOUNTS):
+    if of is not None and not (isinstance(of, str) and of in AMOUNTS):
         raise MarketError(f"of must be one of {listed(AMOUNTS)}, not {shown(of)}.")
     without = [name for name, r in solved.items() if bool(r["net_cost"].isnull().any())]
     if of is None:

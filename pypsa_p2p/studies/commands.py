@@ -298,7 +298,12 @@ def _write(path: Path | None, write: Callable[[Path], object]) -> None:
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path)
+    unfinished = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        write(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     click.echo(f"Written: {path}", err=True)
 
 

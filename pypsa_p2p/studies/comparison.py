@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -87,7 +87,7 @@ def compare(
     if not networks:
         raise MarketError('There is nothing to compare: give solved networks, {"name": n, ...}.')
     first = next(iter(networks)) if reference is None else reference
-    if first not in networks:
+    if not isinstance(first, Hashable) or first not in networks:
         raise MarketError(
             f"The reference {shown(first)} is none of the designs {listed(networks)}."
         )

@@ -16,6 +16,7 @@ from pypsa_p2p.markets.base import Market
 from pypsa_p2p.network.bundled_grids import list_grids, load_grid
 from pypsa_p2p.studies.market_words import market_from
 
+_HDF5: Final = (".h5", ".hdf5", ".hdf", ".he5")
 _FORMS: Final = {"network": str, "markets": dict, "over": dict}
 _KNOWN: Final = 'network = "...", tables [markets.NAME], a table [over]'
 _USUAL: Final[dict[str, dict[str, Any]]] = {
@@ -80,6 +81,12 @@ def read_network(given: str, beside: Path = Path()) -> pypsa.Network:
         There is no such file and no such grid, or PyPSA cannot read it.
     """
     path = beside / given
+    if path.suffix in _HDF5:
+        raise DataError(
+            f"{path} is HDF5, in which PyPSA keeps tables as pickles: whoever opens it runs what "
+            "somebody hid there. Read it with pypsa.Network where you trust it, and export it to "
+            "netCDF."
+        )
     if path.exists():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

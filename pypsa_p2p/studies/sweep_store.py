@@ -28,7 +28,10 @@ class PointStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None) -> None:
-        self._folder = None if folder is None else Path(folder)
+        try:
+            self._folder = None if folder is None else Path(folder)
+        except TypeError as error:
+            raise P2PError(f"store must be a path, not {folder!r}.") from error
         self._found: dict[str, Outcome] = {}
         if self._folder is not None:
             try:
@@ -56,15 +59,19 @@ class PointStore:
         labels = ", ".join(f"{name}={value}" for name, value in point.items())
         dataset = dataset.assign_attrs({_ERROR: outcome.error, "point": labels})
         unfinished = self._folder / f"{outcome.key}.{os.getpid()}.part"
-        dataset.to_netcdf(unfinished)
-        unfinished.replace(self._folder / f"{outcome.key}.nc")
+        try:
+            dataset.to_netcdf(unfinished)
+            unfinished.replace(self._folder / f"{outcome.key}.nc")
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise P2PError(f"store: a point cannot be kept in {self._folder} ({error}).") from error
 
     @staticmethod
     def _read(path: Path) -> Outcome | None:
         """The outcome in a file; None where it is no file of ours, so that it is solved again."""
         try:
             dataset = xr.load_dataset(path)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError, KeyError):  # RuntimeError: a flipped bit
             return None
         error = dataset.attrs.pop(_ERROR, None)
         if error is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import product
 from multiprocessing import get_context
@@ -16,7 +16,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.errors import MarketError, listed, shown
 from pypsa_p2p.common.given import Range
 from pypsa_p2p.common.progress import progress_bar
 from pypsa_p2p.common.pypsa_state import model_of
@@ -128,7 +128,7 @@ def sweep(
     contracts  8.21  12.718
     """
     require_network(n)
-    dimensions = _dimensions(markets, over or {}, apply)
+    dimensions = _dimensions(markets, {} if over is None else over, apply)
     points, wanted = _points(dimensions), _kept(keep)
     kept = PointStore(store)
     job = Job(markets=markets, apply=apply, keep=wanted, known=kept.known())
@@ -152,6 +152,10 @@ def _dimensions(
     markets: Any, over: Mapping[str, Iterable[Any]], apply: Apply | None
 ) -> dict[str, dict[Any, Any]]:
     """Values of every dimension by their labels, checked."""
+    if not isinstance(over, Mapping):
+        raise MarketError(f"over must be a mapping from dimensions to values, not {shown(over)}.")
+    if apply is not None and not callable(apply):
+        raise MarketError(f"apply must be a function of the network and the point, not {apply!r}.")
     free = apply is not None or (callable(markets) and not isinstance(markets, Market))
     unknown = [name for name in over if name not in _BUILT_IN]
     if unknown and not free:
@@ -184,6 +188,9 @@ def _kept(names: Any) -> tuple[str, ...]:
 
 
 def _named_markets(markets: Mapping[str, Any]) -> dict[Any, Any]:
+    odd = [name for name in markets if not isinstance(name, str | int | float)]
+    if odd:
+        raise MarketError(f"markets: {listed(odd)} must be text or a number to name a market.")
     others = [name for name, market in markets.items() if not isinstance(market, Market)]
     if others or not markets:
         raise MarketError(
@@ -229,6 +236,8 @@ def _solve(
     """Solve all points, here or elsewhere, and hand over each when it is solved."""
     Range(1, whole=True, why="a number of processes").require("workers:", workers)
     if client is not None:
+        if not hasattr(client, "scatter") or not hasattr(client, "get_executor"):
+            raise MarketError(f"client must be a dask.distributed.Client, not {client!r}.")
         network = client.scatter(network, broadcast=True)
         _spread(client.get_executor(), network, job, points, solved)
     elif workers > 1:
@@ -256,6 +265,11 @@ def _spread(
     try:
         for future in as_completed(futures):
             solved(places[future], future.result())
+    except CancelledError as error:
+        raise MarketError(
+            "Workers of the sweep are gone, and points with them. Those in store are not solved "
+            "again: sweep once more with workers."
+        ) from error
     finally:
         for future in futures:
             future.cancel()

