@@ -79,22 +79,32 @@ def within_reach(program: Program) -> Program:
     keeps the limits left out is one of the program, and what is infeasible without them is so
     with them; `from_reach` gives what such costs add back to the multipliers of bounds.
     """
-    equal = program.lower == program.upper
+    far = ACCURACY.far
+    lower, upper = _without_far(program.lower, program.upper)
+    x_lower, x_upper = _without_far(program.x_lower, program.x_upper)
     found = replace(
         program,
-        c=np.clip(program.c, -ACCURACY.far, ACCURACY.far),
-        lower=np.where(equal, program.lower, _near(program.lower)),
-        upper=np.where(equal, program.upper, _near(program.upper)),
-        x_lower=np.where(
-            program.x_lower == program.x_upper, program.x_lower, _near(program.x_lower)
-        ),
-        x_upper=np.where(
-            program.x_lower == program.x_upper, program.x_upper, _near(program.x_upper)
-        ),
+        c=np.clip(program.c, -far, far),
+        lower=lower,
+        upper=upper,
+        x_lower=x_lower,
+        x_upper=x_upper,
     )
     ends = ("c", "lower", "upper", "x_lower", "x_upper")
     same = all(np.array_equal(getattr(found, end), getattr(program, end)) for end in ends)
     return program if same else found
+
+
+def _without_far(lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
+    """Limits without those far away, on their own side of 0: at least 2000 must be reached.
+
+    What is fixed stays fixed.
+    """
+    far, equal = ACCURACY.far, lower == upper
+    return (
+        np.where(~equal & (lower < -far), -np.inf, lower),
+        np.where(~equal & (upper > far), np.inf, upper),
+    )
 
 
 def from_reach(program: Program, near: Program, found: Solution) -> Solution:
@@ -106,10 +116,6 @@ def from_reach(program: Program, near: Program, found: Solution) -> Solution:
     if isinstance(program, RiskProgram) and tau is not None:
         beyond = beyond * program.per_column(tau)
     return with_reduced_costs(program, found, beyond) if beyond.any() else found
-
-
-def _near(limit: Vector) -> Vector:
-    return np.where(np.abs(limit) > ACCURACY.far, np.copysign(np.inf, limit), limit)
 
 
 def probability_of(program: RiskProgram) -> tuple[Vector, Vector]:
