@@ -39,6 +39,8 @@ class PosedModel(linopy.Model):
                 variable.solution = self._found(SOLUTION, variable.labels)
             for constraint in self._known(POSED, self.constraints.data):
                 constraint.dual = self._found(POSED, constraint.labels)
+        elif status == "ok" and condition != "optimal":
+            self.status = status = "warning"  # it stopped early, somewhere else
         return str(status), str(condition)
 
     def _holds_market(self) -> bool:
@@ -46,7 +48,7 @@ class PosedModel(linopy.Model):
         for variable in self._known(SOLUTION, self.variables.data):
             ours = self._found(SOLUTION, variable.labels)
             room = 2 * float(self.parameters[ROOM]) + ACCURACY.rounding * abs(ours)
-            if (abs(variable.solution - ours) > room).any():
+            if (ours.notnull() & ~(abs(variable.solution - ours) <= room)).any():
                 return False
         return True
 

@@ -106,3 +106,26 @@ def test_own_terms_are_honoured(route: str) -> None:
     xr.testing.assert_allclose(
         p2p.results(added)["generation"], p2p.results(given)["generation"], rtol=0, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("stops", [{"time_limit": 0.0}, {"simplex_iteration_limit": 0}], ids=str)
+@pytest.mark.parametrize("afterwards", [False, True])
+def test_a_solver_that_stops_early(stops: dict[str, Any], afterwards: bool) -> None:
+    """The market's own solution stands; of a model that was changed since there is none."""
+    n, market = p2p.load_grid("three_node"), p2p.PeerToPeerMarket(risk=p2p.CVaR())
+
+    def hook(n: pypsa.Network, sns: pd.Index) -> None:
+        market(n, sns)
+        if afterwards:  # which nothing keeps
+            m = n.model
+            m.add_constraints(m["Generator-p"] >= m["Generator-p"].upper + 1.0, name="more")
+
+    options = {"solver_options": {**stops, "presolve": "off"}, "log_to_console": False}
+    status, _ = n.optimize(extra_functionality=hook, **options)
+    if afterwards:
+        with pytest.raises(MarketError, match="'more' were added after the market"):
+            p2p.results(n)
+    else:
+        assert status == "ok"
+        assert float(p2p.results(n).social_cost) == pytest.approx(13.97712, abs=1e-5)
+        assert p2p.certify(n).is_equilibrium()
