@@ -149,6 +149,7 @@ def test_failed_points_show_in_the_exit_code() -> None:
     [
         ("solve nothing.nc", "There is no file nothing.nc"),
         ("solve study.toml", "PyPSA cannot read study.toml"),
+        ("solve model.h5", "model.h5 is HDF5, in which PyPSA keeps tables as pickles"),
         ("solve three_node --attitude 2", "attitude 2.0 must be a number in"),
         ("solve three_node --delivery grid", "no place on the grid"),
         ("compare three_node --markets none.toml", "none.toml cannot be read: No such file"),
@@ -176,6 +177,7 @@ def test_refusals(command: str, message: str) -> None:
         (STUDY.replace("[over]", "[ovr]"), "no 'ovr'; it may have network = "),
         (STUDY.replace("attitude", "mood"), "dimension 'mood'; it knows attitude, weight"),
         (STUDY.replace('"centralized"', '"planned"'), "[markets.alone]"),
+        ('network = "model.h5"', "model.h5 is HDF5, in which PyPSA keeps tables as pickles"),
         ('network = "no.nc"', "There is no file no.nc, and no bundled grid of this name"),
     ],
 )

@@ -29,8 +29,19 @@ NUMBERS = frozenset({"5", "-1"})
 AVERSE = p2p.PeerToPeerMarket(risk=p2p.CVaR())
 
 
-def grid() -> pypsa.Network:
+#: The network of the call, and what it was before.
+LAST: list[tuple[pypsa.Network, pypsa.Network]] = []
+
+
+@cache
+def untouched() -> pypsa.Network:
     return p2p.load_grid("three_node")
+
+
+def grid() -> pypsa.Network:
+    n = p2p.load_grid("three_node")
+    LAST[:] = [(n, untouched())]
+    return n
 
 
 @cache
@@ -40,11 +51,25 @@ def solved() -> pypsa.Network:
     return n
 
 
+@cache
+def two() -> pypsa.Network:
+    return prosumers()
+
+
 def prosumers(**given: Any) -> pypsa.Network:
     n = pypsa.Network()
+    LAST[:] = [(n, pypsa.Network())]
     p2p.add_prosumers(
         n, ["a", "b"], **{"demand": 1, "demand_max": 9, "utility_quadratic": 1, **given}
     )
+    LAST.clear()
+    return n
+
+
+def pair() -> pypsa.Network:
+    """Two prosumers whom a refused call leaves as they are."""
+    n = prosumers()
+    LAST[:] = [(n, two())]
     return n
 
 
@@ -94,9 +119,9 @@ CALLS: dict[str, Call] = {
     "fairness of": lambda v: p2p.fairness(solved(), of=v),
     "assign_prosumers": lambda v: p2p.assign_prosumers(grid(), v),
     "names": named,
-    "edges": lambda v: p2p.add_trades(prosumers(), v, capacity=1),
+    "edges": lambda v: p2p.add_trades(pair(), v, capacity=1),
     **{
-        f"add_trades {a}": lambda v, a=a: trading(prosumers(), a, v)
+        f"add_trades {a}": lambda v, a=a: trading(pair(), a, v)
         for a in ("capacity", "price", "congestion")
     },
     **{
@@ -118,8 +143,8 @@ CALLS: dict[str, Call] = {
         for a in ("insurance_price", "limit", "price")
     },
     "snapshots": lambda v: AVERSE.optimize(grid(), v),
-    "scenarios": lambda v: p2p.set_scenarios(prosumers(), v),
-    "scenario data": lambda v: p2p.set_scenarios(prosumers(), {"x": 0.5, "y": 0.5}, v),
+    "scenarios": lambda v: p2p.set_scenarios(pair(), v),
+    "scenario data": lambda v: p2p.set_scenarios(pair(), {"x": 0.5, "y": 0.5}, v),
     "sample": lambda v: p2p.sample_scenarios(v, number=2, seed=1),
     **{
         f"sample {a}": lambda v, a=a: drawn(**{a: v})
@@ -206,19 +231,21 @@ RIGHT: dict[str, frozenset[str]] = {
 def test_wrong_calls(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No error of anybody else's, and nothing is taken in silence."""
     monkeypatch.chdir(tmp_path)
-    taken, foreign = [], {}
+    taken, foreign, changed = [], {}, []
     for name, value in WRONG.items():
         if call == "sweep workers" and name == "5":
             continue  # five processes
+        LAST.clear()
         try:
             CALLS[call](value)
         except p2p.P2PError:
-            continue
+            changed += [name for n, before in LAST if not n.equals(before)]
         except Exception as error:
             foreign[name] = f"{type(error).__name__}: {error}"
         else:
             taken.append(name)
     assert not foreign
+    assert not changed
     assert set(taken) <= RIGHT.get(call, frozenset()), taken
 
 

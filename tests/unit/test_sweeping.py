@@ -307,3 +307,26 @@ def test_variables_to_keep(n: pypsa.Network) -> None:
     assert d.contract.sel(market="hedged").notnull().all()
     with pytest.raises(p2p.MarketError, match="results have no 'colour'; they may have 'demand'"):
         swept(n, ALONE, {"attitude": [0.1]}, keep=["nodal_price", "colour"])
+
+
+def test_a_damaged_point_is_solved_anew(n: pypsa.Network, tmp_path: Path) -> None:
+    """A disk that forgets: the file is there, but its inside is not what was written."""
+    whole = swept(n, ALONE, {"attitude": [0.1]}, store=tmp_path)
+    (path,) = tmp_path.glob("*.nc")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3 : 2 * len(content) // 3] = b"\xff" * (len(content) // 3)
+    path.write_bytes(bytes(content))
+    xr.testing.assert_identical(swept(n, ALONE, {"attitude": [0.1]}, store=tmp_path), whole)
+
+
+def test_what_cannot_be_written_leaves_nothing(
+    n: pypsa.Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_dataset: xr.Dataset, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", full)
+    with pytest.raises(p2p.P2PError, match="a point cannot be kept .*No space left"):
+        swept(n, ALONE, {"attitude": [0.1]}, store=tmp_path)
+    assert not list(tmp_path.iterdir())
