@@ -327,6 +327,6 @@ def test_what_cannot_be_written_leaves_nothing(
         raise OSError("No space left on device")
 
     monkeypatch.setattr(xr.Dataset, "to_netcdf", full)
-    with pytest.raises(p2p.P2PError, match="a point cannot be kept .*No space left"):
+    with pytest.raises(p2p.P2PError, match=r"a point cannot be kept .*No space left"):
         swept(n, ALONE, {"attitude": [0.1]}, store=tmp_path)
     assert not list(tmp_path.iterdir())
