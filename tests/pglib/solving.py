@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+
 import pypsa
 
 import pypsa_p2p as p2p

@@ -68,6 +68,9 @@ def certify(n: pypsa.Network) -> Certificate:
     prices in the network's tables; that they are optimal is checked by what they could gain at
     the nodal prices. Options given to PyPSA's ``create_model`` are not known here.
 
+    Where prosumers build, what one could gain alone is worked out at her risk-adjusted
+    probabilities, which is no less than she could: 0 proves that she could not.
+
     Examples
     --------
     >>> import pypsa_p2p as p2p
