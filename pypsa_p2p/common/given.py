@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from math import inf
+from math import inf, isfinite
 from numbers import Integral, Real
 from typing import Any, Final, NoReturn
 
@@ -48,9 +47,7 @@ class Range:
         x: Any = value
         above = x > self.least if self.ends[0] == "(" else x >= self.least
         below = x < self.most if self.ends[1] == ")" else x <= self.most
-        # An integer may be beyond all floats, of which isfinite knows nothing.
-        finite = abs(x) <= sys.float_info.max
-        return bool(above and below and (finite or (self.infinite and x == inf)))
+        return bool(above and below and (_is_finite(x) or (self.infinite and x == inf)))
 
     def __str__(self) -> str:
         finite = self.most == inf and not self.infinite
@@ -76,6 +73,13 @@ class Range:
         """
         if value not in self:
             raise error(f"{what} {shown(value)}{where} must be {self}.")
+
+
+def _is_finite(x: Any) -> bool:
+    try:
+        return isfinite(x)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 ANY: Final = Range()

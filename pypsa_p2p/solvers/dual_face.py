@@ -91,17 +91,23 @@ class DualFace:
         return sum_by(self.part, self.priced * y, int(self.part.max(initial=-1)) + 1)
 
     def furthest(self, weight: Vector) -> Vector | None:
-        """The multipliers with the largest weighted sum; None if there is no such."""
-        found = linprog(
-            -weight,
-            A_ub=self.sided if self.most.size else None,
-            b_ub=self.most if self.most.size else None,
-            A_eq=self.equations if self.right.size else None,
-            b_eq=self.right if self.right.size else None,
-            bounds=np.column_stack([self.lower, self.upper]),
-            options=PRECISE,
-        )
-        return np.asarray(found.x) if found.status == OPTIMAL else None
+        """The multipliers with the largest weighted sum; None if there is no such.
+
+        Where numbers of many sizes stop HiGHS at fine tolerances, at its own.
+        """
+        for options in (PRECISE, {}):
+            found = linprog(
+                -weight,
+                A_ub=self.sided if self.most.size else None,
+                b_ub=self.most if self.most.size else None,
+                A_eq=self.equations if self.right.size else None,
+                b_eq=self.right if self.right.size else None,
+                bounds=np.column_stack([self.lower, self.upper]),
+                options=options,
+            )
+            if found.status == OPTIMAL:
+                return np.asarray(found.x)
+        return None
 
     def nearest_possible(self) -> DualFace:
         """The face with room for multipliers at all: that of an optimum as exact as it is known.
