@@ -36,6 +36,7 @@ from pypsa_p2p.markets.clearing.mixed_sizes import warn_of_mixed_sizes
 from pypsa_p2p.markets.clearing.problem import MarketProblem, risk_program
 from pypsa_p2p.markets.contract_terms import Terms, require_no_arbitrage, warn_of_hubs
 from pypsa_p2p.markets.contracts import Contracts
+from pypsa_p2p.markets.model_checks import warn_of_losses
 from pypsa_p2p.markets.options import (
     require_choice,
     require_model,
@@ -188,6 +189,8 @@ class Market(ABC):
         """Read the market and refuse what cannot be honoured, before anything is built."""
         data = read_market(n, sns, grid=self.delivery == "grid")
         check_network(n, data)
+        if data.sites is not None and not self.surplus:
+            warn_of_losses(n, data)
         self.check(data)
         self._require_convex(data)
         terms = self.terms(data)

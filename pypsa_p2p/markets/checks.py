@@ -253,6 +253,13 @@ def _check_capacity(n: pypsa.Network, component: str, names: pd.Index) -> None:
 
 def _check_numbers(n: pypsa.Network, component: str) -> None:
     c = n.c[component]
+    known = c.defaults.index[c.defaults["status"].str.startswith("Input")]
+    missing = [a for a in _numbers_of(component) if a in known and a not in c.static]
+    if missing:
+        raise DataError(
+            f"The table of {component} has no column {listed(missing)}, which PyPSA's models need: "
+            f"set it, to {c.defaults.at[missing[0], 'default']:g} where it is as usual."
+        )
     for attribute in [a for a in _numbers_of(component) if a in c.static]:
         table = c.dynamic.get(attribute)
         static = c.static[attribute]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+
 import networkx as nx
 import numpy as np
 import pandas as pd
 import pypsa
 
 from pypsa_p2p.common.errors import DataError, MarketError, listed, shown
-from pypsa_p2p.common.names import DC, GRID_BUS, PROSUMER_CARRIER
-from pypsa_p2p.common.tables import as_numbers, first_scenario
+from pypsa_p2p.common.names import DC, GRID_BUS, NAME, PROSUMER_CARRIER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.tables import as_numbers, dynamic_values, first_scenario
 from pypsa_p2p.network.assets import CAPACITIES, extendable_names
 from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.ownership import NOBODY
+
+logger = logging.getLogger(__name__)
 
 _PER_BUS = "nom_max_"  # columns of buses that limit what is built there, before the carrier
 
@@ -32,6 +37,26 @@ def check_weightings(n: pypsa.Network, data: MarketData) -> None:
                 f"n.snapshot_weightings[{kind!r}] is missing, infinite or negative in snapshot "
                 f"{listed(bad)}: give hours of at least 0."
             )
+
+
+def warn_of_losses(n: pypsa.Network, data: MarketData) -> None:
+    """Say which Links of the grid stand still because nothing can supply what they lose.
+
+    Where all that is sold over trades is bought, nothing is left over for the grid.
+    """
+    names = data.names("Link")
+    names = names[(data.owner_of("Link").sel({NAME: names}) == NOBODY).to_numpy()]
+    if not len(names):
+        return
+    efficiency = dynamic_values(n, "Link", "efficiency", names, data.snapshots, default=1.0)
+    lossy = names[(efficiency != 1.0).any([SCENARIO, SNAPSHOT]).to_numpy()]
+    if len(lossy):
+        logger.warning(
+            "Link %s of the grid loses or makes energy. With surplus=False only generators of the "
+            "grid's own can supply that, and without them it stands still: allow a surplus, "
+            "surplus=True, or give the Link to a prosumer.",
+            listed(lossy),
+        )
 
 
 def require_no_curves(n: pypsa.Network, component: str) -> None:

@@ -232,7 +232,7 @@ def _electric_grid(n: pypsa.Network, places: set[str]) -> nx.Graph:
     for component in branches(n):
         for ends in ports(n, component).values():
             grid.add_edges_from(combinations(ends, 2))
-    electric = {AC, DC, *carrier[list(places)]}
+    electric = {AC, DC, *carrier.reindex(list(places)).dropna()}
     passive = {
         bus
         for component in n.passive_branch_components

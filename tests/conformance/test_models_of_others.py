@@ -292,3 +292,41 @@ def test_text_in_a_column_of_the_market(component: str) -> None:
     static.loc[static.index[0], attribute] = "a lot"
     with pytest.raises(p2p.DataError, match=f"{attribute} is 'a lot', which is no number"):
         p2p.PeerToPeerMarket(risk=p2p.CVaR()).optimize(n)
+
+
+def test_a_lossy_link_that_stands_still_is_said_to(caplog: pytest.LogCaptureFixture) -> None:
+    """With surplus=False nothing can supply what it loses; with a surplus it is PyPSA's optimum."""
+    n = two_with_coal()
+    n.remove("Line", "ab")
+    n.add("Link", "ab", bus0="a", bus1="b", efficiency=0.9, p_nom=40.0)
+    alone = pypsas(n)
+    assert solve(n) == pytest.approx(2400.0, rel=1e-9)
+    assert "Link 'ab' of the grid loses or makes energy" in caplog.text
+    caplog.clear()
+    p2p.CentralizedMarket(delivery="grid").optimize(n)
+    assert n.objective == pytest.approx(alone, rel=1e-9) == 1720.0
+    assert "loses or makes" not in caplog.text
+
+
+def test_a_limit_of_energy_over_one_snapshot_is_certified() -> None:
+    """4 MWh at 2 EUR/MWh in all, the rest is coal."""
+    n = two_with_coal()
+    n.add("Generator", "hydro", bus="b", p_nom=10.0, e_sum_max=4.0, marginal_cost=2.0)
+    assert solve(n) == pytest.approx(8 + 76 * 10, rel=1e-9)
+    assert p2p.certify(n).is_equilibrium()
+
+
+@pytest.mark.parametrize("attribute", ["p_max_pu", "marginal_cost"])
+def test_a_column_of_pypsas_that_is_missing(attribute: str) -> None:
+    n = two_with_coal()
+    del n.c["Generator"].static[attribute]
+    with pytest.raises(p2p.DataError, match=f"Generator has no column '{attribute}'"):
+        solve(n)
+
+
+@pytest.mark.filterwarnings("ignore:Prosumers .* can trade with nobody")
+def test_a_bus_that_is_not_there() -> None:
+    n = two_with_coal()
+    n.generators.loc["coal", "bus"] = "nowhere"
+    with pytest.raises(p2p.DataError, match="'nowhere' is not a bus of the network"):
+        solve(n)

@@ -114,7 +114,20 @@ class HeldMarket:
         if "Generator-p" in self.compiled.model.variables:
             flags[self.compiled.columns(self.compiled.model["Generator-p"].labels)] = True
         flags[rows[tying].indices] = False
+        flags[self._limited_otherwise] = False
         return flags
+
+    @property
+    def _limited_otherwise(self) -> Labels:
+        """Columns of generators with limits besides those of their capacity: of energy, say."""
+        model = self.compiled.model
+        others = [
+            model.constraints[name].labels
+            for name in model.constraints
+            if name.startswith("Generator-") and "-fix-" not in name and "p_set" not in name
+        ]
+        found = self.compiled.rows(*others)
+        return np.asarray(sp.csr_matrix(self.program.A)[found[found >= 0]].indices)
 
     def by_generator(self, of_column: Flags) -> xr.DataArray:
         """Flags of columns as the model's ``Generator-p`` has them: name, snapshot, scenario."""
