@@ -53,6 +53,7 @@ def star(n: pypsa.Network) -> list[tuple[str, str]]:
     ("hours", "objective"),
     [pytest.param(2, 606148.4019, id="2 h"), pytest.param(24, 6684817.32, id="24 h")],
 )
+@pytest.mark.filterwarnings("ignore:Some prices are one of a range, and the solver's own")
 def test_hundreds_of_buses_where_everything_is_linear(hours: int, objective: float) -> None:
     """scigrid-de: 585 buses, degenerate; PyPSA's own optimum by HiGHS."""
     n = pypsa.Network(NETWORKS / "scigrid-de.nc")
