@@ -44,6 +44,9 @@ FIXED_COST: Final = "fixed_cost"  # d, EUR/h
 GRID_BUS: Final = "grid_bus"  # bus of the physical grid, or ""
 CONNECTION: Final = "connection"  # bus at which her part of the grid meets the world, or ""
 IMPORT_PRICE: Final = "import_price"  # n.c.buses.dynamic, EUR/MWh
+PROSUMER_COLUMNS: Final = (
+    RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST, GRID_BUS, CONNECTION, IMPORT_PRICE,
+)  # fmt: skip
 
 # Columns of n.links (a trade edge's data).
 PRICE0: Final = "price0"  # price of the agent at bus0, EUR/MWh

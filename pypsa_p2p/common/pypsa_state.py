@@ -65,6 +65,11 @@ def objective_of(n: pypsa.Network) -> Objective:
     )
 
 
+def beside_constant(n: pypsa.Network, whole: float) -> float:
+    """What ``n.objective`` is of a whole, EUR: all that PyPSA did not leave to its constant."""
+    return whole - (objective_of(n).constant or 0.0)
+
+
 def set_objective(n: pypsa.Network, objective: Objective) -> None:
     """What ``n.objective`` and ``n.objective_constant`` report, EUR."""
     n._objective, n._objective_constant = objective

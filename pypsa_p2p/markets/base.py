@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.common.names import PROSUMER
-from pypsa_p2p.common.pypsa_state import objective_of
+from pypsa_p2p.common.pypsa_state import beside_constant
 from pypsa_p2p.formulation.columns import (
     balance_rows,
     export_columns,
@@ -111,7 +111,7 @@ class Market(ABC):
         write_own_multipliers(n, data, solution.reciprocity1)
         write_price_series(n, data, compiled, solution)
         forget_solution(n, data)
-        objective = solution.objective - (objective_of(n).constant or 0.0)
+        objective = beside_constant(n, solution.objective)
         pose_linear(compiled, solution.x, solution.row_dual, objective, solution.units.power)
 
     def optimize(
@@ -155,7 +155,7 @@ class Market(ABC):
             extra_functionality(n, data.snapshots)
         compiled, solution = self._solve(n, data)
         self._record(n, data, solution)
-        objective = solution.objective - (objective_of(n).constant or 0.0)
+        objective = beside_constant(n, solution.objective)
         status = compiled.assign(solution.x, solution.row_dual, objective, solution.solver)
         write_solution(n, data, plain=plain)
         write_own_multipliers(n, data, solution.reciprocity1)

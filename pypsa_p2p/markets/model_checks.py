@@ -90,7 +90,8 @@ def check_impedances(n: pypsa.Network) -> None:
         ends = zip(active["bus0"], active["bus1"], active.index, strict=True)
         grid.add_edges_from((one, other, (component, name)) for one, other, name in ends)
     bridges = {frozenset(ends) for ends in nx.bridges(grid)} if len(grid) else set()
-    of_direct = set(_buses_of(n, DC))
+    carrier = first_scenario(n, "Bus")["carrier"]
+    of_direct = set(carrier.index[carrier == DC])
     for one, other, (component, name) in grid.edges(keys=True):
         branch = first_scenario(n, component).loc[[name]]
         attribute = "r" if {one, other} <= of_direct else "x"
@@ -114,11 +115,6 @@ def _check_voltages(n: pypsa.Network, component: str, active: pd.DataFrame) -> N
                 f"Bus {listed(bad[end].unique())}: v_nom must be a number above 0 where "
                 f"{component} {listed(bad.index)} leads. Give it its nominal voltage, kV."
             )
-
-
-def _buses_of(n: pypsa.Network, carrier: str) -> pd.Index:
-    buses = first_scenario(n, "Bus")
-    return buses.index[buses["carrier"] == carrier]
 
 
 def check_limits_at_buses(n: pypsa.Network) -> None:

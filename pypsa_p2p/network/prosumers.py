@@ -12,7 +12,6 @@ import xarray as xr
 from pypsa_p2p.common.errors import DataError, listed
 from pypsa_p2p.common.files import limits_off_default
 from pypsa_p2p.common.names import (
-    CONNECTION,
     DEMAND_SUFFIX,
     ELASTIC_DEMAND_CARRIER,
     ELASTIC_DEMAND_SUFFIX,
@@ -24,6 +23,7 @@ from pypsa_p2p.common.names import (
     MARKET_RESULTS,
     PROSUMER,
     PROSUMER_CARRIER,
+    PROSUMER_COLUMNS,
     RENEWABLE_CARRIER,
     RENEWABLE_SUFFIX,
     RISK_ATTITUDE,
@@ -298,8 +298,8 @@ def add_prosumer_buses(n: pypsa.Network, prosumers: pd.Index, grid_buses: pd.Ser
 
 def _of_users(n: pypsa.Network) -> pd.DataFrame:
     """Columns of buses that neither PyPSA nor this package knows, by bus."""
-    ours = {RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST, GRID_BUS, CONNECTION, IMPORT_PRICE}
-    known = ours.union(MARKET_RESULTS["Bus"], n.components.buses.defaults.index)
+    ours = {*PROSUMER_COLUMNS, *MARKET_RESULTS["Bus"]}
+    known = ours.union(n.components.buses.defaults.index)
     buses = first_scenario(n, "Bus")
     return buses[[column for column in buses if column not in known]]
 

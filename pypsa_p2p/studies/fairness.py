@@ -51,7 +51,7 @@ def fairness(n: pypsa.Network, *, of: Amount | None = None) -> pd.Series:
         ===================== ================================================================
 
         Prices are those of prosumers who trade at all: others have none of their own. If nobody
-    trades, those of all.
+        trades, those of all.
 
     Raises
     ------

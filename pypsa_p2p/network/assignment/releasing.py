@@ -11,16 +11,11 @@ from pypsa_p2p.common.errors import DataError, listed
 from pypsa_p2p.common.names import (
     CARRIERS,
     CONGESTION,
-    CONNECTION,
-    FIXED_COST,
-    GRID_BUS,
-    IMPORT_PRICE,
     NAME,
     PRICE0,
     PRICE1,
-    RISK_ATTITUDE,
+    PROSUMER_COLUMNS,
     TRADE_CARRIER,
-    USAGE_BENEFIT,
 )
 from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.common.values import require_network
@@ -28,9 +23,6 @@ from pypsa_p2p.network.assignment.originals import ORIGINAL, restore
 from pypsa_p2p.network.ownership import bus_columns
 from pypsa_p2p.network.prosumers import prosumer_names
 from pypsa_p2p.network.trades import trade_edges
-
-#: Columns and series of buses that only prosumers have.
-_OF_PROSUMERS = (RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST, GRID_BUS, CONNECTION, IMPORT_PRICE)
 
 
 def release_prosumers(n: pypsa.Network) -> None:
@@ -83,7 +75,7 @@ def release_prosumers(n: pypsa.Network) -> None:
     carriers = n.meta[ORIGINAL]["carriers"]
     columns = n.meta[ORIGINAL]["types"]
     if prosumer_names(n).empty:
-        _drop(n, "Bus", columns, *_OF_PROSUMERS)
+        _drop(n, "Bus", columns, *PROSUMER_COLUMNS)
     if trade_edges(n).empty:
         _drop(n, "Link", columns, PRICE0, PRICE1, CONGESTION)
     restore(n)
