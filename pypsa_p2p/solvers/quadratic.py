@@ -12,8 +12,9 @@ import numpy as np
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.units import typical
 from pypsa_p2p.solvers.backends.clarabel import LinearCones, solve_cones
-from pypsa_p2p.solvers.backends.highs import contradictory, solve_simplex
+from pypsa_p2p.solvers.backends.highs import solve_simplex
 from pypsa_p2p.solvers.backends.piqp import Point, solve_piqp
+from pypsa_p2p.solvers.farkas import proof_of_contradiction
 from pypsa_p2p.solvers.limits import from_reach, within_reach
 from pypsa_p2p.solvers.presolve import Presolved, presolve
 from pypsa_p2p.solvers.program import QuadraticProgram, Solution, no_solution
@@ -61,8 +62,9 @@ def _solved(program: QuadraticProgram, good: float, acceptable: float) -> Soluti
     best, iterations = _Judged.of(program, no_solution(program, "failed", "none")), 0
     for attempt in _attempts(reduction, scaled, size):
         iterations += attempt.iterations
-        if best.worst > acceptable and _confirmed(attempt, reduction.program):
-            return attempt
+        proven = _proven(attempt, reduction) if best.worst > acceptable else None
+        if proven is not None:
+            return proven
         judged = (best, _Judged.of(program, attempt))
         best = min(judged, key=lambda answer: answer.rank(acceptable))
         if best.error <= good:
@@ -72,11 +74,18 @@ def _solved(program: QuadraticProgram, good: float, acceptable: float) -> Soluti
     return no_solution(program, "failed", "piqp, clarabel, highs", iterations)
 
 
-def _confirmed(attempt: Solution, program: QuadraticProgram) -> bool:
-    """Whether there is no solution, as a solver says: by a second word of another kind."""
+def _proven(attempt: Solution, reduction: Presolved[QuadraticProgram]) -> Solution | None:
+    """That there is no solution, as a solver says, with the proof of it; None without one.
+
+    What an attempt says is in rows of the reduced program, what is proven in the original's.
+    """
+    if attempt.status == "unbounded" and falls_forever(reduction.program, solve_quadratic):
+        return attempt
     if attempt.status == "infeasible":
-        return contradictory(program)
-    return attempt.status == "unbounded" and falls_forever(program, solve_quadratic)
+        weights = proof_of_contradiction(reduction.program, attempt.certificate)
+        if weights is not None:
+            return replace(attempt, certificate=reduction.full_certificate(weights))
+    return None
 
 
 def _attempts(
@@ -192,7 +201,5 @@ def _clarabel(
     if answer.status == "optimal":
         point = (answer.x, y, z, answer.iterations)
         return _restore(reduction, _rescale(point, size), "clarabel")
-    certificate = reduction.full_certificate(y) if answer.status == "infeasible" else None
-    return no_solution(
-        reduction.original, answer.status, "clarabel", answer.iterations, certificate
-    )
+    weights = y if answer.status == "infeasible" else None
+    return no_solution(reduction.original, answer.status, "clarabel", answer.iterations, weights)
