@@ -23,6 +23,7 @@ from pypsa_p2p.common.tables import (
     unusual_attributes,
 )
 from pypsa_p2p.markets.model_checks import (
+    check_emissions,
     check_impedances,
     check_limits_at_buses,
     check_weightings,
@@ -58,6 +59,16 @@ _NUMBERS = (
 )
 _NO_CAPACITY = "is missing, infinite or negative; give a number that is not below zero"
 _NEVER_NEGATIVE = ("marginal_cost_quadratic", "p_nom", "e_nom", "s_nom", "s_max_pu", "max_hours")
+#: Shares of an energy: least and most, what is wrong outside, and what to do.
+_SHARES = {
+    "efficiency_store": (0.0, np.inf, "is negative; give a number that is not below zero"),
+    "efficiency_dispatch": (
+        ACCURACY.tiny,
+        np.inf,
+        "is not above zero, and PyPSA divides by it; what cannot dispatch has p_max_pu = 0",
+    ),
+    "standing_loss": (0.0, 1.0, "is no share of what is stored; give a number from 0 to 1"),
+}
 #: What a trade edge may have besides PyPSA's defaults.
 TRADE_ATTRIBUTES = frozenset({"bus0", "bus1", "carrier", "p_nom", "p_min_pu", "p_max_pu"})
 
@@ -98,6 +109,7 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
         if len(names):
             _check_investment(n, data, component, names)
     _check_supply(n, data)
+    check_emissions(n, data)
     check_impedances(n)
     check_limits_at_buses(n)
 
@@ -283,6 +295,9 @@ def _require_good(component: str, attribute: str, values: np.ndarray, labels: pd
     if attribute in _NEVER_NEGATIVE:
         what = "is negative; a cost must not be concave, a capacity not below zero"
         _refuse(component, attribute, values < 0, labels, what)
+    if attribute in _SHARES:
+        least, most, what = _SHARES[attribute]
+        _refuse(component, attribute, (values < least) | (values > most), labels, what)
 
 
 def _refuse(component: str, attribute: str, bad: np.ndarray, labels: pd.Index, what: str) -> None:

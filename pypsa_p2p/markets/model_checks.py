@@ -39,6 +39,26 @@ def check_weightings(n: pypsa.Network, data: MarketData) -> None:
             )
 
 
+def check_emissions(n: pypsa.Network, data: MarketData) -> None:
+    """PyPSA divides by the efficiency of generators whose emissions it limits.
+
+    Raises
+    ------
+    DataError
+    """
+    names = data.names("Generator")
+    limits = n.c["GlobalConstraint"].static
+    if "type" not in limits or not (limits["type"] == "primary_energy").any() or not len(names):
+        return
+    efficiency = dynamic_values(n, "Generator", "efficiency", names, data.snapshots)
+    none = names[(efficiency == 0.0).any([SCENARIO, SNAPSHOT]).to_numpy()]
+    if len(none):
+        raise DataError(
+            f"Generator {listed(none)}: efficiency is 0, by which PyPSA divides where a "
+            "GlobalConstraint limits emissions. Give it its efficiency, or p_max_pu = 0."
+        )
+
+
 def warn_of_losses(n: pypsa.Network, data: MarketData) -> None:
     """Say which Links of the grid stand still because nothing can supply what they lose.
 

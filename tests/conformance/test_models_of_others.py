@@ -236,6 +236,13 @@ def column(component: str, attribute: str, value: Any) -> Callable[[pypsa.Networ
     return change
 
 
+def emitting(n: pypsa.Network) -> None:
+    """1 MWh of gas makes infinite emissions."""
+    n.add("Carrier", "fuel", co2_emissions=0.2)
+    n.generators.loc["gas", ["carrier", "efficiency"]] = ["fuel", 0.0]
+    n.add("GlobalConstraint", "co2", type="primary_energy", sense="<=", constant=9.0)
+
+
 def ring(n: pypsa.Network) -> None:
     """PyPSA's default impedance is 0, with which a cycle has no law."""
     n.add("Bus", "c", v_nom=110.0, carrier="AC")
@@ -246,6 +253,15 @@ UNUSABLE = {
     "energy from nowhere": (with_a_store("state_of_charge_initial", np.nan), "'store': state_of"),
     "infinite energy": (with_a_store("state_of_charge_initial", np.inf), "'store': state_of"),
     "a store's too": (with_a_store("e_initial", np.nan), "Store 'store': e_initial is missing"),
+    "dispatch without end": (
+        with_a_store("efficiency_dispatch", 0.0),
+        "'store': efficiency_dispatch is not above zero",
+    ),
+    "dispatch that fills": (with_a_store("efficiency_dispatch", -0.5), "'store': efficiency_disp"),
+    "storing that empties": (with_a_store("efficiency_store", -0.5), "'store': efficiency_store"),
+    "more is lost than stored": (with_a_store("standing_loss", 1.5), "'store': standing_loss"),
+    "stored energy that grows": (with_a_store("standing_loss", -0.1), "'store': standing_loss"),
+    "emissions without end": (emitting, "Generator 'gas': efficiency is 0"),
     "hours": (
         lambda n: n.snapshot_weightings.__setitem__("stores", np.nan),
         r"snapshot_weightings\['stores'\]",
@@ -273,6 +289,17 @@ def test_numbers_in_ones_own_assets_are_checked(case: str, delivery: Any) -> Non
     with pytest.raises(p2p.DataError, match=says):
         p2p.CentralizedMarket(delivery=delivery).optimize(n)
     assert n.equals(before)
+
+
+def test_what_stores_nothing_only_dispatches() -> None:
+    """8 MWh at first, worth 4 MWh of coal at 10; nothing can be added at an efficiency of 0."""
+    n = two_with_coal()
+    n.add(
+        "StorageUnit", "store", bus="b", p_nom=10.0, state_of_charge_initial=8.0, max_hours=4.0,
+        efficiency_store=0.0, efficiency_dispatch=0.5,
+    )  # fmt: skip
+    assert solve(n) == pytest.approx(10 * 76, rel=1e-9)
+    assert p2p.certify(n).is_equilibrium()
 
 
 @pytest.mark.parametrize("attribute", ["price0", "price1", "congestion"])
