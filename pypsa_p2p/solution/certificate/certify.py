@@ -26,6 +26,7 @@ from pypsa_p2p.solution.certificate.gains import (
 )
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket, differing_constants, rebuild
 from pypsa_p2p.solution.certificate.scale import Scale, find_scale, relative
+from pypsa_p2p.solution.certificate.tables import what_follows
 from pypsa_p2p.solution.hedges import RecordedHedges, recorded_hedges
 from pypsa_p2p.solution.money import Money
 from pypsa_p2p.solution.solved_market import partners_share
@@ -174,6 +175,7 @@ def _energy_residuals(solved: _Solved) -> dict[str, float]:
     residuals = {
         "balances and limits": kkt.balances_and_limits(game, scale),
         "demand as set": kkt.load_deviation(n, data, scale),
+        "tables that follow": what_follows(n, data, scale, lossy=_is_lossy(solved)),
         "reciprocity (1)": kkt.reciprocity(trading, solved.settings["surplus"], scale),
         "trade capacity (2)": kkt.capacity(trading, scale),
         "trades (12), (22)": kkt.trade_stationarity(
@@ -248,6 +250,10 @@ def _budget_imbalance(solved: _Solved) -> float:
     if solved.hedges is not None:
         unpaid.append(contracts.uncleared(solved.hedges, scale))
     return max(unpaid)
+
+
+def _is_lossy(solved: _Solved) -> bool:
+    return any("-loss" in name for name in solved.settings["constraints"])
 
 
 def _unknown_constraints(solved: _Solved) -> tuple[str, ...]:
