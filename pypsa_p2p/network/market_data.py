@@ -36,6 +36,7 @@ from pypsa_p2p.common.tables import (
     probabilities,
     static_values,
 )
+from pypsa_p2p.network.entries import require_entries
 from pypsa_p2p.network.ownership import bus_owners, own_assets
 from pypsa_p2p.network.sites import Sites, read_sites
 
@@ -145,6 +146,7 @@ def read_market(n: pypsa.Network, sns: object = None, *, grid: bool = False) -> 
     if not isinstance(n, pypsa.Network):
         raise DataError(f"A market needs a pypsa.Network, not a {type(n).__name__}.")
     sns = _snapshots(n, sns)
+    require_entries(n, sns)
     prosumers = carrier_names(n, "Bus", PROSUMER_CARRIER).rename(PROSUMER)
     if prosumers.empty:
         raise DataError(
