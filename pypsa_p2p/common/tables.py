@@ -39,8 +39,17 @@ def first_scenario(n: pypsa.Network, component: str) -> pd.DataFrame:
         rows = static.iloc[: len(static) // len(n.scenarios)]
     else:
         rows = static[static.index.get_level_values(SCENARIO) == n.scenarios[0]]
-    found: pd.DataFrame = rows.droplevel(SCENARIO)
-    return found
+    rows.index = rows.index.get_level_values(-1)  # of the slice, which is nobody else's
+    return rows
+
+
+def scenarios_and_names(n: pypsa.Network, component: str) -> pd.Index:
+    """Columns of a time series of all of a class, scenario by scenario where there are several."""
+    index = n.c[component].static.index
+    if not n.has_scenarios or _is_product(index, _scenarios(n)):
+        return index.rename([SCENARIO, NAME] if n.has_scenarios else NAME)
+    names = first_scenario(n, component).index
+    return pd.MultiIndex.from_product([n.scenarios, names], names=[SCENARIO, NAME])
 
 
 def probabilities(n: pypsa.Network) -> xr.DataArray:
@@ -87,15 +96,30 @@ def static_values(
     n: pypsa.Network, component: str, attribute: str, names: pd.Index, default: float = 0.0
 ) -> xr.DataArray:
     """A numeric column of static data, dims (scenario, name); `default` where it is missing."""
-    scenarios = _scenarios(n)
-    names = pd.Index(names, name=NAME)
-    static = n.c[component].static
-    values = np.full((len(scenarios), len(names)), default)
-    if attribute in static:
-        rows = _positions(n, static.index, scenarios, names)
-        values = np.full(rows.shape, np.nan)
-        values[rows >= 0] = as_numbers(component, static[attribute], attribute)[rows[rows >= 0]]
+    scenarios, names = _scenarios(n), _named(names)
+    values = _static(n, component, attribute, scenarios, names, default)
     return xr.DataArray(values, coords={SCENARIO: scenarios, NAME: names})
+
+
+def _named(names: pd.Index) -> pd.Index:
+    return names if names.name == NAME else pd.Index(names, name=NAME)
+
+
+def _static(
+    n: pypsa.Network,
+    component: str,
+    attribute: str,
+    scenarios: pd.Index,
+    names: pd.Index,
+    default: float,
+) -> Numbers:
+    """A numeric column of static data, (S, names); `default` where it is missing."""
+    static = n.c[component].static
+    if attribute not in static:
+        return np.full((len(scenarios), len(names)), default)
+    rows = _positions(n, static.index, scenarios, names)
+    found = as_numbers(component, static[attribute], attribute)[rows]
+    return np.where(rows >= 0, found, np.nan) if (rows < 0).any() else found
 
 
 def dynamic_values(
@@ -110,18 +134,34 @@ def dynamic_values(
 
     The time series where there is one, else the static value, else `default`.
     """
-    static = static_values(n, component, attribute, names, default)
-    scenarios, names = static.indexes[SCENARIO], static.indexes[NAME]
-    values = np.repeat(static.to_numpy()[:, None, :], len(sns), axis=1)
+    values = dynamic_numbers(n, component, attribute, names, sns, default)
+    return xr.DataArray(
+        values, coords={SCENARIO: _scenarios(n), SNAPSHOT: sns, NAME: _named(names)}
+    )
+
+
+def dynamic_numbers(
+    n: pypsa.Network,
+    component: str,
+    attribute: str,
+    names: pd.Index,
+    sns: pd.Index,
+    default: float = 0.0,
+) -> Numbers:
+    """What `dynamic_values` labels, (S, T, names)."""
+    scenarios = _scenarios(n)
+    static = _static(n, component, attribute, scenarios, names, default)
+    values = np.repeat(static[:, None, :], len(sns), axis=1)
     table = n.c[component].dynamic.get(attribute)
     if table is not None and not table.empty:
         columns = _positions(n, table.columns, scenarios, names)
         scenario, name = np.nonzero(columns >= 0)
-        series = as_numbers(component, table.loc[sns], attribute)
+        rows = table if sns.equals(table.index) else table.loc[sns]
+        series = as_numbers(component, rows, attribute)
         if n.c[component].defaults["status"].get(attribute) == "Output":
             series = np.nan_to_num(series)  # PyPSA's files leave out series of zeros
         values[scenario, :, name] = series[:, columns[scenario, name]].T
-    return xr.DataArray(values, coords={SCENARIO: scenarios, SNAPSHOT: sns, NAME: names})
+    return values
 
 
 def _positions(
@@ -176,21 +216,35 @@ def unusual_attributes(
     `allowed` attributes, and those without effect on operation, are not looked at.
     """
     c, found = n.c[component], {}
-    inputs = c.defaults.index[c.defaults["status"].str.startswith("Input")]
     of_row = names.get_indexer(c.static.index.get_level_values(-1))
-    for attribute in inputs.difference([*allowed, *_NO_EFFECT]):
-        default = c.defaults.at[attribute, "default"]
+    for attribute, default in sorted(_input_defaults(c).items()):
+        if attribute in allowed or attribute in _NO_EFFECT:
+            continue
         odd = np.zeros(len(names), dtype=bool)
         if attribute in c.static:
-            column = c.static[attribute]
-            usual = (column == default) | (column.isna() & pd.isna(default))
-            odd[of_row[~usual.to_numpy(bool) & (of_row >= 0)]] = True
+            unusual = ~_is_default(c.static[attribute], default)
+            odd[of_row[unusual & (of_row >= 0)]] = True
         table = c.dynamic.get(attribute)
         if table is not None and len(table.columns):
             odd |= names.isin(table.columns.get_level_values(-1))
         if odd.any():
             found[attribute] = names[odd]
     return found
+
+
+def _input_defaults(c: Any) -> dict[str, Any]:
+    """PyPSA's default of every input of a class of components."""
+    is_input = [status.startswith("Input") for status in c.defaults["status"]]
+    return dict(zip(c.defaults.index[is_input], c.defaults["default"][is_input], strict=True))
+
+
+def _is_default(column: pd.Series, default: Any) -> Numbers:
+    """Where a column holds the default; a missing value where that is missing is one."""
+    values = column.to_numpy()
+    if values.dtype.kind in "fiub" and isinstance(default, int | float):
+        return (values == default) | (np.isnan(values) & np.isnan(default))
+    usual: pd.Series = (column == default) | (column.isna() & pd.isna(default))
+    return usual.to_numpy(bool)
 
 
 def write(

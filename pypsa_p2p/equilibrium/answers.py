@@ -61,7 +61,7 @@ def write_answer(
     set_objective(n, Objective(objective, 0.0))
     n.meta[META] = {
         **market.settings(),
-        **market.promise(data),
+        **market.promise(data, market.envelope(data)),
         **attitudes_of(data),
         "inputs": checksums(n, data, market.delivery),
         "solver": solver,

@@ -88,12 +88,12 @@ def of_balances(compiled: CompiledModel, values: Vector, buses: pd.Series) -> xr
 
     Dims (scenario, snapshot, name), in some order; 0 at a bus without a balance.
     """
-    found = xr.concat(
-        [of_constraint(compiled, values, name) for name in balances(compiled.model)], NAME
-    ).reindex({NAME: pd.Index(buses.unique(), dtype=object)}, fill_value=0.0)
-    at = xr.DataArray(buses.to_numpy(object), dims="end")
-    there = found.sel({NAME: at}).drop_vars(NAME).rename(end=NAME)
-    return there.assign_coords({NAME: buses.index.rename(NAME)})
+    parts = [of_constraint(compiled, values, name) for name in balances(compiled.model)]
+    found = (xr.concat(parts, NAME) if len(parts) > 1 else parts[0]).transpose(..., NAME)
+    at = found.indexes[NAME].get_indexer(pd.Index(buses))
+    there = np.where(at >= 0, found.to_numpy()[..., at], 0.0)
+    coords = {dim: found.coords[dim] for dim in found.dims if dim != NAME}
+    return xr.DataArray(there, {**coords, NAME: buses.index.rename(NAME)}, found.dims)
 
 
 def export_columns(compiled: CompiledModel) -> Labels:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import linopy
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import scipy.sparse as sp
 import xarray as xr
-from linopy.constants import Result, Status
-from linopy.constants import Solution as LinopySolution
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.linopy_state import assign_result
 from pypsa_p2p.common.names import NAME, SCENARIO, SNAPSHOT
 from pypsa_p2p.solvers.arrays import Sparse, Vector
 from pypsa_p2p.solvers.program import UNOWNED, QuadraticProgram
@@ -64,13 +64,7 @@ class CompiledModel:
         primal[self.column_labels] = x
         dual = np.full(int(self.row_labels.max()) + 1, np.nan)
         dual[self.row_labels] = row_dual
-        result = Result(
-            status=Status.from_termination_condition("optimal"),
-            solution=LinopySolution(primal=primal, dual=dual, objective=objective),
-            solver_name=solver,
-        )
-        status, condition = self.model.assign_result(result)
-        return str(status), str(condition)
+        return assign_result(self.model, primal, dual, objective, solver)
 
 
 def compile_model(
@@ -156,27 +150,24 @@ def _quadratic(Q: Sparse | None, n: int) -> Sparse:
 
 def _scenario_of(variable: linopy.Variable, scenarios: npt.NDArray[np.object_]) -> Labels:
     """Position of the scenario of each of a variable's entries, in the variable's shape."""
-    if SCENARIO in variable.dims:
-        index = variable.indexes[SCENARIO].get_indexer(scenarios)
-        position = np.empty(len(index), dtype=np.int64)
-        position[index] = np.arange(len(index))
-        values = xr.DataArray(position, coords={SCENARIO: variable.indexes[SCENARIO]})
-    else:
-        values = xr.DataArray(0 if len(scenarios) == 1 else -1)
-    return _full(values, variable)
+    if SCENARIO not in variable.dims:
+        return np.full(variable.shape, 0 if len(scenarios) == 1 else -1)
+    position = pd.Index(scenarios).get_indexer(variable.indexes[SCENARIO])
+    return _full(position, SCENARIO, variable)
 
 
 def _owner_of(variable: linopy.Variable, owner: xr.DataArray | None) -> Labels:
     """Position of the owner of each of a variable's entries, in the variable's shape."""
     if owner is None or NAME not in variable.dims:
         return np.full(variable.shape, UNOWNED)
-    names = variable.indexes[NAME]
-    return _full(owner.reindex({NAME: names}, fill_value=UNOWNED), variable)
+    at = owner.indexes[NAME].get_indexer(variable.indexes[NAME])
+    return _full(np.where(at >= 0, owner.to_numpy()[at], UNOWNED), NAME, variable)
 
 
-def _full(values: xr.DataArray, variable: linopy.Variable) -> Labels:
-    full = values.broadcast_like(variable.labels).transpose(*variable.labels.dims)
-    return np.asarray(full.to_numpy(), dtype=np.int64)
+def _full(values: Labels, along: str, variable: linopy.Variable) -> Labels:
+    """Values along one dimension, in the variable's shape."""
+    shape = [-1 if dim == along else 1 for dim in variable.labels.dims]
+    return np.broadcast_to(values.reshape(shape), variable.labels.shape)
 
 
 def _refuse_discrete(m: linopy.Model) -> None:

@@ -11,8 +11,9 @@ from linopy.constants import TERM_DIM
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.linopy_state import add_constraints
 from pypsa_p2p.common.names import NAME
-from pypsa_p2p.formulation.rows import NO_VARIABLE, add_rows
+from pypsa_p2p.formulation.rows import NO_VARIABLE
 from pypsa_p2p.formulation.trading import NODAL_BALANCE, quantities
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.sites import Sites
@@ -51,7 +52,7 @@ def define_net_import(m: linopy.Model, data: MarketData) -> None:
     terms = _grouped(traded, data.prosumers.get_indexer(pd.Index(ends)), len(data.prosumers))
     axis = like.dims.index(NAME)
     rows = np.concatenate([labels[..., None], np.moveaxis(terms, -2, axis)], axis=-1)
-    add_rows(m, f"{NET_IMPORT}-balance", rows, 1.0, "=", like)
+    add_constraints(m, f"{NET_IMPORT}-balance", rows, 1.0, "=", like)
 
 
 def define_surplus(m: linopy.Model, data: MarketData, sites: Sites) -> None:

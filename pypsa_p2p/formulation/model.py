@@ -12,10 +12,16 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.linopy_state import add_constraints, add_free_variables
 from pypsa_p2p.common.names import NAME, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.pypsa_state import adopt_model, leaves_standing_capacity_out
-from pypsa_p2p.common.tables import dynamic_values, first_scenario, unusual_attributes
-from pypsa_p2p.formulation.rows import NO_VARIABLE, add_rows, sum_at_buses, total_cost
+from pypsa_p2p.common.tables import (
+    Numbers,
+    dynamic_numbers,
+    first_scenario,
+    unusual_attributes,
+)
+from pypsa_p2p.formulation.rows import NO_VARIABLE, sum_at, total_cost
 from pypsa_p2p.network.market_data import MarketData
 
 #: What may differ from PyPSA's defaults in a network `build_plain_model` can build.
@@ -107,16 +113,18 @@ def _grid_is_idle(n: pypsa.Network, data: MarketData) -> bool:
 def build_plain_model(n: pypsa.Network, data: MarketData) -> linopy.Model:
     """The model PyPSA builds for generators, loads and lossless links, in its own names.
 
-    An idle grid is left out: no power flows on it.
+    An idle grid is left out: no power flows on it. Dims are PyPSA's, (scenario, name, snapshot).
     """
     m = linopy.Model(force_dim_names=True)
     output = _define_dispatch(m, n, data, "Generator")
     if len(data.edges):
         _define_dispatch(m, n, data, "Link")
     _define_nodal_balance(m, n, data)
-    hours = data.for_model(data.probability * data.weighting)
-    cost = _values(n, data, "Generator", "marginal_cost") * hours
-    quadratic = _values(n, data, "Generator", "marginal_cost_quadratic") * hours
+    hours = np.multiply.outer(data.probability.to_numpy(), data.weighting.to_numpy())[:, None]
+    cost, quadratic = (
+        output.copy(data=_values(n, data, "Generator", price) * hours)
+        for price in ("marginal_cost", "marginal_cost_quadratic")
+    )
     m.objective = total_cost(m, [(cost, output), (quadratic, output, output)])
     return m
 
@@ -125,21 +133,21 @@ def _define_dispatch(
     m: linopy.Model, n: pypsa.Network, data: MarketData, component: str
 ) -> xr.DataArray:
     """Power of each component between p_nom p_min_pu and p_nom p_max_pu, MW; its labels."""
+    names = pd.Index(first_scenario(n, component).index, name=NAME, dtype=object)
+    power = add_free_variables(m, f"{component}-p", _coords(data, names))
     p_nom = _values(n, data, component, "p_nom")
-    coords = [p_nom.indexes[dim] for dim in p_nom.dims]
-    power = m.add_variables(coords=coords, dims=p_nom.dims, name=f"{component}-p")
-    labels: xr.DataArray = power.labels
     for side, sign, limit in (("lower", ">=", "p_min_pu"), ("upper", "<=", "p_max_pu")):
-        bound = p_nom * _values(n, data, component, limit)
-        add_rows(m, f"{component}-fix-p-{side}", labels.to_numpy()[..., None], 1.0, sign, bound)
-    return labels
+        bound = power.copy(data=p_nom * _values(n, data, component, limit))
+        rows = f"{component}-fix-p-{side}"
+        add_constraints(m, rows, power.to_numpy()[..., None], 1.0, sign, bound)
+    return power
 
 
 def _define_nodal_balance(m: linopy.Model, n: pypsa.Network, data: MarketData) -> None:
     """Generation + imports = load at every bus, MW."""
     buses = pd.Index(first_scenario(n, "Bus").index, name=NAME, dtype=object)
     load = _values(n, data, "Load", "p_set")
-    demand = sum_at_buses(load, first_scenario(n, "Load")["bus"], buses)
+    demand = sum_at(load, buses.get_indexer(pd.Index(first_scenario(n, "Load")["bus"])), len(buses))
     labels, row, coefficient = [], [], []
     for component, end, sign in _SUPPLY:
         at = buses.get_indexer(pd.Index(first_scenario(n, component)[end]))
@@ -155,11 +163,16 @@ def _define_nodal_balance(m: linopy.Model, n: pypsa.Network, data: MarketData) -
     if bus.size:
         terms[:, bus, place] = np.concatenate(labels, axis=1)
     factors[bus, place] = np.concatenate(coefficient)
-    add_rows(m, "Bus-nodal_balance", terms.swapaxes(2, 3), factors[:, None, :], "=", demand)
+    rhs = xr.DataArray(demand, coords=_coords(data, buses))
+    rows = "Bus-nodal_balance"
+    add_constraints(m, rows, terms.swapaxes(2, 3), factors[:, None, :], "=", rhs)
 
 
-def _values(n: pypsa.Network, data: MarketData, component: str, attribute: str) -> xr.DataArray:
-    """An attribute over (scenario, name, snapshot), PyPSA's order of dims."""
+def _coords(data: MarketData, names: pd.Index) -> dict[str, pd.Index]:
+    return {SCENARIO: data.scenarios, NAME: names, SNAPSHOT: data.snapshots}
+
+
+def _values(n: pypsa.Network, data: MarketData, component: str, attribute: str) -> Numbers:
+    """An attribute, (scenario, name, snapshot)."""
     names = first_scenario(n, component).index
-    values = dynamic_values(n, component, attribute, names, data.snapshots)
-    return data.for_model(values.transpose(SCENARIO, NAME, SNAPSHOT))
+    return dynamic_numbers(n, component, attribute, names, data.snapshots).swapaxes(1, 2)

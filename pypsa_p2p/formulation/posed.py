@@ -18,7 +18,9 @@ import numpy as np
 import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.linopy_state import change
 from pypsa_p2p.formulation.compiled import CONSTANT, CompiledModel, by_label
+from pypsa_p2p.formulation.rows import linear_cost
 from pypsa_p2p.solvers.arrays import Vector
 
 #: Among a model's parameters: the market's multipliers and solution, by linopy's labels, and how
@@ -76,13 +78,12 @@ def pose_linear(
     largest = float(np.abs(cost).max(initial=0.0))
     cost[np.abs(cost) <= ACCURACY.small_cost * largest] = 0.0
     at = by_label(compiled.column_labels, x)
-    price = by_label(compiled.column_labels, cost)
-    terms = []
     for variable in m.variables.data.values():
-        terms.append((variable * _shaped(price, variable, 0.0)).sum())
-        _confine(variable, _shaped(at, variable, np.nan), room)
+        _confine(variable, at[variable.labels.to_numpy()], room)
     fixed = objective - float(cost @ x)
-    m.objective = linopy.merge(terms, cls=linopy.LinearExpression) + _constant(m, fixed)
+    costly = np.flatnonzero(cost)
+    labels = compiled.column_labels[costly]
+    m.objective = linear_cost(m, cost[costly], labels) + _constant(m, fixed)
     found = {
         POSED: ("constraint_label", by_label(compiled.row_labels, row_dual)),
         SOLUTION: ("variable_label", at),
@@ -101,14 +102,17 @@ def _constant(m: linopy.Model, value: float) -> linopy.LinearExpression:
     return 1 * constant
 
 
-def _confine(variable: linopy.Variable, at: xr.DataArray, room: float) -> None:
+def _confine(variable: linopy.Variable, at: Vector, room: float) -> None:
     """Bounds a hair's breadth around `at`, never outside the variable's own; 0 stays 0."""
-    near, moves = at.notnull(), abs(at) > room
-    about = at.where(moves, 0.0)
-    around = xr.full_like(about, room).where(moves, 0.0)
-    lower = (about - around).clip(variable.lower, variable.upper).where(near, variable.lower)
-    upper = (about + around).clip(variable.lower, variable.upper).where(near, variable.upper)
-    variable.update(lower=lower, upper=upper)
+    lower, upper = variable.lower.to_numpy(), variable.upper.to_numpy()
+    about = np.where(np.abs(at) > room, at, 0.0)
+    around = np.where(np.abs(at) > room, room, 0.0)
+    here = np.isfinite(at)
+    change(
+        variable,
+        lower=np.where(here, np.clip(about - around, lower, upper), lower),
+        upper=np.where(here, np.clip(about + around, lower, upper), upper),
+    )
 
 
 def _magnify(m: linopy.Model, power: float, largest: float) -> None:
@@ -119,10 +123,10 @@ def _magnify(m: linopy.Model, power: float, largest: float) -> None:
     magnification = ACCURACY.magnification / power
     m.objective.scaling = magnification * ACCURACY.largest_cost / (largest or 1.0)
     for name, variable in m.variables.data.items():
-        variable.scaling = m.objective.scaling if name == CONSTANT else magnification
+        change(variable, scaling=m.objective.scaling if name == CONSTANT else magnification)
     for constraint in m.constraints.data.values():
         if isinstance(constraint, linopy.constraints.Constraint):
-            constraint.scaling = magnification
+            change(constraint, scaling=magnification)
 
 
 def _without_guards(m: linopy.Model) -> None:
@@ -130,12 +134,7 @@ def _without_guards(m: linopy.Model) -> None:
     for constraint in m.constraints.data.values():
         if not isinstance(constraint, linopy.constraints.Constraint):
             continue
-        right = constraint.rhs
-        guards = (right != 0.0) & (abs(right) <= ACCURACY.nothing)
-        if bool(guards.any()):
-            constraint.update(rhs=right.where(~guards, 0.0))
-
-
-def _shaped(dense: Vector, variable: linopy.Variable, missing: float) -> xr.DataArray:
-    values = dense[variable.labels.to_numpy()]
-    return variable.labels.copy(data=np.where(np.isnan(values), missing, values))
+        right = constraint.rhs.to_numpy()
+        guards = (right != 0.0) & (np.abs(right) <= ACCURACY.nothing)
+        if guards.any():
+            change(constraint, rhs=np.where(guards, 0.0, right))

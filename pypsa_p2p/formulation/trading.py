@@ -15,8 +15,9 @@ import xarray as xr
 from linopy.constraints import Constraint
 
 from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.linopy_state import add_constraints, add_free_variables, change
 from pypsa_p2p.common.names import NAME
-from pypsa_p2p.formulation.rows import add_rows, total_cost
+from pypsa_p2p.formulation.rows import total_cost
 from pypsa_p2p.network.market_data import MarketData
 
 #: p1, the power entering a trade edge at bus1; PyPSA writes it to ``n.links_t.p1``.
@@ -56,7 +57,7 @@ def define_trading(m: linopy.Model, data: MarketData, surplus: bool) -> None:
 def define_quantity_variables(m: linopy.Model, data: MarketData) -> None:
     """p1 of every trade edge, MW: the second of the two quantities of an edge."""
     p0 = quantity0(m, data)
-    m.add_variables(coords=[p0.indexes[dim] for dim in p0.dims], dims=p0.dims, name=QUANTITY1)
+    add_free_variables(m, QUANTITY1, {str(dim): p0.indexes[dim] for dim in p0.dims})
 
 
 def define_reciprocity_constraints(m: linopy.Model, data: MarketData, surplus: bool) -> None:
@@ -68,7 +69,7 @@ def define_reciprocity_constraints(m: linopy.Model, data: MarketData, surplus: b
     """
     labels = np.stack([q.to_numpy() for q in quantities(m, data)], axis=-1)
     zero = xr.zeros_like(m[QUANTITY1].labels, dtype=float)
-    add_rows(m, RECIPROCITY, labels, 1.0, ">=" if surplus else "=", zero)
+    add_constraints(m, RECIPROCITY, labels, 1.0, ">=" if surplus else "=", zero)
 
 
 def define_capacity_constraints(m: linopy.Model, data: MarketData) -> None:
@@ -79,11 +80,13 @@ def define_capacity_constraints(m: linopy.Model, data: MarketData) -> None:
     """
     p0, p1 = quantities(m, data)
     for name, p, capacity in ((CAPACITY0, p0, data.capacity0), (CAPACITY1, p1, data.capacity1)):
-        add_rows(m, name, p.to_numpy()[..., None], 1.0, ">=", _as_model(-capacity, data, p))
+        least = _as_model(-capacity, data, p)
+        add_constraints(m, name, p.to_numpy()[..., None], 1.0, ">=", least)
     for name, nowhere in _PYPSA_LIMITS.items():
         limit = m.constraints[name]
-        of_trade = limit.rhs.coords[NAME].isin(data.edges.to_numpy())
-        limit.update(rhs=limit.rhs.where(~of_trade, nowhere))
+        rhs = limit.rhs.transpose(..., NAME).copy()
+        rhs[..., rhs.indexes[NAME].isin(data.edges)] = nowhere
+        change(limit, rhs=rhs.transpose(*limit.rhs.dims).to_numpy())
 
 
 def define_exchange(m: linopy.Model, data: MarketData) -> None:
@@ -93,15 +96,14 @@ def define_exchange(m: linopy.Model, data: MarketData) -> None:
     other[p0] = p1
     for name in [name for name in m.constraints if name.endswith(NODAL_BALANCE)]:
         balance = m.constraints[name]
-        terms = balance.lhs.data
-        labels, coeffs = terms.vars.to_numpy(), terms.coeffs.to_numpy()
+        labels, coeffs = balance.vars.to_numpy(), balance.coeffs.to_numpy()
         replacement = other[np.where(labels < other.size - 1, labels, -1)]
         at_bus1 = (replacement >= 0) & (coeffs > 0)
-        terms = terms.assign(
-            vars=terms.vars.copy(data=np.where(at_bus1, replacement, labels)),
-            coeffs=terms.coeffs.copy(data=np.where(at_bus1, -coeffs, coeffs)),
+        change(
+            balance,
+            vars=np.where(at_bus1, replacement, labels),
+            coeffs=np.where(at_bus1, -coeffs, coeffs),
         )
-        balance.update(lhs=linopy.LinearExpression(terms, m))
 
 
 def quantity0(m: linopy.Model, data: MarketData) -> linopy.Variable:

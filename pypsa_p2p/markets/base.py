@@ -164,18 +164,18 @@ class Market(ABC):
 
     def _record(self, n: pypsa.Network, data: MarketData, solution: MarketSolution) -> None:
         """Note in the network which market was solved, and how."""
+        each = self.envelope(data)
         record_market(
             n,
             data,
             solution,
-            settings={**self.settings(), **self.promise(data)},
+            settings={**self.settings(), **self.promise(data, each)},
             terms=self.terms(data),
-            common=self.envelope(data).common,
+            common=each.common,
         )
 
-    def promise(self, data: MarketData) -> dict[str, Any]:
+    def promise(self, data: MarketData, each: Envelope) -> dict[str, Any]:
         """Whose risk was taken, and which equilibrium, if any, the solution is."""
-        each = self.envelope(data)
         together = self.groups(each).least.sizes[PROSUMER] < len(data.prosumers)
         kind = getattr(self, "equilibrium", "variational")
         if np.ptp(self.shares(data)) > 0:
@@ -192,16 +192,16 @@ class Market(ABC):
         if data.sites is not None and not self.surplus:
             warn_of_losses(n, data)
         self.check(data)
-        self._require_convex(data)
-        terms = self.terms(data)
+        each, terms = self.envelope(data), self.terms(data)
+        self._require_convex(data, each)
         if terms is not None:
-            require_no_arbitrage(terms, self.envelope(data))
-            warn_of_hubs(n, data, self.envelope(data), terms)
+            require_no_arbitrage(terms, each)
+            warn_of_hubs(n, data, each, terms)
         return data
 
-    def _require_convex(self, data: MarketData) -> None:
+    def _require_convex(self, data: MarketData, each: Envelope) -> None:
         """Refuse a planner who sums the risks of several, where trades are congested."""
-        several = self.whose_risk(data).least.sizes[PROSUMER] > 1
+        several = self.whose_risk(data, each).least.sizes[PROSUMER] > 1
         if self.cross == 1.0 and several and bool((data.congestion > 0).any()):
             raise MarketError(
                 "A planner who sums the prosumers' CVaR faces a problem that is not convex when "
@@ -255,7 +255,7 @@ class Market(ABC):
         partner.eliminate_zeros()
         each = self.envelope(data)
         return MarketProblem(
-            program=self._program(compiled, data, self.whose_risk(data)),
+            program=self._program(compiled, data, self.whose_risk(data, each)),
             partner=partner,
             cross=self.cross,
             share=np.append(self.shares(data), 1.0)[compiled.owner],
@@ -276,13 +276,13 @@ class Market(ABC):
         """Weight of each prosumer's cost in what is solved, 1 on average."""
         return np.ones(len(data.prosumers))
 
-    def whose_risk(self, data: MarketData) -> Envelope:
+    def whose_risk(self, data: MarketData, each: Envelope) -> Envelope:
         """What each group may hold whose risk is taken: the prosumers, or the community, as one.
 
         With complete contracts the community holds what all of its members may (MODEL.md §5); a
         risk-neutral community needs no distinction.
         """
-        each, terms = self.envelope(data), self.terms(data)
+        terms = self.terms(data)
         if (terms is not None and terms.complete) or not each.averse:
             return each.common
         return self.groups(each)

@@ -17,6 +17,7 @@ from pypsa_p2p.common.names import (
 )
 from pypsa_p2p.common.tables import (
     as_numbers,
+    dynamic_numbers,
     dynamic_values,
     first_scenario,
     static_values,
@@ -129,8 +130,8 @@ def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
         third = data.edges[(static[column].fillna("") != "").to_numpy(bool)]
         if len(third) and column not in ("bus0", "bus1"):
             raise DataError(f"Trade edges {listed(third)} must have two ends only; clear {column}.")
-    cost = abs(dynamic_values(n, "Link", "marginal_cost", data.edges, data.snapshots))
-    costly = (cost > ACCURACY.nothing).any([SCENARIO, SNAPSHOT]).to_numpy()
+    cost = np.abs(dynamic_numbers(n, "Link", "marginal_cost", data.edges, data.snapshots))
+    costly = np.asarray((cost > ACCURACY.nothing).any(axis=(0, 1)))
     unusual = unusual_attributes(n, "Link", TRADE_ATTRIBUTES | {"marginal_cost"}, data.edges)
     if costly.any():
         unusual["marginal_cost"] = data.edges[costly]
@@ -144,11 +145,11 @@ def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
 def _check_import_price(data: MarketData) -> None:
     """One price p0 for all who trade: with several, trades among them would make money."""
     traders = pd.Index(np.unique([*data.bus0.to_numpy(), *data.bus1.to_numpy()]))
-    price = data.import_price.sel({PROSUMER: traders})
+    price = data.import_price[..., data.prosumers.get_indexer(traders)]
     if not price.size:
         return
-    least, most = price.min(PROSUMER), price.max(PROSUMER)
-    differ = np.argwhere((least < most).to_numpy())
+    values = price.to_numpy()
+    differ = np.argwhere(values.min(axis=-1) < values.max(axis=-1))
     if not len(differ):
         return
     here = price[{SCENARIO: differ[0, 0], SNAPSHOT: differ[0, 1]}]
@@ -185,12 +186,13 @@ def _check_supply(n: pypsa.Network, data: MarketData) -> None:
     supplied: set[object] = set()
     for component in (n.one_port_components | n.branch_components) - {"Load"}:
         static = first_scenario(n, component)
-        active = static[static["active"].astype(bool)] if "active" in static else static
-        supplied |= {bus for column in bus_columns(active) for bus in active[column]}
+        active = static["active"].to_numpy(bool) if "active" in static else slice(None)
+        for column in bus_columns(static):
+            supplied.update(static[column].to_numpy(object)[active])
     bus = first_scenario(n, "Load")["bus"]
     alone = names[~bus.reindex(names).isin(supplied).to_numpy()]
-    taken = dynamic_values(n, "Load", "p_set", alone, data.snapshots)
-    unmet = alone[(taken != 0).any([SCENARIO, SNAPSHOT]).to_numpy()]
+    taken = dynamic_numbers(n, "Load", "p_set", alone, data.snapshots)
+    unmet = alone[(taken != 0).any(axis=(0, 1))]
     if len(unmet):
         raise MarketError(
             f"Load {listed(unmet)} at bus {listed(bus[unmet].unique())}: nothing there can supply "
@@ -315,5 +317,6 @@ def _check_limits(n: pypsa.Network, data: MarketData, component: str) -> None:
     for low, high in (("p_min_pu", "p_max_pu"), ("e_min_pu", "e_max_pu")):
         if low in static and high in static and len(names):
             lower = dynamic_values(n, component, low, names, data.snapshots)
-            upper = dynamic_values(n, component, high, names, data.snapshots)
-            require(lower <= upper, f"{low} of {component}", f"not exceed {high}")
+            upper = dynamic_numbers(n, component, high, names, data.snapshots)
+            below = lower.copy(data=lower.to_numpy() <= upper)
+            require(below, f"{low} of {component}", f"not exceed {high}")

@@ -103,13 +103,15 @@ def check_impedances(n: pypsa.Network) -> None:
     DataError
     """
     grid = nx.MultiGraph()
-    for component in sorted(n.passive_branch_components):
+    for component in [c for c in sorted(n.passive_branch_components) if len(n.c[c].static)]:
         static = first_scenario(n, component)
         active = static[static["active"].astype(bool)]
         _check_voltages(n, component, active)
         ends = zip(active["bus0"], active["bus1"], active.index, strict=True)
         grid.add_edges_from((one, other, (component, name)) for one, other, name in ends)
-    bridges = {frozenset(ends) for ends in nx.bridges(grid)} if len(grid) else set()
+    if not len(grid):
+        return
+    bridges = {frozenset(ends) for ends in nx.bridges(grid)}
     carrier = first_scenario(n, "Bus")["carrier"]
     of_direct = set(carrier.index[carrier == DC])
     for one, other, (component, name) in grid.edges(keys=True):
@@ -149,21 +151,23 @@ def check_limits_at_buses(n: pypsa.Network) -> None:
         return
     prosumers = buses[buses["carrier"] == PROSUMER_CARRIER]
     _check_global_constraints(n, prosumers[GRID_BUS])
+    limits = [column for column in map(str, buses) if column.startswith(_PER_BUS)]
+    if not limits:
+        return
     place = pd.Series(buses.index, buses.index)
     place[prosumers.index] = prosumers[GRID_BUS]
     built = _to_build(n)
-    for column in map(str, buses):
-        if column.startswith(_PER_BUS):
-            limited = built["bus"].isin(buses.index[buses[column].notna()])
-            of_it = built[limited & (built["carrier"] == column[len(_PER_BUS) :])]
-            several = of_it.groupby(of_it["bus"].map(place))["bus"].nunique()
-            shared = several.index[several > 1]
-            if len(shared):
-                raise MarketError(
-                    f"Bus {listed(shared)}: {column} limits what several prosumers, or the grid, "
-                    "build there together. Give each one's bus a limit in that column and clear it "
-                    "here, or assign all of it to one."
-                )
+    for column in limits:
+        limited = built["bus"].isin(buses.index[buses[column].notna()])
+        of_it = built[limited & (built["carrier"] == column[len(_PER_BUS) :])]
+        several = of_it.groupby(of_it["bus"].map(place))["bus"].nunique()
+        shared = several.index[several > 1]
+        if len(shared):
+            raise MarketError(
+                f"Bus {listed(shared)}: {column} limits what several prosumers, or the grid, "
+                "build there together. Give each one's bus a limit in that column and clear it "
+                "here, or assign all of it to one."
+            )
 
 
 def _to_build(n: pypsa.Network) -> pd.DataFrame:

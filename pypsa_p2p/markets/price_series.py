@@ -15,19 +15,21 @@ from pypsa_p2p.common.names import (
     NAME,
     PRICE_IN_RANGE,
     PRICE_SERIES,
-    PROSUMER,
     SCENARIO,
+    SNAPSHOT,
     UNWEIGHED_CAPACITY_PRICES,
     UNWEIGHED_GRID_PRICE,
     UNWEIGHED_PRICE,
     UNWEIGHED_TRADE_PRICES,
 )
+from pypsa_p2p.common.tables import Numbers
 from pypsa_p2p.formulation.columns import of_balances, of_constraint
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.formulation.trading import CAPACITY0, CAPACITY1, RECIPROCITY
 from pypsa_p2p.markets.clearing.convex import MarketSolution, Unweighed
 from pypsa_p2p.markets.writing import write_table
 from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.solvers.arrays import Flags, Labels
 
 
 def write_price_series(
@@ -82,17 +84,17 @@ def _unweighed_prices(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Limit:
-    """What prices are made of where the scenario is not weighed.
+    """What prices are made of where the scenario is not weighed; arrays of S, T and N.
 
     What is worth something now, to a prosumer who does not weigh the scenario, has no price.
 
     Attributes
     ----------
-    weight : DataArray (scenario, prosumer)
-        What the limit weighs her cost by; 0 where her measure does.
-    nothing : DataArray (scenario)
+    weight : (S, 1, N)
+        What the limit weighs her cost by; NaN where her measure does.
+    nothing : (S, 1, 1)
         The largest multiplier that is none, EUR/MW now.
-    worthless : DataArray (scenario, snapshot, prosumer)
+    worthless : (S, T, N)
         Whether her energy is worth nothing now.
     """
 
@@ -100,9 +102,9 @@ class _Limit:
     compiled: CompiledModel
     solution: MarketSolution
     unweighed: Unweighed
-    weight: xr.DataArray
-    nothing: xr.DataArray
-    worthless: xr.DataArray
+    weight: Numbers
+    nothing: Numbers
+    worthless: Flags
 
     @classmethod
     def of(
@@ -113,45 +115,64 @@ class _Limit:
         unweighed: Unweighed,
     ) -> _Limit:
         """Of a solution."""
-        shape = len(data.scenarios), len(data.prosumers)
-        nothing = ACCURACY.no_price * solution.units.price * data.probability
-        now = of_balances(compiled, solution.row_dual, _own_buses(data)).rename({NAME: PROSUMER})
+        shape = len(data.scenarios), 1, len(data.prosumers)
+        nothing = ACCURACY.no_price * solution.units.price * data.probability.to_numpy()
+        weight = np.broadcast_to(unweighed.weight.T[:, None], shape)
+        now = _numbers(of_balances(compiled, solution.row_dual, _own_buses(data)))
         return cls(
             data=data,
             compiled=compiled,
             solution=solution,
             unweighed=unweighed,
-            weight=xr.DataArray(
-                np.broadcast_to(unweighed.weight.T, shape),
-                coords={SCENARIO: data.scenarios, PROSUMER: data.prosumers},
-            ),
-            nothing=nothing,
-            worthless=abs(now) <= nothing,
+            weight=np.where(weight > 0.0, weight, np.nan),
+            nothing=nothing[:, None, None],
+            worthless=np.abs(now) <= nothing[:, None, None],
         )
 
-    def in_money(self, limit: xr.DataArray, buyers: xr.DataArray) -> xr.DataArray:
-        """Multipliers of the limit, (scenario, snapshot, name), in money of those who buy."""
-        counts, exists = (
-            values.sel({PROSUMER: buyers}).drop_vars(PROSUMER)
-            for values in (self.weight, self.worthless)
-        )
-        return (limit / (counts.where(counts > 0.0) * self.data.weighting)).where(exists)
+    def in_money(self, limit: Numbers, whose: Labels) -> Numbers:
+        """Multipliers of the limit, (S, T, K), in money of those, (K,), who buy."""
+        price = limit / (self.weight[..., whose] * self.data.weighting.to_numpy()[:, None])
+        return np.where(self.worthless[..., whose], price, np.nan)
 
     def of_buses(self, buses: pd.Series) -> xr.DataArray:
         """Prices of the balances of a bus for each prosumer."""
-        buyers = xr.DataArray(buses.index.to_numpy(object), coords={NAME: buses.index.rename(NAME)})
-        return self.in_money(of_balances(self.compiled, self.unweighed.row_dual, buses), buyers)
+        whose = self.data.prosumers.get_indexer(buses.index)
+        limit = _numbers(of_balances(self.compiled, self.unweighed.row_dual, buses))
+        return self._labelled(self.in_money(limit, whose), buses.index)
 
     def of_edges(self, end: int) -> tuple[xr.DataArray, xr.DataArray]:
         """Prices of all edges and of their capacity to the prosumers at bus0 (0) or bus1 (1)."""
         buyers, capacity = ((self.data.bus0, CAPACITY0), (self.data.bus1, CAPACITY1))[end]
+        whose = self.data.prosumers.get_indexer(pd.Index(buyers.to_numpy()))
         names = (RECIPROCITY, capacity)
         zeta, xi = (of_constraint(self.compiled, self.unweighed.row_dual, name) for name in names)
         if end == 1 and self.unweighed.reciprocity1 is not None:
             zeta = zeta.copy(data=self.unweighed.reciprocity1.reshape(zeta.shape))
-        now = [abs(of_constraint(self.compiled, self.solution.row_dual, name)) for name in names]
-        exists = (now[0] <= self.nothing) & (now[1] <= self.nothing)
-        return self.in_money(zeta, buyers).where(exists), self.in_money(xi, buyers).where(exists)
+        worthless = [
+            np.abs(_numbers(of_constraint(self.compiled, self.solution.row_dual, name)))
+            <= self.nothing
+            for name in names
+        ]
+        exists = worthless[0] & worthless[1]
+        of_edge, of_capacity = (
+            self._labelled(
+                np.where(exists, self.in_money(_numbers(of), whose), np.nan), of.indexes[NAME]
+            )
+            for of in (zeta, xi)
+        )
+        return of_edge, of_capacity
+
+    def _labelled(self, values: Numbers, names: pd.Index) -> xr.DataArray:
+        coords = {
+            SCENARIO: self.data.scenarios,
+            SNAPSHOT: self.data.snapshots,
+            NAME: names.rename(NAME),
+        }
+        return xr.DataArray(values, coords=coords)
+
+
+def _numbers(values: xr.DataArray) -> Numbers:
+    return np.asarray(values.transpose(SCENARIO, SNAPSHOT, NAME).to_numpy())
 
 
 def _own_buses(data: MarketData) -> pd.Series:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
@@ -28,6 +29,7 @@ from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.solvers.tail import worst
 
 Limits = tuple[xr.DataArray, xr.DataArray]
+Matrix = npt.NDArray[np.float64]
 
 
 class Risk(NamedTuple):
@@ -68,13 +70,16 @@ class Envelope:
         cls, least: xr.DataArray, most: xr.DataArray, probability: xr.DataArray
     ) -> Envelope:
         """The envelope; only p itself where, summing to 1, it can hold nothing else."""
-        rounding, certain = ACCURACY.rounding, probability.size == 1
-        free = (least.sum(SCENARIO) < 1 - rounding) & (most.sum(SCENARIO) > 1 + rounding)
-        free = free & (not certain)
-        like = probability + 0 * least
+        dims, p = (SCENARIO, PROSUMER), probability.to_numpy()[:, None]
+        low, high = (end.transpose(*dims).to_numpy() for end in (least, most))
+        free = (low.sum(axis=0) < 1 - ACCURACY.rounding) & (
+            high.sum(axis=0) > 1 + ACCURACY.rounding
+        )
+        free &= p.size > 1
+        like = least.transpose(*dims)
         return cls(
-            least=least.where(free & (least < like), like).transpose(*like.dims),
-            most=most.where(free & (most > like), like).transpose(*like.dims),
+            least=like.copy(data=np.where(free & (low < p), low, p)),
+            most=like.copy(data=np.where(free & (high > p), high, p)),
             probability=probability,
         )
 
@@ -86,12 +91,13 @@ class Envelope:
     @property
     def averse(self) -> bool:
         """Whether anybody's risk-adjusted probabilities may differ from the actual ones."""
-        return bool((self.most > self.least).any())
+        least, most = self.arrays
+        return bool((most > least).any())
 
     @property
     def alike(self) -> bool:
         """Whether all prosumers have the same."""
-        return all(bool((end == end.isel({PROSUMER: 0})).all()) for end in (self.least, self.most))
+        return all(bool((end == end[0]).all()) for end in self.arrays)
 
     @property
     def of_first(self) -> Envelope:
@@ -102,9 +108,12 @@ class Envelope:
     @property
     def common(self) -> Envelope:
         """What all prosumers may hold, labelled as the first: it holds the actual probabilities."""
-        like = 0 * self.of_first.least
-        least, most = like + self.least.max(PROSUMER), like + self.most.min(PROSUMER)
-        return Envelope.between(least, most, self.probability)
+        first, (least, most) = self.of_first, self.arrays
+        return Envelope.between(
+            first.least.copy(data=least.max(axis=0)[:, None]),
+            first.most.copy(data=most.min(axis=0)[:, None]),
+            self.probability,
+        )
 
     @property
     def arrays(self) -> tuple[Vector, Vector]:
@@ -142,6 +151,19 @@ def _restored(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _restored(one) for name, one in value.items()}
     return value
+
+
+def _along(end: Any, like: xr.DataArray) -> Matrix:
+    """The numbers of a limit along all dims of `like`."""
+    dims = [dim for dim in like.dims if dim in getattr(end, "dims", ())]
+    fits = len(dims) == getattr(end, "ndim", -1) and all(
+        like.indexes[dim].equals(end.indexes.get(dim)) for dim in dims
+    )
+    if not fits:
+        end, dims = end + 0 * like, list(like.dims)
+    shape = [like.sizes[dim] if dim in dims else 1 for dim in like.dims]
+    values = end.transpose(*dims).to_numpy().astype(float).reshape(shape)
+    return np.asarray(np.broadcast_to(values, like.shape))
 
 
 def _name(kind: type[RiskMeasure]) -> str:
@@ -207,34 +229,39 @@ class RiskMeasure(ABC):
         MarketError
             The limits leave p out.
         """
-        like = (probability * xr.ones_like(attitude, dtype=float)).transpose(SCENARIO, PROSUMER)
+        p, shape = probability.to_numpy()[:, None], (probability.size, attitude.size)
+        labels = {
+            SCENARIO: probability.indexes[SCENARIO],
+            PROSUMER: attitude.indexes[PROSUMER],
+        }
+        like = xr.DataArray(np.broadcast_to(p, shape), coords=labels)
         least, most = self._checked_limits(probability, attitude, like)
-        most = most.where(most < np.inf, 1.0)  # no limit
+        most = np.where(most < np.inf, most, 1.0)  # no limit
         slack = ACCURACY.rounding
-        inside = (least >= 0) & (least <= like * (1 + slack)) & (most >= like * (1 - slack))
-        if not bool(inside.all()):
-            where = ~inside.all(PROSUMER).to_numpy()
+        inside = (least >= 0) & (least <= p * (1 + slack)) & (most >= p * (1 - slack))
+        if not inside.all():
+            where = ~inside.all(axis=1)
             raise MarketError(
                 f"{type(self).__name__}: in scenario {listed(like.indexes[SCENARIO][where])} the "
                 "probability lies outside its limits: the least must be between 0 and the "
                 "probability, the most no less than that."
             )
-        return Envelope.between(least, most, probability)
+        low, high = (like.copy(data=end) for end in (least, most))
+        return Envelope.between(low, high, probability)
 
     def _checked_limits(
         self, probability: xr.DataArray, attitude: xr.DataArray, like: xr.DataArray
-    ) -> list[xr.DataArray]:
+    ) -> list[Matrix]:
         """What `limits` returns, along the dims of `like`."""
         try:
-            given = self.limits(probability, attitude)
-            ends = [(end + 0 * like).transpose(*like.dims) for end in given]
+            ends = [_along(end, like) for end in self.limits(probability, attitude)]
         except P2PError:
             raise
         except (TypeError, ValueError, AttributeError) as error:
             ends, why = [], f" ({error})"
         else:
             why = ""
-        if len(ends) != 2 or any(end.shape != like.shape or end.isnull().any() for end in ends):
+        if len(ends) != 2 or any(end.shape != like.shape or np.isnan(end).any() for end in ends):
             raise MarketError(
                 f"{type(self).__name__}: limits must return two DataArrays of numbers, least and "
                 f"most, with a value for every scenario, or every scenario and prosumer{why}."

@@ -10,11 +10,18 @@ import xarray as xr
 
 from pypsa_p2p.common.names import KEPT_DUALS, NAME, RECIPROCITY1, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.pypsa_state import Objective, set_objective
-from pypsa_p2p.common.tables import dynamic_values, first_scenario
-from pypsa_p2p.formulation.rows import sum_at_buses
+from pypsa_p2p.common.tables import (
+    Numbers,
+    dynamic_values,
+    first_scenario,
+    scenarios_and_names,
+)
+from pypsa_p2p.formulation.rows import sum_at
 from pypsa_p2p.formulation.trading import NODAL_BALANCE, QUANTITY1
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solvers.arrays import Vector
+
+_DIMS = (SCENARIO, NAME, SNAPSHOT)  # PyPSA's order
 
 
 def write_solution(n: pypsa.Network, data: MarketData, *, plain: bool) -> None:
@@ -36,19 +43,20 @@ def write_plain_solution(n: pypsa.Network, data: MarketData) -> None:
     m = n.model
     output = m["Generator-p"].solution
     write_table(n, data, "Generator", "p", output)
-    loads = first_scenario(n, "Load").index
-    load = data.for_model(dynamic_values(n, "Load", "p_set", loads, data.snapshots))
+    load = dynamic_values(n, "Load", "p_set", first_scenario(n, "Load").index, data.snapshots)
     write_table(n, data, "Load", "p", load)
     injection = _at_buses(n, output, "Generator", "bus") - _at_buses(n, load, "Load", "bus")
     if len(data.edges):
         p0, p1 = m["Link-p"].solution, m[QUANTITY1].solution
         for attribute, power in {"p": p0, "p0": p0, "p1": p1}.items():
             write_table(n, data, "Link", attribute, power)
-        injection = injection - _at_buses(n, p0, "Link", "bus0") - _at_buses(n, p1, "Link", "bus1")
+        injection -= _at_buses(n, p0, "Link", "bus0") + _at_buses(n, p1, "Link", "bus1")
         _write_trade_prices(n, data, m)
-    write_table(n, data, "Bus", "p", injection)
     balance = next(m.constraints[name] for name in m.constraints if name.endswith(NODAL_BALANCE))
-    write_table(n, data, "Bus", "marginal_price", balance.dual / data.weighting)
+    price = balance.dual.transpose(*_DIMS)
+    write_table(n, data, "Bus", "p", price.copy(data=injection))
+    by_hour = price.to_numpy() / data.weighting.to_numpy()
+    write_table(n, data, "Bus", "marginal_price", price.copy(data=by_hour))
     for component in sorted(n.passive_branch_components):
         if len(n.c[component].static):
             _write_no_flow(n, data, component)
@@ -110,14 +118,12 @@ def write_table(
 
     Snapshots that were not solved keep what they hold; what is NaN becomes `missing`.
     """
-    names = pd.Index(first_scenario(n, component).index, name=NAME)
-    full = values.reindex({NAME: names}, fill_value=0.0)
-    dims = [SNAPSHOT, SCENARIO, NAME] if data.stochastic else [SNAPSHOT, NAME]
-    columns: pd.Index = names
-    if data.stochastic:
-        columns = pd.MultiIndex.from_product([data.scenarios, names], names=[SCENARIO, NAME])
-    array = full.transpose(*dims).to_numpy().reshape(len(data.snapshots), -1)
-    table = pd.DataFrame(np.nan_to_num(array, nan=missing), index=data.snapshots, columns=columns)
+    columns = scenarios_and_names(n, component)
+    names = first_scenario(n, component).index
+    dims = [SNAPSHOT, SCENARIO, NAME] if SCENARIO in values.dims else [SNAPSHOT, NAME]
+    array, at = values.transpose(*dims).to_numpy(), values.indexes[NAME].get_indexer(names)
+    full = np.where(at >= 0, array[..., at], 0.0).reshape(len(data.snapshots), -1)
+    table = pd.DataFrame(np.nan_to_num(full, nan=missing), index=data.snapshots, columns=columns)
     dynamic = n.c[component].dynamic
     if len(data.snapshots) < len(n.snapshots):
         table = _keep_other_snapshots(table, dynamic.get(attribute), n.snapshots)
@@ -134,6 +140,8 @@ def _keep_other_snapshots(
     return whole
 
 
-def _at_buses(n: pypsa.Network, power: xr.DataArray, component: str, end: str) -> xr.DataArray:
-    buses = pd.Index(first_scenario(n, "Bus").index, name=NAME)
-    return sum_at_buses(power, first_scenario(n, component)[end], buses)
+def _at_buses(n: pypsa.Network, power: xr.DataArray, component: str, end: str) -> Numbers:
+    """Sum of a power at every bus, MW, (scenario, name, snapshot)."""
+    buses, stands = first_scenario(n, "Bus").index, first_scenario(n, component)[end]
+    at = buses.get_indexer(pd.Index(stands.reindex(power.indexes[NAME])))
+    return sum_at(power.transpose(*_DIMS).to_numpy(), at, len(buses))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ def checksums(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, fl
     To be kept with a solution; the grid's are among them with delivery="grid". Attitudes are left
     out: a market may have its own, and those it took are kept beside.
     """
-    return {name: _checksum(array) for name, array in _inputs(n, data, delivery).items()}
+    return _checksums(_inputs(n, data, delivery))
 
 
 def require_unchanged(
@@ -62,8 +62,8 @@ def require_unchanged(
         return
     now = _inputs(n, data, delivery)
     same = {
-        name: abs(_checksum(array) - kept[name]) <= ACCURACY.stored * float(abs(array).sum())
-        for name, array in now.items()
+        name: abs(found - kept[name]) <= ACCURACY.stored * float(abs(_finite(now[name])).sum())
+        for name, found in _checksums(now).items()
         if name in kept
     }
     changed = [name for name in sorted({*now, *kept}) if not same.get(name, False)]
@@ -75,7 +75,7 @@ def require_unchanged(
 
 
 def _inputs(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, xr.DataArray]:
-    """Data that a solution and its prices follow from, as numbers; -1 where a limit is none."""
+    """Data that a solution and its prices follow from, as numbers."""
     inputs = {
         name: array
         for name, array in vars(data).items()
@@ -105,7 +105,7 @@ def _inputs(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, xr.D
     inputs |= _investments(n, data, delivery)
     if delivery == "grid":
         inputs |= _grid(n, data)
-    return {name: array.where(np.isfinite(array), -1.0) for name, array in inputs.items()}
+    return inputs
 
 
 def _grid(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
@@ -152,12 +152,30 @@ def _whose(who: xr.DataArray) -> xr.DataArray:
     return who.copy(data=_number(pd.Index(who.to_numpy())))
 
 
-def _checksum(array: xr.DataArray) -> float:
-    """A sum that tells which label has which value, in whatever order they stand."""
-    values = array.to_numpy()
+def _checksums(arrays: Mapping[str, xr.DataArray]) -> dict[str, float]:
+    """For each array a sum that tells which label has which value, in whatever order they stand."""
+    seen: dict[Hashable, list[tuple[pd.Index, np.ndarray]]] = {}
+    return {name: _checksum(array, seen) for name, array in arrays.items()}
+
+
+def _checksum(
+    array: xr.DataArray, seen: dict[Hashable, list[tuple[pd.Index, np.ndarray]]]
+) -> float:
+    values = _finite(array)
     for dim in array.dims:
-        values = np.tensordot(_number(array.indexes[dim]), values, axes=1)
+        known, index = seen.setdefault(dim, []), array.indexes[dim]
+        number = next((number for labels, number in known if labels.equals(index)), None)
+        if number is None:
+            number = _number(index)
+            known.append((index, number))
+        values = np.tensordot(number, values, axes=1)
     return float(values)
+
+
+def _finite(array: xr.DataArray) -> np.ndarray:
+    """Values, -1 where a limit is none."""
+    values = array.to_numpy()
+    return np.where(np.isfinite(values), values, -1.0)
 
 
 def _number(labels: pd.Index) -> np.ndarray:

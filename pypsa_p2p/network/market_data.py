@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pypsa
 import xarray as xr
@@ -39,6 +40,10 @@ from pypsa_p2p.common.tables import (
 from pypsa_p2p.network.entries import require_entries
 from pypsa_p2p.network.ownership import bus_owners, own_assets
 from pypsa_p2p.network.sites import Sites, read_sites
+
+Flags = npt.NDArray[np.bool_]
+
+_NOTHING = xr.DataArray(np.empty(0, object), coords={NAME: pd.Index([], dtype=object)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +120,7 @@ class MarketData:
 
     def owner_of(self, component: str) -> xr.DataArray:
         """Owner of each active component of a class, trade edges left out; dims (name)."""
-        nothing = xr.DataArray(np.empty(0, object), coords={NAME: pd.Index([], dtype=object)})
-        return self.assets.get(component, nothing)
+        return self.assets.get(component, _NOTHING)
 
     def names(self, component: str) -> pd.Index:
         """Names of the active components of a class, trade edges left out."""
@@ -244,27 +248,32 @@ def _check(n: pypsa.Network, data: MarketData) -> None:
         raise DataError(
             f"Trade edges {listed(itself)} lead from a prosumer to herself; remove them."
         )
-    _require_finite(data)
-    require(data.probability > 0, "probability", "be positive")
-    if abs(float(data.probability.sum()) - 1) > ACCURACY.probability:
-        raise DataError(f"Probabilities sum to {float(data.probability.sum()):.12g}, not 1.")
-    require(data.weighting > 0, "snapshot_weightings.objective", "be positive")
-    chi = data.risk_attitude
-    require((chi >= 0) & (chi < 1), RISK_ATTITUDE, "lie in [0, 1)")
-    require(data.capacity0 >= 0, "capacity (p_nom * -p_min_pu)", "not be negative")
-    require(data.capacity1 >= 0, "capacity (p_nom * p_max_pu)", "not be negative")
-    require(data.congestion >= 0, CONGESTION, "not be negative")
-    if data.stochastic:
-        first = static_values(n, "Bus", RISK_ATTITUDE, data.prosumers)
-        require(first == first.isel({SCENARIO: 0}), RISK_ATTITUDE, "be the same in all scenarios")
-
-
-def _require_finite(data: MarketData) -> None:
     for name, array in vars(data).items():
         if isinstance(array, xr.DataArray) and array.dtype.kind == "f":
-            require(
-                xr.apply_ufunc(np.isfinite, array), name, "be finite (neither missing nor infinite)"
-            )
+            must = "be finite (neither missing nor infinite)"
+            _require(array, np.isfinite(array.to_numpy()), name, must)
+    _require(data.probability, data.probability.to_numpy() > 0, "probability", "be positive")
+    if abs(float(data.probability.sum()) - 1) > ACCURACY.probability:
+        raise DataError(f"Probabilities sum to {float(data.probability.sum()):.12g}, not 1.")
+    hours = "snapshot_weightings.objective"
+    _require(data.weighting, data.weighting.to_numpy() > 0, hours, "be positive")
+    chi = data.risk_attitude.to_numpy()
+    _require(data.risk_attitude, (chi >= 0) & (chi < 1), RISK_ATTITUDE, "lie in [0, 1)")
+    for array, what in (
+        (data.capacity0, "capacity (p_nom * -p_min_pu)"),
+        (data.capacity1, "capacity (p_nom * p_max_pu)"),
+        (data.congestion, CONGESTION),
+    ):
+        _require(array, array.to_numpy() >= 0, what, "not be negative")
+    if data.stochastic:
+        first = static_values(n, "Bus", RISK_ATTITUDE, data.prosumers)
+        same = first.to_numpy() == first.to_numpy()[0]
+        _require(first, same, RISK_ATTITUDE, "be the same in all scenarios")
+
+
+def _require(array: xr.DataArray, good: Flags, what: str, must: str) -> None:
+    if not good.all():
+        require(array.copy(data=good), what, must)
 
 
 def require(good: xr.DataArray, what: str, must: str) -> None:

@@ -34,7 +34,7 @@ def bus_owners(n: pypsa.Network) -> pd.Series:
     for component in branches(n):
         for name, ends in ports(n, component).items():
             graph.add_edges_from(((component, name), bus) for bus in ends)
-    owners = pd.Series(NOBODY, index=buses.index, dtype=object)
+    owners = dict.fromkeys(buses.index, NOBODY)
     for connected in nx.connected_components(graph):
         inside = prosumers & connected
         if len(inside) > 1:
@@ -45,16 +45,23 @@ def bus_owners(n: pypsa.Network) -> pd.Series:
                 "a bus of her own (assign_prosumers) or make the connection a trade (add_trades)."
             )
         for prosumer in inside:
-            owners.loc[[bus for bus in connected if bus in owners.index]] = prosumer
-    return owners
+            owners.update((bus, prosumer) for bus in connected if bus in owners)
+    return pd.Series(owners, index=buses.index, dtype=object)
 
 
 def asset_owners(n: pypsa.Network, component: str, owners: pd.Series) -> xr.DataArray:
     """The prosumer each component of a class belongs to, dims (name); NOBODY where none."""
+    names = pd.Index(first_scenario(n, component).index, name=NAME, dtype=object)
+    return _owners_of(n, component, owners, names)
+
+
+def _owners_of(
+    n: pypsa.Network, component: str, owners: pd.Series, names: pd.Index
+) -> xr.DataArray:
     static = first_scenario(n, component)
-    column = "bus" if "bus" in static else "bus0"
-    values = static[column].map(owners).fillna(NOBODY).to_numpy(object)
-    return xr.DataArray(values, coords={NAME: pd.Index(static.index, name=NAME, dtype=object)})
+    buses = static["bus" if "bus" in static else "bus0"].reindex(names)
+    values = buses.map(owners).fillna(NOBODY).to_numpy(object)
+    return xr.DataArray(values, coords={NAME: names})
 
 
 def own_names(n: pypsa.Network, component: str) -> pd.Index:
@@ -73,7 +80,7 @@ def own_names(n: pypsa.Network, component: str) -> pd.Index:
 def own_assets(n: pypsa.Network, owners: pd.Series) -> dict[str, xr.DataArray]:
     """By class, the owner of each active component, trade edges left out; dims (name)."""
     classes = [c for c in sorted(n.one_port_components | n.branch_components) if len(n.c[c].static)]
-    return {c: asset_owners(n, c, owners).sel({NAME: own_names(n, c)}) for c in classes}
+    return {c: _owners_of(n, c, owners, own_names(n, c)) for c in classes}
 
 
 def bus_columns(static: pd.DataFrame) -> list[str]:
