@@ -13,6 +13,7 @@ from pypsa_p2p.common.names import NAME, PROSUMER
 from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import own_names
+from pypsa_p2p.solvers.arrays import Labels
 
 #: PyPSA's operating costs: class, its result, and the prices of the result and its square.
 OPERATING_PRICES: tuple[tuple[str, str, str, str | None], ...] = (
@@ -66,7 +67,19 @@ def extendable_names(n: pypsa.Network, component: str) -> pd.Index:
 
 
 def by_owner(values: xr.DataArray, owner: xr.DataArray, data: MarketData) -> xr.DataArray:
-    """Sum of `values` over the components of each prosumer; `name` becomes `prosumer`."""
-    whose = owner.sel({NAME: values.indexes[NAME]}).rename(PROSUMER)
-    summed = values.groupby(whose).sum()
-    return summed.reindex({PROSUMER: data.prosumers}, fill_value=0.0)
+    """Sum of `values` over the components of each prosumer; `name` becomes `prosumer`, the last."""
+    at = owner.indexes[NAME].get_indexer(values.indexes[NAME])
+    whose = data.prosumers.get_indexer(pd.Index(owner.to_numpy()[at]))
+    return summed(values, NAME, whose, data)
+
+
+def summed(values: xr.DataArray, dim: str, whose: Labels, data: MarketData) -> xr.DataArray:
+    """Sum over `dim` of what is each prosumer's, by position, -1 nobody's; NaN counts as 0."""
+    array = np.nan_to_num(values.transpose(dim, ...).to_numpy(), posinf=np.inf, neginf=-np.inf)
+    total = np.zeros((len(data.prosumers), *array.shape[1:]))
+    np.add.at(total, whose[whose >= 0], array[whose >= 0])
+    coords = {other: values.coords[other].variable for other in values.dims if other != dim}
+    dims = (*coords, PROSUMER)
+    return xr.DataArray(
+        np.moveaxis(total, 0, -1), coords={**coords, PROSUMER: data.prosumers}, dims=dims
+    )

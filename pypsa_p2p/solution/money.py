@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pypsa
 import xarray as xr
 
@@ -24,10 +25,12 @@ from pypsa_p2p.common.names import (
     SNAPSHOT,
     TRADE,
 )
-from pypsa_p2p.common.tables import dynamic_values, static_values
+from pypsa_p2p.common.tables import Numbers, dynamic_numbers, dynamic_values, static_values
+from pypsa_p2p.network.assets import summed
 from pypsa_p2p.network.costs import forgone_utility
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solution.hedges import RecordedHedges
+from pypsa_p2p.solvers.arrays import Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,9 @@ class Money:
 
         `series` holds those of scenarios that they do not weigh.
         """
-        return (now / self.tau.where(self.weighed)).where(self.weighed, self.of_limit(series))
+        prosumers = self.data.prosumers
+        kept = self._kept("Bus", series, prosumers)
+        return self._in_money(now, kept, np.arange(len(prosumers)))
 
     def by_edge(self, now: xr.DataArray, series: str, buyer: xr.DataArray) -> xr.DataArray:
         """Prices of one direction of all edges now, (scenario, snapshot, name), in its buyer's.
@@ -92,8 +97,23 @@ class Money:
         buyer : DataArray (name)
             Who buys, of each edge.
         """
-        tau, weighed = at(self.tau, buyer), at(self.weighed, buyer)
-        return (now / tau.where(weighed)).where(weighed, self.edge_of_limit(series, buyer))
+        kept = self._kept("Link", series, self.data.edges)
+        whose = self.data.prosumers.get_indexer(pd.Index(buyer.to_numpy()))
+        return self._in_money(now, kept, whose)
+
+    def _kept(self, component: str, series: str, names: pd.Index) -> Numbers:
+        """Prices of the limit, (S, T, names), NaN where there is none."""
+        return dynamic_numbers(self.n, component, series, names, self.data.snapshots, np.nan)
+
+    def _in_money(self, now: xr.DataArray, of_limit: Numbers, whose: Labels) -> xr.DataArray:
+        """Prices now, (scenario, snapshot, K), in money of those, (K,), who pay them."""
+        tau, weighed = (
+            values.transpose(SCENARIO, PROSUMER).to_numpy()[:, None, whose]
+            for values in (self.tau, self.weighed)
+        )
+        like = now.transpose(SCENARIO, SNAPSHOT, ...)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return like.copy(data=np.where(weighed, like.to_numpy() / tau, of_limit))
 
     def edge_of_limit(self, series: str, buyer: xr.DataArray) -> xr.DataArray:
         """`of_limit` of one direction of all edges, (scenario, snapshot, name)."""
@@ -103,7 +123,14 @@ class Money:
 
 def at(by_prosumer: xr.DataArray, ends: xr.DataArray) -> xr.DataArray:
     """Values of the prosumers at some ends of the edges, `prosumer` becoming ``name``."""
-    return by_prosumer.sel({PROSUMER: ends}).drop_vars(PROSUMER)
+    whose = by_prosumer.indexes[PROSUMER].get_indexer(pd.Index(ends.to_numpy()))
+    values = by_prosumer.transpose(..., PROSUMER)
+    coords = {dim: values.coords[dim].variable for dim in values.dims if dim != PROSUMER}
+    return xr.DataArray(
+        values.to_numpy()[..., whose],
+        coords={**coords, NAME: ends.indexes[NAME]},
+        dims=(*coords, NAME),
+    )
 
 
 def net_costs(
@@ -148,12 +175,8 @@ def net_costs(
 
 def sum_of_buyer(by_trade: xr.DataArray, data: MarketData) -> xr.DataArray:
     """Sum over the trades that each prosumer decides, as their buyer."""
-    if not by_trade.sizes[TRADE]:
-        dims = {dim: by_trade.indexes[dim] for dim in by_trade.dims if dim != TRADE}
-        shape = [len(index) for index in dims.values()] + [len(data.prosumers)]
-        return xr.DataArray(np.zeros(shape), coords={**dims, PROSUMER: data.prosumers})
-    summed = by_trade.groupby("buyer").sum().rename(buyer=PROSUMER)
-    return summed.reindex({PROSUMER: data.prosumers}, fill_value=0.0)
+    buyers = np.concatenate([data.bus0.to_numpy(), data.bus1.to_numpy()])
+    return summed(by_trade, TRADE, data.prosumers.get_indexer(pd.Index(buyers)), data)
 
 
 def prices_agree(

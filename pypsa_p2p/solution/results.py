@@ -149,6 +149,11 @@ def results(n: pypsa.Network) -> xr.Dataset:
     >>> p2p.results(n).nodal_price.sel(prosumer="0").round(5).values.ravel()
     array([0.93944, 0.52706, 2.11376])
     """
+    return read_results(n)[1]
+
+
+def read_results(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:
+    """The market's data, and `results`."""
     settings = recorded(n)
     delivered = settings["delivery"] == "grid"
     data = read_market(n, n.snapshots[settings["snapshots"]], grid=delivered)
@@ -167,7 +172,7 @@ def results(n: pypsa.Network) -> xr.Dataset:
         if name in dataset:
             dataset[name].attrs = {"unit": unit, "long_name": meaning}
     dataset.attrs = {"market": str(settings["design"]), "solver": str(settings["solver"])}
-    return dataset
+    return data, dataset
 
 
 def _dispatch(n: pypsa.Network, data: MarketData, money: Money) -> dict[str, xr.DataArray]:
@@ -277,11 +282,15 @@ def _trades(money: Money, own_multipliers: bool) -> dict[str, xr.DataArray]:
         "buyer": (TRADE, buyer),
         "seller": (TRADE, seller),
     }
-    joined = {
-        name: xr.concat([part.rename({NAME: TRADE}) for part in parts], TRADE)
-        .transpose(SCENARIO, SNAPSHOT, TRADE)
-        .assign_coords(coords)
+    dims = (SCENARIO, SNAPSHOT)
+    arrays = {
+        name: np.concatenate([part.transpose(*dims, NAME).to_numpy() for part in parts], axis=-1)
         for name, parts in both.items()
+    }
+    coords |= {SCENARIO: data.scenarios, SNAPSHOT: sns}
+    joined = {
+        name: xr.DataArray(array, coords=coords, dims=(*dims, TRADE))
+        for name, array in arrays.items()
     }
     net = sum_of_buyer(joined["quantity"], data)
     now = sum_of_buyer(joined.pop("paid_now"), data).sum(SNAPSHOT)
@@ -299,12 +308,15 @@ def _costs(
 ) -> dict[str, xr.DataArray]:
     """Pi (7) of every prosumer, and the preference sum b q in it, EUR."""
     quantity = trades["quantity"]
-    price = xr.concat([data.price0, data.price1], NAME).rename({NAME: TRADE})
-    congestion = xr.concat([data.congestion] * 2, NAME).rename({NAME: TRADE})
-    rising = congestion.drop_vars(TRADE) * (quantity + other_direction(quantity).to_numpy())
+    q = quantity.transpose(SCENARIO, SNAPSHOT, TRADE)
+    price, congestion = (
+        np.concatenate([one.to_numpy() for one in ends], axis=-1)[:, None]
+        for ends in ((data.price0, data.price1), (data.congestion, data.congestion))
+    )
+    rising = congestion * (q.to_numpy() + other_direction(q).to_numpy())
+    bought = q.to_numpy() * data.weighting.to_numpy()[:, None]
     preference, congested = (
-        sum_of_buyer(each * quantity * data.weighting, data).sum(SNAPSHOT)
-        for each in (price.drop_vars(TRADE), rising)
+        sum_of_buyer(q.copy(data=each * bought), data).sum(SNAPSHOT) for each in (price, rising)
     )
     imports = (data.import_price * trades["net_import"] * data.weighting).sum(SNAPSHOT)
     own = operating_cost(n, data) + investment_cost(n, data)

@@ -27,8 +27,7 @@ from pypsa_p2p.common.names import (
 )
 from pypsa_p2p.common.quiet import quiet_libraries
 from pypsa_p2p.markets.base import Market
-from pypsa_p2p.network.market_data import read_market
-from pypsa_p2p.solution.results import results
+from pypsa_p2p.solution.results import read_results
 from pypsa_p2p.studies.comparison import community_figures
 
 Point = dict[str, Any]
@@ -78,7 +77,8 @@ class Job:
     markets: Markets
     apply: Apply | None
     keep: tuple[str, ...]
-    known: frozenset[str]  # fingerprints of points that need not be solved again
+    stored: bool  # whether points are kept, by their fingerprints
+    known: frozenset[str]  # of points that need not be solved again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,8 @@ def solve_point(network: bytes, job: Job, point: Point) -> Outcome:
     try:
         with quiet_libraries():
             n, market = _posed(pickle.loads(network), job, point)
-            key = fingerprint(n, market, job.keep)
-            if key in job.known:
+            key = fingerprint(n, market, job.keep) if job.stored else ""
+            if key and key in job.known:
                 return Outcome(key=key)
             market.optimize(n)
             return Outcome(key=key, figures=_figures(n, job.keep))
@@ -190,8 +190,8 @@ DATA_DIMENSIONS: Final = {
 
 def _figures(n: pypsa.Network, keep: tuple[str, ...]) -> xr.Dataset:
     """What is kept of a solved point: figures of the community, and variables of `results`."""
-    r = results(n)
-    figures = community_figures(n, r, read_market(n, pd.Index(r["snapshot"].to_numpy())))
+    data, r = read_results(n)
+    figures = community_figures(n, r, data)
     chosen = r[[name for name in (*KEPT, *keep) if name in r]]
     kept = chosen.drop_vars([name for name in chosen.coords if name not in chosen.dims])
     for name, value in figures.items():
@@ -210,10 +210,18 @@ def fingerprint(n: pypsa.Network, market: Market, keep: tuple[str, ...]) -> str:
     digest.update(repr((shared, _canonical(market))).encode())
     for frame in (n.snapshot_weightings, *_inputs(n)):
         digest.update(repr([frame.shape, *map(str, frame.columns)]).encode())
-        digest.update(pd.util.hash_pandas_object(frame.astype(object)).to_numpy().tobytes())
+        digest.update(pd.util.hash_pandas_object(frame.index).to_numpy().tobytes())
+        digest.update(b"".join(_content(frame[column]) for column in frame))
     if n.has_scenarios:
         digest.update(repr(_canonical(n.scenario_weightings["weight"])).encode())
     return digest.hexdigest()[:32]
+
+
+def _content(column: pd.Series) -> bytes:
+    """A column's values, numbers as they are: whole ones are the same as those with a point."""
+    if pd.api.types.is_numeric_dtype(column) and not column.hasnans:
+        return column.to_numpy(float).tobytes()
+    return pd.util.hash_array(column.to_numpy(object)).tobytes()
 
 
 def _inputs(n: pypsa.Network) -> list[pd.DataFrame]:

@@ -131,7 +131,9 @@ def sweep(
     dimensions = _dimensions(markets, {} if over is None else over, apply)
     points, wanted = _points(dimensions), _kept(keep)
     kept = PointStore(store)
-    job = Job(markets=markets, apply=apply, keep=wanted, known=kept.known())
+    job = Job(
+        markets=markets, apply=apply, keep=wanted, stored=store is not None, known=kept.known()
+    )
     outcomes: dict[int, Outcome] = {}
     with progress_bar(len(points), "sweep", "point", shown=progress) as bar:
 
