@@ -28,11 +28,12 @@ from pypsa_p2p.markets.model_checks import (
     check_impedances,
     check_limits_at_buses,
     check_weightings,
+    require_extendable,
     require_no_curves,
 )
 from pypsa_p2p.network.assets import CAPACITIES, capital_cost, extendable_names
 from pypsa_p2p.network.market_data import MarketData, require
-from pypsa_p2p.network.ownership import NOBODY, bus_columns
+from pypsa_p2p.network.ownership import NOBODY, bus_columns, require_buses
 
 #: Numbers an active asset's model depends on: they must be finite where they are given.
 _NUMBERS = (
@@ -70,6 +71,16 @@ _SHARES = {
     ),
     "standing_loss": (0.0, 1.0, "is no share of what is stored; give a number from 0 to 1"),
 }
+#: Limits that may be missing, and the infinities that none of the kind can be.
+_OPTIONAL = {
+    "e_sum_min": (np.inf,),
+    "e_sum_max": (-np.inf,),
+    "ramp_limit_up": (-np.inf,),
+    "ramp_limit_down": (-np.inf,),
+    "p_set": (np.inf, -np.inf),
+    "e_set": (np.inf, -np.inf),
+    "state_of_charge_set": (np.inf, -np.inf),
+}
 #: What a trade edge may have besides PyPSA's defaults.
 TRADE_ATTRIBUTES = frozenset({"bus0", "bus1", "carrier", "p_nom", "p_min_pu", "p_max_pu"})
 
@@ -100,8 +111,9 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
     check_weightings(n, data)
     for component in sorted(n.one_port_components | n.branch_components):
         if len(n.c[component].static):
-            _check_buses(n, component)
+            require_buses(n, component)
             require_no_curves(n, component)
+            require_extendable(n, component)
             _check_numbers(n, component)
             _check_limits(n, data, component)
             _check_commitment(n, component)
@@ -162,22 +174,6 @@ def _check_import_price(data: MarketData) -> None:
         "several, energy passed on would make money. For what each pays a retailer, give her a "
         "Generator at that marginal_cost, and one with p_min_pu=-1, p_max_pu=0 for feed-in."
     )
-
-
-def _check_buses(n: pypsa.Network, component: str) -> None:
-    static = first_scenario(n, component)
-    for column in bus_columns(static):
-        buses = static[column]
-        first = column in ("bus", "bus0", "bus1")
-        known = buses.isin(first_scenario(n, "Bus").index)
-        if not first:
-            known |= buses.fillna("") == ""
-        if not known.all():
-            culprits = static.index[~known]
-            raise DataError(
-                f"{component} {listed(culprits)}: {column} {listed(buses[~known])} is not a bus of "
-                "the network. Add the bus or correct the name."
-            )
 
 
 def _check_supply(n: pypsa.Network, data: MarketData) -> None:
@@ -274,7 +270,7 @@ def _check_numbers(n: pypsa.Network, component: str) -> None:
             f"The table of {component} has no column {listed(missing)}, which PyPSA's models need: "
             f"set it, to {c.defaults.at[missing[0], 'default']:g} where it is as usual."
         )
-    for attribute in [a for a in _numbers_of(component) if a in c.static]:
+    for attribute in [a for a in {*_numbers_of(component), *_OPTIONAL} if a in c.static]:
         table = c.dynamic.get(attribute)
         static = c.static[attribute]
         if table is not None and len(table.columns):
@@ -292,6 +288,10 @@ def _numbers_of(component: str) -> tuple[str, ...]:
 
 
 def _require_good(component: str, attribute: str, values: np.ndarray, labels: pd.Index) -> None:
+    if attribute in _OPTIONAL and attribute not in _numbers_of(component):
+        what = "is infinite on the side it limits; give a number, or nan for no limit"
+        _refuse(component, attribute, np.isin(values, _OPTIONAL[attribute]), labels, what)
+        return
     finite = np.isfinite(values)
     _refuse(component, attribute, ~finite, labels, "is missing or infinite; give a number")
     if attribute in _NEVER_NEGATIVE:

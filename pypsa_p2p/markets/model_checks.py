@@ -39,6 +39,24 @@ def check_weightings(n: pypsa.Network, data: MarketData) -> None:
             )
 
 
+def require_extendable(n: pypsa.Network, component: str) -> None:
+    """Refuse capacities that are set, as those to build may be, where none is built.
+
+    Raises
+    ------
+    DataError
+    """
+    static, capacity = n.c[component].static, CAPACITIES.get(component, "")
+    if f"{capacity}_set" not in static:
+        return
+    given = static[f"{capacity}_set"].notna() & ~static[f"{capacity}_extendable"].astype(bool)
+    if given.any():
+        raise DataError(
+            f"{component} {listed(static.index[given])}: {capacity}_set is for capacities to "
+            f"build, but {capacity}_extendable is False. Put it into {capacity}."
+        )
+
+
 def check_emissions(n: pypsa.Network, data: MarketData) -> None:
     """PyPSA divides by the efficiency of generators whose emissions it limits.
 

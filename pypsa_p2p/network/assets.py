@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pypsa
 import xarray as xr
@@ -13,7 +14,8 @@ from pypsa_p2p.common.names import NAME, PROSUMER
 from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import own_names
-from pypsa_p2p.solvers.arrays import Labels
+
+Labels = npt.NDArray[np.int64]
 
 #: PyPSA's operating costs: class, its result, and the prices of the result and its square.
 OPERATING_PRICES: tuple[tuple[str, str, str, str | None], ...] = (

@@ -7,7 +7,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.errors import DataError, MarketError, listed
 from pypsa_p2p.common.names import NAME, PROSUMER_CARRIER, TRADE_CARRIER
 from pypsa_p2p.common.tables import first_scenario
 
@@ -94,6 +94,28 @@ def bus_columns(static: pd.DataFrame) -> list[str]:
         for column in map(str, static)
         if column == "bus" or (column.startswith("bus") and column[3:].isdigit())
     ]
+
+
+def require_buses(n: pypsa.Network, component: str) -> None:
+    """Refuse components of a class that stand where no bus is.
+
+    Raises
+    ------
+    DataError
+    """
+    static = first_scenario(n, component)
+    for column in bus_columns(static):
+        buses = static[column]
+        first = column in ("bus", "bus0", "bus1")
+        known = buses.isin(first_scenario(n, "Bus").index)
+        if not first:
+            known |= buses.fillna("") == ""
+        if not known.all():
+            culprits = static.index[~known]
+            raise DataError(
+                f"{component} {listed(culprits)}: {column} {listed(buses[~known])} is not a bus of "
+                "the network. Add the bus or correct the name."
+            )
 
 
 def branches(n: pypsa.Network) -> list[str]:

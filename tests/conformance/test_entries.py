@@ -51,6 +51,11 @@ CASES = {
     ),
     "text for a sum": (static("e_sum_max", "a lot"), "'gas': e_sum_max is 'a lot'"),
     "text for a set point": (static("p_set", "high"), "'gas': p_set is 'high'"),
+    "a capacity set that nobody builds": (static("p_nom_set", 5.0), "p_nom_extendable is False"),
+    "a least of infinity": (static("e_sum_min", np.inf), "'gas': e_sum_min is infinite"),
+    "a most of minus infinity": (static("e_sum_max", -np.inf), "'gas': e_sum_max is infinite"),
+    "an infinite set point": (static("p_set", np.inf), "'gas': p_set is infinite"),
+    "a ramp of minus infinity": (static("ramp_limit_up", -np.inf), "'gas': ramp_limit_up is inf"),
     "a flag that is missing": (
         static("p_nom_extendable", None),
         "'gas': p_nom_extendable is missing",
@@ -76,3 +81,16 @@ def test_entries_that_are_not_of_their_kind(case: str) -> None:
     with pytest.raises(p2p.DataError, match=says):
         p2p.PeerToPeerMarket().optimize(n)
     assert not n.is_solved
+
+
+@pytest.mark.parametrize("bus", [3, True, None, "nowhere"])
+def test_assets_that_stand_nowhere_are_refused_when_they_are_assigned(bus: object) -> None:
+    n = pypsa.Network()
+    n.add("Bus", "a")
+    n.add("Generator", "gas", bus="a", p_nom=10.0, marginal_cost=30.0)
+    n.generators["bus"] = pd.Series({"gas": bus}, dtype=object)
+    before = n.copy()
+    with pytest.raises(p2p.DataError, match=f"Generator 'gas': bus .*{bus}.* is not a bus"):
+        p2p.assign_prosumers(n, "bus")
+    pd.testing.assert_frame_equal(n.buses, before.buses)
+    pd.testing.assert_frame_equal(n.generators, before.generators)

@@ -29,7 +29,7 @@ from pypsa_p2p.network.assignment.meters import (
     read_places,
 )
 from pypsa_p2p.network.assignment.originals import controllable, remember
-from pypsa_p2p.network.ownership import bus_owners
+from pypsa_p2p.network.ownership import bus_owners, require_buses
 from pypsa_p2p.network.prosumers import add_prosumer_buses, check_data, read_arguments, write_data
 
 ASSETS = (*ONE_PORTS, *CONVERTERS)
@@ -94,6 +94,8 @@ def assign_prosumers(
     ('north prosumer', 'north')
     """
     require_network(n)
+    for component in sorted(n.one_port_components | n.branch_components):
+        require_buses(n, component)
     by_asset = isinstance(owner, (Mapping, pd.Series))
     owned = _owned_by_name(n, owner) if by_asset else _owned_by_bus(n, owner)
     grid_buses = owned.groupby("owner", sort=False)["bus"].first()
