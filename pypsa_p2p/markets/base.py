@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, Final, Literal, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import linopy
 import numpy as np
@@ -54,6 +55,14 @@ from pypsa_p2p.solvers.program import RiskProgram
 EQUILIBRIUM: Final = 0.5
 
 Extra = Callable[[pypsa.Network, pd.Index], Any]
+
+
+class Posed(NamedTuple):
+    """A market posed on a network: its data, its model as arrays, whether that is a plain one."""
+
+    data: MarketData
+    compiled: CompiledModel
+    plain: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +115,8 @@ class Market(ABC):
         data = self._read(n, sns)
         require_model(n, data)
         forget_market(n)
-        compiled, solution = self._solve(n, data)
+        compiled = self._compiled(n, data)
+        solution = self._solved(compiled, data)
         self._record(n, data, solution)
         write_own_multipliers(n, data, solution.reciprocity1)
         write_price_series(n, data, compiled, solution)
@@ -146,14 +156,32 @@ class Market(ABC):
         ConvergenceError
             No solver met the package's own residual checks.
         """
+        return self.clear(n, self.pose(n, snapshots, extra_functionality, model_options))
+
+    def pose(
+        self,
+        n: pypsa.Network,
+        snapshots: pd.Index | None = None,
+        extra_functionality: Extra | None = None,
+        model_options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Posed:
+        """Read a network's market, refuse what cannot be honoured, build the model and compile it.
+
+        Markets whose `formulation` is the same may `clear` it, one after the other.
+        """
         data = self._read(n, snapshots)
-        require_options(n, extra_functionality, model_options)
+        require_options(n, extra_functionality, dict(model_options))
         bare = extra_functionality is None and self.delivery == "trades"
         plain = build_model(n, data, model_options, bare=bare)
         forget_market(n)
         if extra_functionality is not None:
             extra_functionality(n, data.snapshots)
-        compiled, solution = self._solve(n, data)
+        return Posed(data, self._compiled(n, data), plain)
+
+    def clear(self, n: pypsa.Network, posed: Posed) -> tuple[str, str]:
+        """Solve the market that was posed on a network and write the solution there."""
+        data, compiled, plain = posed
+        solution = self._solved(compiled, data)
         self._record(n, data, solution)
         objective = beside_constant(n, solution.objective)
         status = compiled.assign(solution.x, solution.row_dual, objective, solution.solver)
@@ -161,6 +189,15 @@ class Market(ABC):
         write_own_multipliers(n, data, solution.reciprocity1)
         write_price_series(n, data, compiled, solution)
         return status
+
+    @property
+    def formulation(self) -> Market | None:
+        """What the model depends on: the market without risk and contracts, which add nothing.
+
+        None for designs of one's own that put something else into the model.
+        """
+        own = type(self).formulate is not Market.formulate
+        return None if own else replace(self, risk=None, contracts=None)
 
     def _record(self, n: pypsa.Network, data: MarketData, solution: MarketSolution) -> None:
         """Note in the network which market was solved, and how."""
@@ -191,13 +228,22 @@ class Market(ABC):
         check_network(n, data)
         if data.sites is not None and not self.surplus:
             warn_of_losses(n, data)
+        self.require(n, data)
+        return data
+
+    def require(self, n: pypsa.Network, data: MarketData) -> None:
+        """Refuse what this market cannot honour of a network that any market could.
+
+        Raises
+        ------
+        MarketError
+        """
         self.check(data)
         each, terms = self.envelope(data), self.terms(data)
         self._require_convex(data, each)
         if terms is not None:
             require_no_arbitrage(terms, each)
             warn_of_hubs(n, data, each, terms)
-        return data
 
     def _require_convex(self, data: MarketData, each: Envelope) -> None:
         """Refuse a planner who sums the risks of several, where trades are congested."""
@@ -220,8 +266,8 @@ class Market(ABC):
         """The risk-adjusted probabilities that each prosumer may hold."""
         return (self.risk or NEUTRAL).envelope(data.probability, data.risk_attitude)
 
-    def _solve(self, n: pypsa.Network, data: MarketData) -> tuple[CompiledModel, MarketSolution]:
-        """Formulate the market on `n.model`, compile and solve it."""
+    def _compiled(self, n: pypsa.Network, data: MarketData) -> CompiledModel:
+        """Formulate the market on `n.model`, as arrays."""
         m = n.model
         if m.objective.sense == "max":  # assigning an objective, below, would make it "min"
             raise MarketError(
@@ -230,12 +276,15 @@ class Market(ABC):
             )
         if len(data.edges):
             self.formulate(m, data)
-        compiled = compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
+        return compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
+
+    def _solved(self, compiled: CompiledModel, data: MarketData) -> MarketSolution:
+        """Solve the market, or say why it has no solution."""
         solution = solve_market(compiled, self.problem(compiled, data))
         if solution.status != "optimal":
             raise explain(compiled, solution, trading=len(data.edges) > 0, surplus=self.surplus)
         warn_of_mixed_sizes(compiled, solution.x, data.prosumers)
-        return compiled, solution
+        return solution
 
     def formulate(self, m: linopy.Model, data: MarketData) -> None:
         """Add trades, their cost and, where the grid delivers them, its part to a PyPSA model."""

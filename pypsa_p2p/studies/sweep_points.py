@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, Final
 
-import numpy as np
-import pandas as pd
 import pypsa
 import xarray as xr
 
@@ -19,55 +16,17 @@ from pypsa_p2p.common.given import Range
 from pypsa_p2p.common.names import (
     CONGESTION,
     ELASTIC_DEMAND_CARRIER,
-    KEPT_DUALS,
-    PRICE_SERIES,
-    RECIPROCITY1,
-    RISK_ADJUSTED_PROBABILITY,
     TRADE_CARRIER,
 )
 from pypsa_p2p.common.quiet import quiet_libraries
 from pypsa_p2p.markets.base import Market
-from pypsa_p2p.solution.results import read_results
-from pypsa_p2p.studies.comparison import community_figures
+from pypsa_p2p.studies.sweep_networks import SweptNetwork, is_known_again
 
 Point = dict[str, Any]
 Apply = Callable[[pypsa.Network, Point], pypsa.Network | None]
 Markets = Market | Mapping[str, Market] | Callable[[Point], Market]
 
 MARKET: Final = "market"
-#: Variables of `results` that every point keeps, where its market has them.
-KEPT: Final = (
-    "cost",
-    "expected_cost",
-    "value_at_risk",
-    "risk_adjusted_cost",
-    "risk_adjusted_probability",
-    "contract",
-    "insurance",
-    "contract_price",
-)
-#: What `community_figures` returns, with units and meanings.
-FIGURES: Final = {
-    "social_cost": ("EUR", "what the design minimises: sum of R, or the community's risk"),
-    "expected_social_cost": ("EUR", "sum of the prosumers' expected costs"),
-    "traded_energy": ("MWh", "expectation of what prosumers buy from each other"),
-    "price_min": ("EUR/MWh", "least nodal price of whoever trades"),
-    "price_mean": ("EUR/MWh", "their mean nodal price, over time and scenarios by weight"),
-    "price_max": ("EUR/MWh", "greatest nodal price of whoever trades"),
-    "cost_gini": ("1", "Gini coefficient of the prosumers' risk-adjusted costs"),
-    "net_cost_gini": ("1", "Gini coefficient of their risk-adjusted net costs"),
-    "contracts_traded": (
-        "EUR",
-        "what contracts bought inside pay, summed over scenarios",
-    ),
-    "insurance_bought": ("EUR", "what insurance bought outside pays, summed over scenarios"),
-}
-_WRITTEN: Final = {
-    RISK_ADJUSTED_PROBABILITY,
-    RECIPROCITY1,
-    *KEPT_DUALS,
-    *(series for of_class in PRICE_SERIES.values() for series in of_class),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,36 +54,65 @@ def solve_point(network: bytes, job: Job, point: Point) -> Outcome:
     key = ""
     try:
         with quiet_libraries():
-            n, market = _posed(pickle.loads(network), job, point)
-            key = fingerprint(n, market, job.keep) if job.stored else ""
+            on = _network(network, job, point)
+            market = _market(job.markets, point)
+            key = on.fingerprint(market, job.keep) if job.stored else ""
             if key and key in job.known:
                 return Outcome(key=key)
-            market.optimize(n)
-            return Outcome(key=key, figures=_figures(n, job.keep))
+            return Outcome(key=key, figures=on.figures(market, job.keep))
     except P2PError as error:  # follows from the inputs: their key goes with it
         return Outcome(key=key, error=str(error))
     except Exception as error:
         return Outcome(error=f"{type(error).__name__}: {error}")
 
 
-def _posed(n: pypsa.Network, job: Job, point: Point) -> tuple[pypsa.Network, Market]:
-    """Network and market of a point."""
-    for name, change in DATA_DIMENSIONS.items():
-        if name in point:
-            change(n, point[name])
-    if job.apply is not None:
-        returned = job.apply(n, point)
-        n = n if returned is None else returned
-    if isinstance(job.markets, Mapping):
-        market = job.markets[point[MARKET]]
+def _data_of(point: Point) -> tuple[tuple[str, Any], ...]:
+    """What of a point changes the network, where no `apply` does."""
+    return tuple((name, point[name]) for name in DATA_DIMENSIONS if name in point)
+
+
+def side_by_side(points: list[Point]) -> list[int]:
+    """Places of the points, those of one network next to each other."""
+    seen: dict[str, int] = {}
+    order = [seen.setdefault(repr(_data_of(point)), len(seen)) for point in points]
+    return sorted(range(len(points)), key=order.__getitem__)
+
+
+def _network(network: bytes, job: Job, point: Point) -> SweptNetwork:
+    """The network of a point: shared by those that change nothing else of it."""
+    data = _data_of(point)
+    if job.apply is None and is_known_again(data):
+        return shared_network(network, data)
+    n = _changed(network, data)
+    returned = None if job.apply is None else job.apply(n, point)
+    return SweptNetwork(n if returned is None else returned)
+
+
+@lru_cache(maxsize=2)
+def shared_network(network: bytes, data: tuple[tuple[str, Any], ...]) -> SweptNetwork:
+    """The last networks with these `data`, and all that was found on them."""
+    return SweptNetwork(_changed(network, data))
+
+
+def _changed(network: bytes, data: tuple[tuple[str, Any], ...]) -> pypsa.Network:
+    n: pypsa.Network = pickle.loads(network)
+    for name, value in data:
+        DATA_DIMENSIONS[name](n, value)
+    return n
+
+
+def _market(markets: Markets, point: Point) -> Market:
+    """The market of a point."""
+    if isinstance(markets, Mapping):
+        market = markets[point[MARKET]]
     else:
-        market = job.markets if isinstance(job.markets, Market) else job.markets(point)
+        market = markets if isinstance(markets, Market) else markets(point)
     if not isinstance(market, Market):
         raise MarketError(f"markets(point) must return a market, not {type(market).__name__}.")
     for name, vary in MARKET_DIMENSIONS.items():
         if name in point:
             market = vary(market, point[name])
-    return n, market
+    return market
 
 
 def _with(part: str, field: str) -> Callable[[Market, Any], Market]:
@@ -186,80 +174,3 @@ DATA_DIMENSIONS: Final = {
     "trade_capacity": _scale_capacity,
     "congestion": _set_congestion,
 }
-
-
-def _figures(n: pypsa.Network, keep: tuple[str, ...]) -> xr.Dataset:
-    """What is kept of a solved point: figures of the community, and variables of `results`."""
-    data, r = read_results(n)
-    figures = community_figures(n, r, data)
-    chosen = r[[name for name in (*KEPT, *keep) if name in r]]
-    kept = chosen.drop_vars([name for name in chosen.coords if name not in chosen.dims])
-    for name, value in figures.items():
-        unit, meaning = FIGURES[name]
-        kept[name] = xr.DataArray(value, attrs={"unit": unit, "long_name": meaning})
-    return kept.assign_attrs({})
-
-
-def fingerprint(n: pypsa.Network, market: Market, keep: tuple[str, ...]) -> str:
-    """A name for what a point's figures follow from: inputs, market, version, and what is kept.
-
-    Results that an earlier solve left in the network do not count.
-    """
-    digest = hashlib.sha256()
-    shared = (version("pypsa-p2p"), version("pypsa"), sorted(keep))
-    digest.update(repr((shared, _canonical(market))).encode())
-    for frame in (n.snapshot_weightings, *_inputs(n)):
-        digest.update(repr([frame.shape, *map(str, frame.columns)]).encode())
-        digest.update(pd.util.hash_pandas_object(frame.index).to_numpy().tobytes())
-        digest.update(b"".join(_content(frame[column]) for column in frame))
-    if n.has_scenarios:
-        digest.update(repr(_canonical(n.scenario_weightings["weight"])).encode())
-    return digest.hexdigest()[:32]
-
-
-def _content(column: pd.Series) -> bytes:
-    """A column's values, numbers as they are: whole ones are the same as those with a point."""
-    if pd.api.types.is_numeric_dtype(column) and not column.hasnans:
-        return column.to_numpy(float).tobytes()
-    return pd.util.hash_array(column.to_numpy(object)).tobytes()
-
-
-def _inputs(n: pypsa.Network) -> list[pd.DataFrame]:
-    """Tables of the network without results, in a fixed order of tables and columns."""
-    tables = []
-    for name in sorted(n.all_components):
-        component = n.c[name]
-        if component.static.empty:
-            continue
-        defaults = component.defaults
-        ignored = _WRITTEN.union(defaults.index[defaults["status"] == "Output"])
-        columns = sorted(set(component.static.columns) - ignored)
-        tables.append(component.static[columns])
-        for attribute in sorted(set(component.dynamic) - ignored):
-            frame = component.dynamic[attribute]
-            if not frame.empty:
-                tables.append(frame.set_axis(frame.columns.map(str), axis=1))
-    return tables
-
-
-def _canonical(value: Any) -> Any:
-    """A value as plain lists and texts that say all of it."""
-    parts = _taken_apart(value)
-    if isinstance(parts, Mapping):
-        return sorted([repr(key), _canonical(item)] for key, item in parts.items())
-    if isinstance(parts, list | tuple):
-        return [_canonical(item) for item in parts]
-    return repr(parts)
-
-
-def _taken_apart(value: Any) -> Any:
-    """Labels and numbers of a labelled value, fields of a dataclass; others as they are."""
-    if is_dataclass(value) and not isinstance(value, type):
-        named = {field.name: getattr(value, field.name) for field in fields(value)}
-        return [type(value).__name__, named]
-    if isinstance(value, xr.DataArray):
-        indexes = {dim: list(index) for dim, index in value.indexes.items()}
-        return [value.dims, indexes, value.to_numpy()]
-    if isinstance(value, pd.DataFrame | pd.Series):
-        return [*map(list, value.axes), value.to_numpy()]
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -32,6 +32,8 @@ from pypsa_p2p.studies.sweep_points import (
     Markets,
     Outcome,
     Point,
+    shared_network,
+    side_by_side,
     solve_point,
 )
 from pypsa_p2p.studies.sweep_store import PointStore
@@ -254,8 +256,11 @@ def _solve(
                 "out, take fewer workers. Points already in store are not solved again."
             ) from error
     else:
-        for place, point in enumerate(points):
-            solved(place, solve_point(network, job, point))
+        try:
+            for place in side_by_side(points):
+                solved(place, solve_point(network, job, points[place]))
+        finally:
+            shared_network.cache_clear()
 
 
 def _spread(

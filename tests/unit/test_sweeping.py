@@ -17,7 +17,7 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.studies.sweep_points import fingerprint
+from pypsa_p2p.studies.sweep_networks import SweptNetwork
 
 ALONE = p2p.PeerToPeerMarket(risk=p2p.CVaR())
 CONTRACTS = replace(ALONE, contracts=p2p.Contracts())
@@ -84,9 +84,9 @@ def test_contracts_between_none_and_complete(n: pypsa.Network, whole: xr.Dataset
 
 
 def test_the_network_stays_as_it_is(n: pypsa.Network) -> None:
-    before = fingerprint(n, ALONE, ())
+    before = SweptNetwork(n).fingerprint(ALONE, ())
     swept(n, ALONE, {"renewables": [0.5], "congestion": [0.0], "trade_capacity": [0.9]})
-    assert fingerprint(n, ALONE, ()) == before
+    assert SweptNetwork(n).fingerprint(ALONE, ()) == before
     assert "p2p" not in n.meta
 
 
@@ -255,22 +255,26 @@ def test_another_network_may_be_returned(n: pypsa.Network) -> None:
 
 
 def test_fingerprints_tell_inputs_apart(n: pypsa.Network) -> None:
-    key = fingerprint(n, ALONE, ())
+    key = SweptNetwork(n).fingerprint(ALONE, ())
     solved = n.copy()
     ALONE.optimize(solved)
-    assert fingerprint(solved, ALONE, ()) == key
+    assert SweptNetwork(solved).fingerprint(ALONE, ()) == key
     others = [n.copy() for _ in range(4)]
     others[0].links["congestion"] = 0.1
     others[1].generators_t.p_max_pu.iloc[0, 0] += 1e-9
     others[2].c.buses.dynamic["import_price"] = others[2].c.buses.dynamic["import_price"] + 1.0
     others[3].snapshot_weightings.loc[:, "objective"] = 2.0
-    keys = {fingerprint(other, ALONE, ()) for other in others}
-    keys |= {fingerprint(n, CONTRACTS, ()), fingerprint(n, ALONE, ("demand",)), key}
+    keys = {SweptNetwork(other).fingerprint(ALONE, ()) for other in others}
+    keys |= {
+        SweptNetwork(n).fingerprint(CONTRACTS, ()),
+        SweptNetwork(n).fingerprint(ALONE, ("demand",)),
+        key,
+    }
     by_name = [
         replace(ALONE, risk=p2p.CVaR(attitude=pd.Series(x, index=list("012"))))
         for x in ([0.1, 0.2, 0.3], [0.1, 0.2, 0.4])
     ]
-    assert len(keys | {fingerprint(n, market, ()) for market in by_name}) == 9
+    assert len(keys | {SweptNetwork(n).fingerprint(market, ()) for market in by_name}) == 9
 
 
 @pytest.mark.parametrize(

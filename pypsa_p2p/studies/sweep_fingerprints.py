@@ -1,0 +1,95 @@
+"""Names for what the figures of a sweep's point follow from, by which its store keeps them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.names import (
+    KEPT_DUALS,
+    PRICE_SERIES,
+    RECIPROCITY1,
+    RISK_ADJUSTED_PROBABILITY,
+)
+from pypsa_p2p.markets.base import Market
+
+_WRITTEN: Final = {
+    RISK_ADJUSTED_PROBABILITY,
+    RECIPROCITY1,
+    *KEPT_DUALS,
+    *(series for of_class in PRICE_SERIES.values() for series in of_class),
+}
+
+
+def fingerprint(inputs: str, market: Market, keep: tuple[str, ...]) -> str:
+    """A name for what a point's figures follow from: inputs, market, version, and what is kept."""
+    shared = (version("pypsa-p2p"), version("pypsa"), sorted(keep), inputs)
+    return hashlib.sha256(repr((shared, _canonical(market))).encode()).hexdigest()[:32]
+
+
+def inputs_of(n: pypsa.Network) -> str:
+    """A name for a network's inputs; results that an earlier solve left in it do not count."""
+    digest = hashlib.sha256()
+    for frame in (n.snapshot_weightings, *_inputs(n)):
+        digest.update(repr([frame.shape, *map(str, frame.columns)]).encode())
+        digest.update(pd.util.hash_pandas_object(frame.index).to_numpy().tobytes())
+        digest.update(b"".join(_content(frame[column]) for column in frame))
+    if n.has_scenarios:
+        digest.update(repr(_canonical(n.scenario_weightings["weight"])).encode())
+    return digest.hexdigest()
+
+
+def _content(column: pd.Series) -> bytes:
+    """A column's values, numbers as they are: whole ones are the same as those with a point."""
+    if pd.api.types.is_numeric_dtype(column) and not column.hasnans:
+        return column.to_numpy(float).tobytes()
+    return pd.util.hash_array(column.to_numpy(object)).tobytes()
+
+
+def _inputs(n: pypsa.Network) -> list[pd.DataFrame]:
+    """Tables of the network without results, in a fixed order of tables and columns."""
+    tables = []
+    for name in sorted(n.all_components):
+        component = n.c[name]
+        if component.static.empty:
+            continue
+        defaults = component.defaults
+        ignored = _WRITTEN.union(defaults.index[defaults["status"] == "Output"])
+        columns = sorted(set(component.static.columns) - ignored)
+        tables.append(component.static[columns])
+        for attribute in sorted(set(component.dynamic) - ignored):
+            frame = component.dynamic[attribute]
+            if not frame.empty:
+                tables.append(frame.set_axis(frame.columns.map(str), axis=1))
+    return tables
+
+
+def _canonical(value: Any) -> Any:
+    """A value as plain lists and texts that say all of it."""
+    parts = _taken_apart(value)
+    if isinstance(parts, Mapping):
+        return sorted([repr(key), _canonical(item)] for key, item in parts.items())
+    if isinstance(parts, list | tuple):
+        return [_canonical(item) for item in parts]
+    return repr(parts)
+
+
+def _taken_apart(value: Any) -> Any:
+    """Labels and numbers of a labelled value, fields of a dataclass; others as they are."""
+    if is_dataclass(value) and not isinstance(value, type):
+        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        return [type(value).__name__, named]
+    if isinstance(value, xr.DataArray):
+        indexes = {dim: list(index) for dim, index in value.indexes.items()}
+        return [value.dims, indexes, value.to_numpy()]
+    if isinstance(value, pd.DataFrame | pd.Series):
+        return [*map(list, value.axes), value.to_numpy()]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

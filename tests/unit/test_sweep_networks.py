@@ -1,0 +1,125 @@
+"""Points of a sweep that share a network: the same as each by itself, posed and solved once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pypsa
+import pytest
+import xarray as xr
+
+import pypsa_p2p as p2p
+from pypsa_p2p.markets.base import Market
+from pypsa_p2p.studies import sweep_networks
+from pypsa_p2p.studies.sweep_networks import SweptNetwork
+
+ALONE = p2p.PeerToPeerMarket(risk=p2p.CVaR())
+CONTRACTS = replace(ALONE, contracts=p2p.Contracts())
+MARKETS = {
+    "neutral": p2p.PeerToPeerMarket(),
+    "alone": ALONE,
+    "no surplus": replace(ALONE, surplus=False),
+    "contracts": CONTRACTS,
+    "centralized": p2p.CentralizedMarket(risk=p2p.CVaR(), contracts=p2p.Contracts()),
+}
+OVER = {"attitude": [0.0, 0.6], "insurance_price": [0.5, 0.2], "trade_capacity": [1.0, 0.1]}
+
+
+@pytest.fixture
+def n() -> pypsa.Network:
+    return p2p.load_grid("three_node")
+
+
+def nothing(n: pypsa.Network, point: dict[str, Any]) -> None:
+    """As `apply`: every point gets a network of its own."""
+
+
+def count(monkeypatch: pytest.MonkeyPatch, method: str) -> list[Market]:
+    """The markets whose method is called from here on."""
+    called: list[Market] = []
+    real = getattr(Market, method)
+
+    def counted(self: Market, *arguments: Any) -> Any:
+        called.append(self)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Market, method, counted)
+    return called
+
+
+def test_shared_networks_give_what_separate_ones_do(n: pypsa.Network) -> None:
+    """Also after a point that is refused (insurance at 0.2 in three scenarios is a sure profit)."""
+    shared = p2p.sweep(n, MARKETS, OVER, progress=False)
+    separate = p2p.sweep(n, MARKETS, OVER, apply=nothing, progress=False)
+    xr.testing.assert_allclose(shared.drop_vars("error"), separate.drop_vars("error"), atol=1e-8)
+    assert (shared.error == separate.error).all()
+    refused = shared.error.sel(insurance_price=0.2) != ""
+    assert refused.sel(market=["contracts", "centralized"]).all()
+    assert not refused.sel(market=["neutral", "alone", "no surplus"]).any()
+
+
+def test_a_model_is_built_once_for_markets_of_one_formulation(
+    n: pypsa.Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posed = count(monkeypatch, "pose")
+    p2p.sweep(n, MARKETS, {"attitude": [0.1, 0.3, 0.6]}, progress=False)
+    assert len(posed) == 3  # the peer-to-peer one with and without surplus, and the planner's
+
+
+def test_networks_are_changed_once_for_each_of_their_values(
+    n: pypsa.Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever dimension runs fastest."""
+    posed = count(monkeypatch, "pose")
+    over = {"attitude": [0.1, 0.3, 0.6], "renewables": [0.5, 0.8, 0.9, 1.0]}
+    d = p2p.sweep(n, ALONE, over, progress=False)
+    assert len(posed) == 4
+    assert (d.social_cost.diff("renewables") < 0.0).all()
+
+
+def test_a_market_that_a_dimension_does_not_concern_is_solved_once(
+    n: pypsa.Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleared = count(monkeypatch, "clear")
+    d = p2p.sweep(n, MARKETS["neutral"], {"attitude": [0.1, 0.3, 0.6]}, progress=False)
+    assert len(cleared) == 1
+    assert np.ptp(d.social_cost.to_numpy()) == 0.0
+
+
+@dataclass(frozen=True)
+class Listed(p2p.RiskMeasure):
+    """A measure that has no hash."""
+
+    most: dict[str, float] = field(default_factory=dict)
+
+    def limits(self, probability: xr.DataArray, attitude: xr.DataArray) -> Any:
+        return 0 * probability, self.most["times"] * probability
+
+
+def test_markets_without_a_hash_are_solved_each_time(n: pypsa.Network) -> None:
+    markets = {str(k): p2p.PeerToPeerMarket(risk=Listed({"times": k})) for k in (1.0, 2.0)}
+    assert not sweep_networks.is_known_again(markets["1.0"])
+    d = p2p.sweep(n, markets, progress=False)
+    assert float(d.social_cost.diff("market").item()) > 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taxed(p2p.PeerToPeerMarket):
+    """A design that puts something of its own into the model."""
+
+    tax: float = 0.0
+
+    def formulate(self, m: Any, data: Any) -> None:
+        super().formulate(m, data)
+        m.objective = m.objective.expression + self.tax * (1 * m["Generator-p"]).sum()
+
+
+def test_designs_that_add_to_the_model_get_one_of_their_own(n: pypsa.Network) -> None:
+    on = SweptNetwork(n)
+    costs = [
+        float(on.figures(Taxed(risk=p2p.CVaR(), tax=tax), ()).social_cost) for tax in (0.0, 0.01)
+    ]
+    assert Taxed().formulation is None
+    assert costs[0] != costs[1]
