@@ -1,4 +1,4 @@
-"""The Newton system of the interior point: one sparse quasi-definite matrix, one pattern.
+"""The Newton system of the interior point: one quasi-definite matrix, one pattern.
 
 Unknowns (dx, d eta, -dy, d sigma):
 
@@ -7,17 +7,19 @@ Unknowns (dx, d eta, -dy, d sigma):
     [ A              .   -1/H_r    .   ]      J   gradients of the cells' costs, one entry
     [ J             -E     .      -D   ]          per column; E: the group of each cell
 
-The pattern is ordered and analysed once; an iteration only refreshes values.
+The pattern is laid out once; an iteration only refreshes values. Columns leave in closed form,
+and with them rows of two (`clusters`), then the rest, values at risk last (`core`).
 """
 
 from __future__ import annotations
 
 import numpy as np
-import qdldl
 from scipy import sparse
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Labels, Sparse, Vector
+from pypsa_p2p.solvers.backends.clusters import Clusters, clusters_of
+from pypsa_p2p.solvers.backends.core import Core
 
 _REFINEMENTS = 2
 
@@ -62,8 +64,15 @@ class NewtonSystem:
         self._regularisation[n + groups :] = -ACCURACY.dual_proximal
         self._curvature = P.diagonal()
         self._owned = np.flatnonzero(member >= 0)
-        self._fill(sparse.triu(P, k=1, format="coo"), A.tocoo(), member[self._owned], group)
-        self._factor: qdldl.Solver | None = None
+        above = sparse.triu(P, k=1, format="coo")
+        self._fill(above, A.tocoo(), member[self._owned], group)
+        of_columns, of_rows = np.split(clusters_of(A.tocsr(), (above.row, above.col)), [n])
+        stays = [np.full(size, -1) for size in (groups, group.size)]
+        label = np.concatenate([of_columns, stays[0], of_rows, stays[1]])
+        self._clusters = Clusters(self.matrix, label)
+        kept = self._clusters.core
+        at_risk = np.flatnonzero((kept >= n) & (kept < n + groups))
+        self._core = Core(self._clusters.row, self._clusters.column, kept.size, at_risk)
 
     def _fill(self, above: Sparse, A: Sparse, member: Labels, group: Labels) -> None:
         """Lay out the pattern, fill in what stays constant, and note where the rest goes."""
@@ -106,24 +115,23 @@ class NewtonSystem:
         data[self._gradient] = gradient[self._owned] * self._gradient_scale
         data[self._diagonal] = self._squared_scale * diagonal + self._regularisation
         self._diagonal_values = data[self._diagonal]
-        if self._factor is None:
-            self._factor = qdldl.Solver(self.matrix, True)
-        else:
-            self._factor.update(self.matrix, True)
+        self._core.factor(self._clusters.factor(data))
 
     def solve(self, right: list[Vector]) -> list[Vector]:
         """(dx, d eta, -dy, d sigma), with refinement against rounding in the factors."""
-        if self._factor is None:
-            raise RuntimeError("refresh the system before solving it")
         target = np.concatenate(right) * self.scale
         size = np.max(abs(target), initial=0.0)
-        step = self._factor.solve(target)
+        step = self._solve(target)
         for _ in range(_REFINEMENTS):
             error = target - self._multiply(step)
             if np.max(abs(error), initial=0.0) <= ACCURACY.differences * size:
                 break
-            step = step + self._factor.solve(error)
+            step = step + self._solve(error)
         return np.split(step * self.scale, self.sizes)
+
+    def _solve(self, target: Vector) -> Vector:
+        found, core = self._clusters.forward(target)
+        return self._clusters.backward(found, self._core.solve(core), target.size)
 
     def _multiply(self, step: Vector) -> Vector:
         """The symmetric matrix times a vector, from its upper triangle."""
