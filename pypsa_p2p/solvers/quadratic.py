@@ -33,6 +33,7 @@ def solve_quadratic(
     ----------
     good : float, default 1e-9
         Residual, and hundredth of the relative error of prices, at which no other solver is asked.
+        Solvers are asked for no more than a hundredth of it.
     acceptable : float, default 1e-8
         Residual, recomputed from the original program, above which there is no answer.
 
@@ -60,7 +61,8 @@ def _solved(program: QuadraticProgram, good: float, acceptable: float) -> Soluti
     size = _cost_size(reduction.program)
     scaled = _scale_cost(reduction.program, 1.0 / size)
     best, iterations = _Judged.of(program, no_solution(program, "failed", "none")), 0
-    for attempt in _attempts(reduction, scaled, size):
+    rough = max(1.0, good / ACCURACY.good)
+    for attempt in _attempts(reduction, scaled, size, rough):
         iterations += attempt.iterations
         proven = _proven(attempt, reduction) if best.worst > acceptable else None
         if proven is not None:
@@ -89,14 +91,14 @@ def _proven(attempt: Solution, reduction: Presolved[QuadraticProgram]) -> Soluti
 
 
 def _attempts(
-    reduction: Presolved[QuadraticProgram], scaled: QuadraticProgram, size: float
+    reduction: Presolved[QuadraticProgram], scaled: QuadraticProgram, size: float, rough: float
 ) -> Iterator[Solution]:
     """Answers, the fastest first; each is computed when it is asked for.
 
     A solver that raises has none, and the next is asked.
     """
     asked: list[Callable[[], Solution]] = [
-        *(partial(_piqp, reduction, scaled, size, *least) for least in ACCURACY.piqp),
+        *(partial(_piqp, reduction, scaled, size, *least, rough) for least in ACCURACY.piqp),
         *(partial(_clarabel, reduction, scaled, size, least) for least in ACCURACY.clarabel),
     ]
     if not scaled.P.count_nonzero():
@@ -171,9 +173,10 @@ def _piqp(
     size: float,
     least: float,
     stalled: float,
+    rough: float,
 ) -> Solution:
     """PIQP on the reduced, cost-scaled program."""
-    return _restore(reduction, _rescale(solve_piqp(program, least, stalled), size), "piqp")
+    return _restore(reduction, _rescale(solve_piqp(program, least, stalled, rough), size), "piqp")
 
 
 def _simplex(

@@ -17,7 +17,7 @@ from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.clearing import convex
 from pypsa_p2p.solvers.backends.conic import solve_risk_conic
 from pypsa_p2p.solvers.program import RiskProgram
-from pypsa_p2p.solvers.ties import Sides
+from pypsa_p2p.solvers.sides import Sides
 from tests.reference.instances import Instance, network, random_instance
 
 #: Prices alike in both directions and everywhere: power may take any way round the ring.

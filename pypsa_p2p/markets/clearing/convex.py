@@ -15,20 +15,14 @@ from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.markets.contract_terms import Terms
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
+from pypsa_p2p.solvers.least_cost import LeastExpectedCost
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import price_error
 from pypsa_p2p.solvers.risk_averse import solve_risk
+from pypsa_p2p.solvers.sides import Sides, classify, risk_of
 from pypsa_p2p.solvers.tail import worst
-from pypsa_p2p.solvers.ties import (
-    LeastExpectedCost,
-    Sides,
-    classify,
-    least_expected_cost,
-    least_norm,
-    optimal_face,
-    risk_of,
-)
+from pypsa_p2p.solvers.ties import least_expected_cost, least_norm
 
 Matrix = npt.NDArray[np.float64]
 
@@ -228,12 +222,21 @@ def _reported(
             stacklevel=2,
         )
         return found.x, None
-    unit = program.per_column(program.probability)
-    weight = np.append(unit, np.ones(program.groups))
-    x = _least_norm(chosen.program, chosen.solution, tidy, weight)[: found.x.size]
+    x = _tidied(program, chosen, tidy)
     if _dearer(program, x, found.x):
         return found.x, None
     return x, _unweighed(program, chosen)
+
+
+def _tidied(program: RiskProgram, chosen: LeastExpectedCost, tidy: Labels) -> Vector:
+    """The optimum of least expected cost with the least norm in `tidy`."""
+    columns = chosen.columns
+    unit = program.per_column(program.probability)[columns]
+    weight = np.append(unit, np.ones(program.groups))
+    here = np.flatnonzero(np.isin(columns, tidy))
+    x = chosen.x.copy()
+    x[columns] = _least_norm(chosen.program, chosen.solution, here, weight)[: columns.size]
+    return x
 
 
 def _unweighed(program: RiskProgram, chosen: LeastExpectedCost) -> Unweighed:
@@ -241,7 +244,7 @@ def _unweighed(program: RiskProgram, chosen: LeastExpectedCost) -> Unweighed:
     owned = program.group < program.groups - 1
     weight = np.where(chosen.weighed, 0.0, chosen.weight)[owned]
     return Unweighed(
-        row_dual=chosen.solution.row_dual[: program.A.shape[0]],
+        row_dual=chosen.row_dual,
         weight=weight.reshape(program.groups - 1, -1),
     )
 
@@ -256,10 +259,8 @@ def _dearer(program: QuadraticProgram | RiskProgram, x: Vector, best: Vector) ->
 
 
 def _least_norm(qp: QuadraticProgram, found: Solution, tidy: Labels, weight: Vector) -> Vector:
-    if not tidy.size:
-        return found.x
-    nearest = least_norm(optimal_face(qp, found, weight), tidy)
-    return nearest.x if nearest.status == "optimal" else found.x
+    nearest = least_norm(qp, found, tidy, weight) if tidy.size else None
+    return found.x if nearest is None else nearest
 
 
 def _rounded(costs: Vector) -> Vector:

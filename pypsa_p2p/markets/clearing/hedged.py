@@ -26,7 +26,7 @@ from pypsa_p2p.markets.clearing.volumes import Hedges, Position, least_volumes
 from pypsa_p2p.markets.contract_terms import Terms
 from pypsa_p2p.solvers.arrays import Sparse, Vector
 from pypsa_p2p.solvers.program import UNOWNED, RiskProgram
-from pypsa_p2p.solvers.ties import Sides
+from pypsa_p2p.solvers.sides import Sides
 
 Matrix = npt.NDArray[np.float64]
 

@@ -13,18 +13,28 @@ from pypsa_p2p.solvers.program import QuadraticProgram
 Point = tuple[Vector, Vector, Vector, int]  # x, y, z, iterations
 
 
-def solve_piqp(program: QuadraticProgram, least: float, stalled: float) -> Point:
-    """PIQP's last point, whatever it says of it: the caller checks."""
+def solve_piqp(
+    program: QuadraticProgram, least: float, stalled: float, rough: float = 1.0
+) -> Point:
+    """PIQP's last point, whatever it says of it: the caller checks.
+
+    Parameters
+    ----------
+    least, stalled
+        Its regularisation, at least and where it stalls.
+    rough
+        How many times more than the residuals and gap asked of solvers will do.
+    """
     equal = program.lower == program.upper
     limited = ~equal & (np.isfinite(program.lower) | np.isfinite(program.upper))
     A = sparse.csr_matrix(program.A)
     solver = piqp.SparseSolver()
     settings = solver.settings
-    settings.eps_abs = settings.eps_rel = ACCURACY.solver
+    settings.eps_abs = settings.eps_rel = rough * ACCURACY.solver
     # A gap is the sum of all products multiplier x slack: one of them alone must be small.
     settings.eps_duality_gap_abs, settings.eps_duality_gap_rel = (
-        ACCURACY.solver,
-        ACCURACY.solver_gap,
+        rough * ACCURACY.solver,
+        rough * ACCURACY.solver_gap,
     )
     settings.max_iter = 50  # at a stall the residuals are good by then, or Clarabel's are better
     settings.reg_lower_limit, settings.reg_finetune_lower_limit = least, stalled

@@ -1,0 +1,167 @@
+"""The program whose solution is the risk-averse optimum of least expected cost, step by step.
+
+    min  sum_k p_k Pi_k(x)   over a region of the optimal face
+    s.t. least_k <= Pi_k(x) - eta_g <= most_k       (`sides`)
+
+Costs above and at the values at risk are linear on the face, so only costs below are curved; a
+step of Newton's method has them linear at the iterate, and their multipliers in the Hessian.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector
+from pypsa_p2p.solvers.face import Region
+from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
+from pypsa_p2p.solvers.sides import Sides
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LeastExpectedCost:
+    """The optimum of least expected cost.
+
+    Attributes
+    ----------
+    program : QuadraticProgram
+        The quadratic program it solves, in some columns of x, and eta.
+    solution : Solution
+    columns : (f,)
+        Those columns; the others are the same in all optima.
+    x : (n,)
+    row_dual : (m,)
+        Multipliers of the risk program's rows in the choice.
+    weighed : (K,)
+        Whether a cell's cost counts in its group's risk.
+    weight : (K,)
+        What a cell's cost counts for in the choice, p + m: m is the multiplier of Pi <= eta.
+    """
+
+    program: QuadraticProgram
+    solution: Solution
+    columns: Labels
+    x: Vector
+    row_dual: Vector
+    weighed: Flags
+    weight: Vector
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Choice:
+    """The program above on a region of the face.
+
+    Attributes
+    ----------
+    P : (f, f)
+        Of the region's columns.
+    moves : (K,)
+        Whether a cell has any of them.
+    level_lower, level_upper : (G,)
+        What costs of cells that have none leave to the values at risk.
+    """
+
+    program: RiskProgram
+    tail: Sides
+    region: Region
+    P: Sparse
+    moves: Flags
+    level_lower: Vector
+    level_upper: Vector
+
+    @classmethod
+    def of(cls, program: RiskProgram, tail: Sides, region: Region, x: Vector) -> Choice:
+        """The program at a point of the face."""
+        moves = np.zeros(program.group.size + 1, dtype=bool)
+        moves[program.cell[region.columns]] = True
+        moves = moves[:-1]
+        costs = program.costs(x)
+        level_lower, level_upper = np.full((2, program.groups), [[-np.inf], [np.inf]])
+        np.maximum.at(level_lower, program.group[~moves], (costs - tail.most)[~moves])
+        np.minimum.at(level_upper, program.group[~moves], (costs - tail.least)[~moves])
+        return cls(
+            program=program,
+            tail=tail,
+            region=region,
+            P=program.P.tocsc()[:, region.columns][region.columns, :],
+            moves=moves,
+            level_lower=np.minimum(level_lower, level_upper),
+            level_upper=level_upper,
+        )
+
+    @property
+    def limited(self) -> Labels:
+        """Cells of the region that have a limit."""
+        limited = np.isfinite(self.tail.least) | np.isfinite(self.tail.most)
+        return np.flatnonzero(self.moves & limited)
+
+    def step(
+        self, x: Vector, multiplier: Vector, cells: Labels, proximal: float = 0.0
+    ) -> QuadraticProgram:
+        """The Newton subproblem at x in the region's columns, and eta, with some cells' rows."""
+        program, region, tail = self.program, self.region, self.tail
+        columns, groups = region.columns, program.groups
+        cell, here = program.cell[columns], x[columns]
+        unit = program.per_column(program.probability)[columns]
+        weight = np.append(program.probability + multiplier, 1.0)[cell]
+        H = (self.P @ sp.diags(weight) + proximal * sp.diags(unit)).tocsc()
+        gradient = self.gradient(x)[columns]
+        J = _rows(cell, gradient, program.group.size)[cells]
+        value = program.costs(x)[cells] - J @ here
+        of_group = (np.ones(cells.size), (np.arange(cells.size), program.group[cells]))
+        to_group = sp.csr_matrix(of_group, (cells.size, groups))
+        return QuadraticProgram(
+            P=sp.block_diag([H, sp.csc_matrix((groups, groups))], format="csc"),
+            c=np.append(gradient * unit - H @ here, np.zeros(groups)),
+            A=sp.bmat(
+                [[region.A, sp.csr_matrix((region.lower.size, groups))], [J, -to_group]], "csr"
+            ),
+            lower=np.append(region.lower, tail.least[cells] - value),
+            upper=np.append(region.upper, tail.most[cells] - value),
+            x_lower=np.append(region.x_lower, self.level_lower),
+            x_upper=np.append(region.x_upper, self.level_upper),
+        )
+
+    def gradient(self, x: Vector) -> Vector:
+        """(n,) of what every column costs, not weighted."""
+        return np.asarray(self.program.P @ x + self.program.c)
+
+    def lagrangian(self, x: Vector, y: Vector, cells: Labels) -> Vector:
+        """(n,) gradient of expected costs less that of the cells' rows times their multipliers."""
+        program = self.program
+        of_cell = program.probability.copy()
+        of_cell[cells] -= y
+        return self.gradient(x) * program.per_column(of_cell)
+
+    def multiplier(self, y: Vector, cells: Labels) -> Vector:
+        """(K,) m of Pi <= eta, nonnegative, from the multipliers of some cells' rows."""
+        found = np.zeros(self.program.group.size)
+        found[cells] = np.maximum(-y, 0.0) * self.tail.below[cells]
+        return found
+
+    def chosen(
+        self,
+        qp: QuadraticProgram,
+        solution: Solution,
+        x: Vector,
+        row_dual: Vector,
+        multiplier: Vector,
+    ) -> LeastExpectedCost:
+        """What is found at x, the solution of the last step and of the program."""
+        return LeastExpectedCost(
+            program=qp,
+            solution=solution,
+            columns=self.region.columns,
+            x=x,
+            row_dual=row_dual[: self.program.A.shape[0]],
+            weighed=~self.tail.below | (self.program.least > 0.0),
+            weight=self.program.probability + multiplier,
+        )
+
+
+def _rows(cell: Labels, gradient: Vector, cells: int) -> Sparse:
+    """Gradient of each cell's cost, (cells, f)."""
+    owned = np.flatnonzero(cell >= 0)
+    return sp.csr_matrix((gradient[owned], (cell[owned], owned)), (cells, gradient.size))
