@@ -150,7 +150,7 @@ class _Iterate:
             x_lower=np.where(free, qp.x_lower, held),
             x_upper=np.where(free, qp.x_upper, held),
         )
-        found = solve_quadratic(qp, ACCURACY.tie_good, ACCURACY.tie_good)
+        found = solve_quadratic(qp, ACCURACY.good, ACCURACY.tie_good)
         if found.status != "optimal":
             return None
         x = self.x.copy()

@@ -233,7 +233,7 @@ class InteriorPoint:
         )
         self.newton.refresh(weights, on_columns, gradient, self.compliance, t / sigma + u / rest)
 
-    def _direction(self, errors: _Errors, products: Vector) -> _Iterate:
+    def _direction(self, errors: _Errors, products: Vector, refined: bool = True) -> _Iterate:
         """The Newton step that changes slack x multiplier by `products`."""
         now, limits = self.iterate, self.limits
         s, t, u = np.split(now.slack, self.parts)
@@ -244,7 +244,7 @@ class InteriorPoint:
         rows[limits.equal] = errors.equality
         cells = errors.cells + wanted_u / rest - wanted_t / sigma
         dx, d_eta, minus_dy, d_sigma = self.newton.solve(
-            [errors.x + pull_x, errors.eta, rows, cells]
+            [errors.x + pull_x, errors.eta, rows, cells], refined
         )
         # A dx by way of dy: the sum itself cancels, and multiplier / slack is large.
         d_rows = self.compliance * (pull + minus_dy)
@@ -280,7 +280,7 @@ class InteriorPoint:
         """Mehrotra's combined step and the part of it to take."""
         now = self.iterate
         products = now.slack * now.multiplier
-        affine = self._direction(errors, -products)
+        affine = self._direction(errors, -products, refined=False)  # it only shows the way
         ahead = now.moved(affine, self._longest(affine))
         gap, gap_ahead = products.sum(), ahead.slack @ ahead.multiplier
         gap_aim = max((gap_ahead / gap) ** 3 * gap, gap_floor)

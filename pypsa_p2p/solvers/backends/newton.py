@@ -117,12 +117,12 @@ class NewtonSystem:
         self._diagonal_values = data[self._diagonal]
         self._core.factor(self._clusters.factor(data))
 
-    def solve(self, right: list[Vector]) -> list[Vector]:
-        """(dx, d eta, -dy, d sigma), with refinement against rounding in the factors."""
+    def solve(self, right: list[Vector], refined: bool = True) -> list[Vector]:
+        """(dx, d eta, -dy, d sigma), refined against rounding in the factors if need be."""
         target = np.concatenate(right) * self.scale
         size = np.max(abs(target), initial=0.0)
         step = self._solve(target)
-        for _ in range(_REFINEMENTS):
+        for _ in range(_REFINEMENTS if refined else 0):
             error = target - self._multiply(step)
             if np.max(abs(error), initial=0.0) <= ACCURACY.differences * size:
                 break
