@@ -291,8 +291,11 @@ class InteriorPoint:
         return step, min(1.0, _TO_BOUNDARY * self._longest(step))
 
     def run(self) -> tuple[bool, int]:
-        """Iterate to the tolerance, or nearly there and no further; and the iterations taken."""
-        best, stuck = np.inf, 0
+        """Iterate to the tolerance, or nearly there and no further; and the iterations taken.
+
+        A step from nearly there may lead away again: the best point counts.
+        """
+        best, nearest, stuck = np.inf, self.iterate, 0
         for iteration in range(_MAX_ITERATIONS):
             gradient = self._gradient(self.iterate.x)
             tau = self._tau()
@@ -301,14 +304,16 @@ class InteriorPoint:
             gap = ACCURACY.interior * self._objective_size(gradient, tau, weights)
             error = self._error(errors, gap)
             stuck = stuck + 1 if best <= ACCURACY.interior_nearly and error > 0.5 * best else 0
-            best = min(best, error)
+            if error < best:
+                best, nearest = error, self.iterate
             if error <= ACCURACY.interior or stuck == _PATIENCE:
-                return True, iteration
+                break
             if not np.max(self.iterate.multiplier) < ACCURACY.diverged:
                 break
             self._factor(gradient, weights)
             step, length = self._step(errors, 0.1 * gap)
             self.iterate = self.iterate.moved(step, length)
+        self.iterate = nearest
         return best <= ACCURACY.interior_nearly, iteration
 
     def _objective_size(self, gradient: Vector, tau: Vector, weights: Vector) -> float:
