@@ -295,8 +295,8 @@ class InteriorPoint:
 
         A step from nearly there may lead away again: the best point counts.
         """
-        best, nearest, stuck = np.inf, self.iterate, 0
-        for iteration in range(_MAX_ITERATIONS):
+        best, nearest, stuck, taken = np.inf, self.iterate, 0, 0
+        for _ in range(_MAX_ITERATIONS):
             gradient = self._gradient(self.iterate.x)
             tau = self._tau()
             weights = np.append(tau, 1.0)[self.program.cell]
@@ -313,8 +313,9 @@ class InteriorPoint:
             self._factor(gradient, weights)
             step, length = self._step(errors, 0.1 * gap)
             self.iterate = self.iterate.moved(step, length)
+            taken += 1
         self.iterate = nearest
-        return best <= ACCURACY.interior_nearly, iteration
+        return best <= ACCURACY.interior_nearly, taken
 
     def _objective_size(self, gradient: Vector, tau: Vector, weights: Vector) -> float:
         """|objective|, at least 1, a typical cost."""
