@@ -152,12 +152,13 @@ def results(n: pypsa.Network) -> xr.Dataset:
     return read_results(n)[1]
 
 
-def read_results(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:
-    """The market's data, and `results`."""
+def read_results(n: pypsa.Network, data: MarketData | None = None) -> tuple[MarketData, xr.Dataset]:
+    """The market's data, and `results`; who has just solved it gives the data it was read as."""
     settings = recorded(n)
     delivered = settings["delivery"] == "grid"
-    data = read_market(n, n.snapshots[settings["snapshots"]], grid=delivered)
-    require_unchanged(n, data, settings["delivery"], settings.get("inputs", {}))
+    if data is None:
+        data = read_market(n, n.snapshots[settings["snapshots"]], grid=delivered)
+        require_unchanged(n, data, settings["delivery"], settings.get("inputs", {}))
     money, hedges = Money.of(n, data), recorded_hedges(n, data, settings)
     dispatch = _dispatch(n, data, money)
     trades = _trades(money, settings.get(OWN_MULTIPLIERS, False))

@@ -9,6 +9,7 @@ import xarray as xr
 
 from pypsa_p2p.common.pypsa_state import adopt_model
 from pypsa_p2p.markets.base import Market, Posed
+from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solution.results import read_results
 from pypsa_p2p.studies.comparison import community_figures
 from pypsa_p2p.studies.sweep_fingerprints import fingerprint, inputs_of
@@ -65,11 +66,11 @@ class SweptNetwork:
             market.optimize(self._n)
             return _figures(self._n, keep)
         if (market, keep) not in self._found:
-            self._solve(market)
-            self._found[market, keep] = _figures(self._n, keep)
+            data = self._solve(market)
+            self._found[market, keep] = _figures(self._n, keep, data)
         return self._found[market, keep]
 
-    def _solve(self, market: Market) -> None:
+    def _solve(self, market: Market) -> MarketData:
         formulation = market.formulation
         posed = None if formulation is None else self._posed.get(formulation)
         if posed is None:
@@ -80,6 +81,7 @@ class SweptNetwork:
             market.require(self._n, posed.data)
             adopt_model(self._n, posed.compiled.model, posed.data.snapshots)
         market.clear(self._n, posed)
+        return posed.data
 
 
 def is_known_again(value: object) -> bool:
@@ -91,9 +93,9 @@ def is_known_again(value: object) -> bool:
     return True
 
 
-def _figures(n: pypsa.Network, keep: tuple[str, ...]) -> xr.Dataset:
+def _figures(n: pypsa.Network, keep: tuple[str, ...], data: MarketData | None = None) -> xr.Dataset:
     """What is kept of a solved point: figures of the community, and variables of `results`."""
-    data, r = read_results(n)
+    data, r = read_results(n, data)
     figures = community_figures(n, r, data)
     chosen = r[[name for name in (*KEPT, *keep) if name in r]]
     kept = chosen.drop_vars([name for name in chosen.coords if name not in chosen.dims])
