@@ -33,7 +33,7 @@ def add_free_variables(m: linopy.Model, name: str, coords: Mapping[str, pd.Index
             "lower": -no_limit,
             "upper": no_limit,
             "scaling": xr.Variable(dims, np.ones(shape)),
-            "labels": xr.Variable(dims, np.arange(start, end).reshape(shape)),
+            "labels": xr.Variable(dims, m._allocate_labels(start, end).reshape(shape)),
         },
         coords=coords,
         attrs={
@@ -58,13 +58,14 @@ def add_constraints(
     dims, shape = rhs.dims, rhs.shape
     start, end = m._cCounter, m._cCounter + rhs.size
     factors = np.broadcast_to(np.asarray(coefficients, dtype=float), labels.shape).copy()
+    rows = m._allocate_labels(start, end).reshape(shape)
     data = xr.Dataset(
         {
             "coeffs": xr.Variable((*dims, TERM_DIM), factors),
-            "vars": xr.Variable((*dims, TERM_DIM), labels),
+            "vars": xr.Variable((*dims, TERM_DIM), labels.astype(rows.dtype)),
             "sign": xr.Variable(dims, np.full(shape, sign)),
             "rhs": xr.Variable(dims, rhs.to_numpy().astype(float)),
-            "labels": xr.Variable(dims, np.arange(start, end).reshape(shape)),
+            "labels": xr.Variable(dims, rows),
             "scaling": xr.Variable(dims, np.ones(shape)),
         },
         coords={dim: rhs.coords[dim] for dim in dims},
@@ -83,7 +84,9 @@ def change(part: linopy.Variable | Constraint, **arrays: npt.ArrayLike) -> None:
     fields = {}
     for name, values in arrays.items():
         field = data[name]
-        fields[name] = xr.Variable(field.dims, np.broadcast_to(values, field.shape).copy())
+        whole = np.broadcast_to(values, field.shape)
+        of_labels = field.dtype if name == "vars" else whole.dtype
+        fields[name] = xr.Variable(field.dims, whole.astype(of_labels))
     part._data = data.assign(fields)
     if isinstance(part, Constraint):
         part._coef_dirty = True
