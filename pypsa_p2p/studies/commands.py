@@ -1,7 +1,7 @@
 """The command line, ``pypsa-p2p``: markets solved, compared and swept, and a demonstration.
 
 Exit codes: 0 when all is done; 1 when a market or its data are refused, or points of a sweep
-failed, with a message on stderr; 2 when the command itself makes no sense.
+failed or are missing, with a message on stderr; 2 when the command itself makes no sense.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pypsa_p2p.studies.fairness import fairness
 from pypsa_p2p.studies.market_words import DESIGNS, market_from
 from pypsa_p2p.studies.plot import pictures as plot
 from pypsa_p2p.studies.study_files import USUAL, Study, read_network, read_study, usual_markets
+from pypsa_p2p.studies.sweep_shards import Shard, asked_shard
 from pypsa_p2p.studies.sweeping import sweep
 
 PICTURES: Final = ("trades", "prices", "costs", "risk")
@@ -194,11 +195,22 @@ def compare_designs(
     "--store", type=_FILE, metavar="FOLDER", help="Where points are kept, so as to resume."
 )
 @click.option(
+    "--shard", metavar="K/M", help="Solve only the K-th of M parts of the points into the store."
+)
+@click.option("--collect", is_flag=True, help="Solve nothing: all points are in the store.")
+@click.option(
     "--workers", type=click.IntRange(min=1), default=1, metavar="N", help="Number of processes."
 )
 @click.option("--quiet", is_flag=True, help="No progress bar; there is none without a terminal.")
 def sweep_study(
-    study: Path, out: Path | None, csv: Path | None, store: Path | None, workers: int, quiet: bool
+    study: Path,
+    out: Path | None,
+    csv: Path | None,
+    store: Path | None,
+    shard: str | None,
+    collect: bool,
+    workers: int,
+    quiet: bool,
 ) -> None:
     """Solve markets over a grid of values, from a TOML file.
 
@@ -214,23 +226,38 @@ def sweep_study(
         contracts = true
         [over]
         attitude = [0.0, 0.6]
+
+    On M machines each solves a part, --store FOLDER --shard K/M; then --store FOLDER --collect.
     """  # noqa: D301  click needs the character, not the letters
+    own = _own(shard, store, collect=collect, written=bool(out or csv))
     asked = read_study(study)
     d = sweep(
         _network_of(asked, study),
         asked.markets or usual_markets(),
         asked.over,
         store=store,
+        shard=shard,
+        collect=collect,
         workers=workers,
         progress=not quiet,
     )
-    table = _flat(d)
+    table = _flat(d).iloc[own.places(d["error"].size)]
     _show(table, index=False)
     _write(out, d.to_netcdf)
     _write(csv, lambda path: table.to_csv(path, index=False))
-    failed = int((d["error"] != "").sum())
-    if failed:
+    failed = int((table["error"] != "").sum())
+    if failed and shard is None:
         raise click.ClickException(f"{failed} of {d['error'].size} points failed, see 'error'.")
+
+
+def _own(shard: str | None, store: Path | None, *, collect: bool, written: bool) -> Shard:
+    """The points that the options ask for, where these make sense together."""
+    if shard is not None and written:
+        raise click.UsageError("--shard fills the store: leave --out and --csv to --collect.")
+    try:
+        return asked_shard(shard, collect=collect, stored=store is not None)
+    except P2PError as error:
+        raise click.UsageError(f"--{error}") from error  # it begins with the argument's name
 
 
 def _network_of(study: Study, path: Path) -> pypsa.Network:

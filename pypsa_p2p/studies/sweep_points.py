@@ -38,15 +38,22 @@ class Job:
     keep: tuple[str, ...]
     stored: bool  # whether points are kept, by their fingerprints
     known: frozenset[str]  # of points that need not be solved again
+    collect: bool = False  # whether the others are not solved either
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a point; neither figures nor error where its fingerprint was known."""
+    """What came of a point; neither figures nor error where it was not solved."""
 
     key: str = ""
     figures: xr.Dataset | None = None
     error: str = ""
+    broken: bool = False  # whether the error may be gone another time
+
+
+def label(point: Point) -> str:
+    """A point in a message or a file: ``attitude=0.1, renewables=0.8``."""
+    return ", ".join(f"{name}={value}" for name, value in point.items())
 
 
 def solve_point(network: bytes, job: Job, point: Point) -> Outcome:
@@ -57,13 +64,13 @@ def solve_point(network: bytes, job: Job, point: Point) -> Outcome:
             on = _network(network, job, point)
             market = _market(job.markets, point)
             key = on.fingerprint(market, job.keep) if job.stored else ""
-            if key and key in job.known:
+            if job.collect or (key and key in job.known):
                 return Outcome(key=key)
             return Outcome(key=key, figures=on.figures(market, job.keep))
     except P2PError as error:  # follows from the inputs: their key goes with it
         return Outcome(key=key, error=str(error))
     except Exception as error:
-        return Outcome(error=f"{type(error).__name__}: {error}")
+        return Outcome(error=f"{type(error).__name__}: {error}", broken=True)
 
 
 def _data_of(point: Point) -> tuple[tuple[str, Any], ...]:

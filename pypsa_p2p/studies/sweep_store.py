@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import xarray as xr
 
 from pypsa_p2p.common.errors import P2PError
-from pypsa_p2p.studies.sweep_points import Outcome, Point
+from pypsa_p2p.studies.sweep_points import Outcome, Point, label
 
 _ERROR = "error"
+_POINT = "point"
+_PARTS = "parts"
 
 
 class PointStore:
@@ -19,7 +22,14 @@ class PointStore:
     Parameters
     ----------
     folder : path, optional
-        Made if it does not exist.
+        Made if it does not exist. Any number of processes and machines may share it.
+    parts : int, optional
+        In how many shards the sweep is solved; points that are kept remember it.
+
+    Attributes
+    ----------
+    parts : set of int
+        In how many shards the points that are `known` were solved, where a shard solved them.
 
     Raises
     ------
@@ -27,12 +37,14 @@ class PointStore:
         The folder cannot be made.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None) -> None:
+    def __init__(self, folder: str | os.PathLike[str] | None, parts: int | None = None) -> None:
         try:
             self._folder = None if folder is None else Path(folder)
         except TypeError as error:
             raise P2PError(f"store must be a path, not {folder!r}.") from error
         self._found: dict[str, Outcome] = {}
+        self._parts = parts
+        self.parts: set[int] = set()
         if self._folder is not None:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -56,9 +68,12 @@ class PointStore:
         if self._folder is None or not outcome.key:
             return
         dataset = xr.Dataset() if outcome.figures is None else outcome.figures
-        labels = ", ".join(f"{name}={value}" for name, value in point.items())
-        dataset = dataset.assign_attrs({_ERROR: outcome.error, "point": labels})
-        unfinished = self._folder / f"{outcome.key}.{os.getpid()}.part"
+        notes = {_ERROR: outcome.error, _POINT: label(point)}
+        if self._parts is not None:
+            notes[_PARTS] = str(self._parts)
+        dataset = dataset.assign_attrs(notes)
+        writer = f"{platform.node()}.{os.getpid()}"  # others may write the same point just now
+        unfinished = self._folder / f"{outcome.key}.{writer}.part"
         try:
             dataset.to_netcdf(unfinished)
             unfinished.replace(self._folder / f"{outcome.key}.nc")
@@ -66,8 +81,7 @@ class PointStore:
             unfinished.unlink(missing_ok=True)
             raise P2PError(f"store: a point cannot be kept in {self._folder} ({error}).") from error
 
-    @staticmethod
-    def _read(path: Path) -> Outcome | None:
+    def _read(self, path: Path) -> Outcome | None:
         """The outcome in a file; None where it is no file of ours, so that it is solved again."""
         try:
             dataset = xr.load_dataset(path)
@@ -76,5 +90,6 @@ class PointStore:
         error = dataset.attrs.pop(_ERROR, None)
         if error is None:
             return None
-        dataset.attrs.pop("point", None)
+        dataset.attrs.pop(_POINT, None)
+        self.parts.update(int(parts) for parts in [dataset.attrs.pop(_PARTS, None)] if parts)
         return Outcome(key=path.stem, figures=None if error else dataset, error=str(error))

@@ -12,7 +12,6 @@ from multiprocessing import get_context
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 import pypsa
 import xarray as xr
 
@@ -23,6 +22,7 @@ from pypsa_p2p.common.pypsa_state import model_of
 from pypsa_p2p.common.values import require_network
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.solution.results import DESCRIBED
+from pypsa_p2p.studies.sweep_joining import ERROR, joined
 from pypsa_p2p.studies.sweep_points import (
     DATA_DIMENSIONS,
     MARKET,
@@ -36,9 +36,9 @@ from pypsa_p2p.studies.sweep_points import (
     side_by_side,
     solve_point,
 )
+from pypsa_p2p.studies.sweep_shards import asked_shard, require_all, require_kept
 from pypsa_p2p.studies.sweep_store import PointStore
 
-ERROR: Final = "error"
 _BUILT_IN: Final = (*MARKET_DIMENSIONS, *DATA_DIMENSIONS)
 _TAKEN: Final = (MARKET, ERROR, "scenario", "snapshot", "prosumer", "trade")
 
@@ -53,6 +53,8 @@ def sweep(
     apply: Apply | None = None,
     keep: Sequence[str] = (),
     store: str | os.PathLike[str] | None = None,
+    shard: tuple[int, int] | str | None = None,
+    collect: bool = False,
     workers: int = 1,
     client: Any = None,
     progress: bool = True,
@@ -90,6 +92,13 @@ def sweep(
         A folder. Each point goes there as soon as it is solved, under a fingerprint of its
         network and market; a sweep that was interrupted, or that grows by points, takes from there
         what it has. Points that are refused are kept as well, those that break down are not.
+        Several processes and machines may share the folder.
+    shard : (int, int), optional
+        ``(3, 40)``, or ``"3/40"``: solve the third of 40 parts, every 40th point, into the store.
+        The points of the others are NaN in what comes back, with an ``error`` that says so.
+    collect : bool
+        Solve nothing, and take all points from the store. They are found by the same fingerprints:
+        with the same call, and the same versions, that solved them.
     workers : int
         Processes. With more than one, `apply` and `markets` must be importable (functions at the
         top of a module, not lambdas), and a script that sweeps needs the usual
@@ -114,7 +123,8 @@ def sweep(
     MarketError
         No markets, dimensions that cannot be swept, names that `results` does not know, or
         processes that cannot start or died. What goes wrong at a single point does not end the
-        sweep.
+        sweep. A `shard` that is none, or that has points which broke down, once the others are
+        kept; points missing where they are to be collected, with their number and shards.
 
     Examples
     --------
@@ -132,24 +142,35 @@ def sweep(
     require_network(n)
     dimensions = _dimensions(markets, {} if over is None else over, apply)
     points, wanted = _points(dimensions), _kept(keep)
-    kept = PointStore(store)
+    own = asked_shard(shard, collect=collect, stored=store is not None)
+    kept = PointStore(store, parts=None if shard is None else own.of)
     job = Job(
-        markets=markets, apply=apply, keep=wanted, stored=store is not None, known=kept.known()
+        markets=markets,
+        apply=apply,
+        keep=wanted,
+        stored=store is not None,
+        known=kept.known(),
+        collect=collect,
     )
-    outcomes: dict[int, Outcome] = {}
-    with progress_bar(len(points), "sweep", "point", shown=progress) as bar:
+    outcomes, places = own.left(len(points)), own.places(len(points))
+    with progress_bar(len(places), "sweep", "point", shown=progress) as bar:
 
-        def solved(place: int, outcome: Outcome) -> None:
+        def solved(at: int, outcome: Outcome) -> None:
             """Keep what came of a point, or take it from where it is kept already."""
             if outcome.key in job.known:
                 outcome = kept.load(outcome.key)
-            else:
-                kept.save(outcome, points[place])
-            outcomes[place] = outcome
+            elif not collect:
+                kept.save(outcome, points[places[at]])
+            outcomes[places[at]] = outcome
             bar.update()
 
-        _solve(pickle.dumps(_without_model(n)), job, points, solved, workers, client)
-    return _joined(dimensions, [outcomes[place] for place in range(len(points))])
+        asked = [points[place] for place in places]
+        _solve(pickle.dumps(_without_model(n)), job, asked, solved, workers, client)
+    if collect:
+        require_all(outcomes, points, store, kept.parts)
+    if shard is not None:
+        require_kept(own, outcomes)
+    return joined(dimensions, [outcomes[place] for place in range(len(points))])
 
 
 def _dimensions(
@@ -292,57 +313,3 @@ def _require_importable(job: Job) -> None:
             "apply and markets must be functions at the top of a module to be used in several "
             f"processes ({error}); move them there, or leave workers at 1."
         ) from error
-
-
-def _joined(dimensions: Mapping[str, Mapping[Any, Any]], outcomes: list[Outcome]) -> xr.Dataset:
-    """All outcomes in one dataset; labels that a point does not have are NaN there."""
-    shape = tuple(len(values) for values in dimensions.values())
-    swept = {name: list(values) for name, values in dimensions.items()}
-    errors = np.array([outcome.error for outcome in outcomes], dtype=object).reshape(shape)
-    found = {
-        place: outcome.figures
-        for place, outcome in zip(np.ndindex(shape), outcomes, strict=True)
-        if outcome.figures is not None
-    }
-    labels = _labels(found.values())
-    variables: dict[str, Any] = {}
-    for figures in found.values():
-        for name, array in figures.data_vars.items():
-            if str(name) not in variables:
-                variables[str(name)] = _stacked(str(name), array, found, shape, labels, list(swept))
-    variables[ERROR] = xr.DataArray(
-        errors, dims=list(swept), attrs={"long_name": 'why there is no solution, "" if there is'}
-    )
-    coordinates = {**swept, **labels}
-    used = {dim for array in variables.values() for dim in array.dims}
-    return xr.Dataset(variables, coords={d: v for d, v in coordinates.items() if d in used})
-
-
-def _labels(figures: Iterable[xr.Dataset]) -> dict[str, pd.Index]:
-    """Labels of every inner dimension at any point, in order of appearance."""
-    labels: dict[str, dict[Any, None]] = {}
-    for dataset in figures:
-        for dimension, index in dataset.indexes.items():
-            labels.setdefault(str(dimension), {}).update(dict.fromkeys(index))
-    return {dimension: pd.Index(list(found)) for dimension, found in labels.items()}
-
-
-def _stacked(
-    name: str,
-    first: xr.DataArray,
-    found: Mapping[tuple[int, ...], xr.Dataset],
-    shape: tuple[int, ...],
-    labels: Mapping[str, pd.Index],
-    swept: list[str],
-) -> xr.DataArray:
-    """One variable over the swept dimensions and its own."""
-    own = [str(dimension) for dimension in first.dims]
-    values = np.full((*shape, *(len(labels[dimension]) for dimension in own)), np.nan)
-    for place, figures in found.items():
-        if name in figures:
-            where = [labels[dim].get_indexer(figures.indexes[dim]) for dim in own]
-            if own:
-                values[place][np.ix_(*where)] = figures[name].transpose(*own).to_numpy()
-            else:
-                values[place] = figures[name].item()
-    return xr.DataArray(values, dims=[*swept, *own], attrs=first.attrs)

@@ -144,6 +144,26 @@ def test_failed_points_show_in_the_exit_code() -> None:
     assert pd.read_csv("s.csv").error.str.contains("must be a number in").sum() == 2
 
 
+def test_shards_and_what_they_lack() -> None:
+    """A refused point is done: a shard with one ends well, and collecting tells of both refused."""
+    Path("study.toml").write_text(STUDY.replace("0.5]", "1.5]"), encoding="utf-8")
+    sweep = "sweep study.toml --store points"
+    refused(
+        f"{sweep} --collect --out s.nc", "2 of 4 points are not in points, the first at market=a"
+    )
+    done = run(f"{sweep} --shard 1/2")
+    assert done.exit_code == 0
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [
+        ["alone", "0.0000"], ["contracts", "0.0000"]]  # fmt: skip
+    assert main(f"{sweep} --shard 2/2") == 0
+    done = run(f"{sweep} --collect --out s.nc --csv s.csv")
+    assert done.exit_code == 1
+    assert "2 of 4 points failed" in done.stderr
+    assert len(pd.read_csv("s.csv")) == 4
+    with xr.open_dataset("s.nc") as d:
+        assert (d.error != "").sum() == 2
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -236,6 +256,17 @@ def refused(command: str, message: str) -> None:
         ("solve --attitude much three_node", "'much' is not a valid float"),
         ("solve --atitude 0.5 three_node", "No such option"),
         ("sweep study.toml --workers 0", "0 is not in the range x>=1"),
+        (
+            "sweep study.toml --store points --shard 0/40",
+            "--shard '0/40' is none; give K/M, the K-",
+        ),
+        ("sweep study.toml --store points --shard 41/40", "--shard '41/40' is none; give K/M"),
+        ("sweep study.toml --store points --shard 3", "--shard '3' is none; give K/M"),
+        ("sweep study.toml --store points --shard x/y", "--shard 'x/y' is none; give K/M"),
+        ("sweep study.toml --shard 3/40", "--shard needs a store"),
+        ("sweep study.toml --collect", "--collect needs a store"),
+        ("sweep study.toml --store p --collect --shard 1/2", "--shard is one part and collect"),
+        ("sweep study.toml --store p --shard 1/2 --out s.nc", "leave --out and --csv to --collect"),
         ("solv three_node", "No such command 'solv'"),
     ],
 )

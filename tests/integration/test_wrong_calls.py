@@ -160,7 +160,9 @@ CALLS: dict[str, Call] = {
     },
     **{
         f"sweep {a}": lambda v, a=a: swept(**{a: v})
-        for a in ("markets", "over", "apply", "keep", "store", "workers", "client")
+        for a in (
+            "markets", "over", "apply", "keep", "store", "shard", "collect", "workers", "client",
+        )
     },
     **{
         f"plot.{f.__name__}": f
@@ -179,8 +181,8 @@ RIGHT: dict[str, frozenset[str]] = {
             "compare of", "compare reference", "fairness of", "market risk", "market contracts",
             "CVaR attitude", "contracts insurance_price", "contracts limit", "contracts price",
             "snapshots", "ADMM penalty", "Gauss-Seidel start", "Gauss-Seidel order", "sweep apply",
-            "sweep store", "sweep client", "plot ax", "plot scenario", "sample capacity_factor",
-            "sample correlation", "scenario data", "solve_equilibrium",
+            "sweep store", "sweep shard", "sweep client", "plot ax", "plot scenario",
+            "sample capacity_factor", "sample correlation", "scenario data", "solve_equilibrium",
         ),
         frozenset({"None"}),
     ),
