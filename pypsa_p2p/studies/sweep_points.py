@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from threading import get_ident
 from typing import Any, Final
 
 import pypsa
@@ -89,15 +90,19 @@ def _network(network: bytes, job: Job, point: Point) -> SweptNetwork:
     """The network of a point: shared by those that change nothing else of it."""
     data = _data_of(point)
     if job.apply is None and is_known_again(data):
-        return shared_network(network, data)
+        return shared_network(network, data, get_ident())
     n = _changed(network, data)
     returned = None if job.apply is None else job.apply(n, point)
     return SweptNetwork(n if returned is None else returned)
 
 
-@lru_cache(maxsize=2)
-def shared_network(network: bytes, data: tuple[tuple[str, Any], ...]) -> SweptNetwork:
-    """The last networks with these `data`, and all that was found on them."""
+@lru_cache(maxsize=8)
+def shared_network(
+    network: bytes,
+    data: tuple[tuple[str, Any], ...],
+    thread: int,  # noqa: ARG001 - part of the key: two threads must not share one
+) -> SweptNetwork:
+    """The last networks with these `data`, and what was found on them, one for each thread."""
     return SweptNetwork(_changed(network, data))
 
 

@@ -96,13 +96,13 @@ def test_interrupted_and_resumed_is_the_same(
     """The second run solves only what the first has not, the third nothing."""
     calls: list[Any] = []
     solves: list[Any] = []
-    optimize = p2p.PeerToPeerMarket.optimize
+    clear = p2p.PeerToPeerMarket.clear
 
-    def counting(market: p2p.PeerToPeerMarket, network: pypsa.Network) -> Any:
+    def counting(market: p2p.PeerToPeerMarket, *arguments: Any) -> Any:
         solves.append(market)
-        return optimize(market, network)
+        return clear(market, *arguments)
 
-    monkeypatch.setattr(p2p.PeerToPeerMarket, "optimize", counting)
+    monkeypatch.setattr(p2p.PeerToPeerMarket, "clear", counting)
 
     def interrupting(network: pypsa.Network, point: dict[str, Any]) -> None:
         calls.append(point)
