@@ -24,4 +24,4 @@ def no_solver(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         pytest.fail("the market was formulated although its data make no sense")
 
-    monkeypatch.setattr(Market, "_solve", refuse)
+    monkeypatch.setattr(Market, "_compiled", refuse)
