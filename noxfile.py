@@ -61,10 +61,13 @@ def tests(session: nox.Session, stack: str) -> None:
 
 
 @nox.session
-def newest(session: nox.Session) -> None:
+@nox.parametrize("stack", list(STACKS))
+def newest(session: nox.Session, stack: str) -> None:
     """Tests with pre-releases of what the package stands on; a schedule runs it, not CI."""
-    on = ("pypsa", "linopy", "highspy", "xarray", "pandas")
-    session.install("-q", "-e", ".[test]")
+    package, pandas = STACKS[stack]
+    more = ("pandapower",) if stack == "pandapower" else ()
+    session.install("-q", "-e", package, pandas)
+    on = ("pypsa", "linopy", "highspy", "xarray", pandas, *more)
     session.install("-q", "--pre", "--upgrade", *on)
     session.run("pip", "list")
     what = session.posargs or (*ON_OLDER_PANDAS, "tests/conformance")

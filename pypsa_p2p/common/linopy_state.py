@@ -1,6 +1,6 @@
 """What linopy's own doors do slowly, done at once: all of linopy's private attributes are here.
 
-Its doors align and broadcast whatever they are given, 4 to 10 ms a call however small that is. A
+Its doors align and broadcast whatever they are given, which takes as long however small that is. A
 market's arrays stand in the model's order already; these functions write down what the doors
 would arrive at. For whoever upgrades linopy: they are what has to be looked at.
 """

@@ -118,8 +118,9 @@ def _static(
     if attribute not in static:
         return np.full((len(scenarios), len(names)), default)
     rows = _positions(n, static.index, scenarios, names)
-    found = as_numbers(component, static[attribute], attribute)[rows]
-    return np.where(rows >= 0, found, np.nan) if (rows < 0).any() else found
+    values = np.full(rows.shape, np.nan)
+    values[rows >= 0] = as_numbers(component, static[attribute], attribute)[rows[rows >= 0]]
+    return values
 
 
 def dynamic_values(

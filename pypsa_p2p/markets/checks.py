@@ -270,7 +270,9 @@ def _check_numbers(n: pypsa.Network, component: str) -> None:
             f"The table of {component} has no column {listed(missing)}, which PyPSA's models need: "
             f"set it, to {c.defaults.at[missing[0], 'default']:g} where it is as usual."
         )
-    for attribute in [a for a in {*_numbers_of(component), *_OPTIONAL} if a in c.static]:
+    for attribute in dict.fromkeys((*_numbers_of(component), *_OPTIONAL)):
+        if attribute not in c.static:
+            continue
         table = c.dynamic.get(attribute)
         static = c.static[attribute]
         if table is not None and len(table.columns):
