@@ -52,11 +52,19 @@ class CompiledModel:
 
     def columns(self, *labels: xr.DataArray) -> Labels:
         """Columns of the variables with these labels, (number of labels,)."""
-        return _positions(self.column_labels, labels)
+        return self.positions_of_columns(_in_one(labels))
 
     def rows(self, *labels: xr.DataArray) -> Labels:
         """Rows of the constraints with these labels, (number of labels,)."""
-        return _positions(self.row_labels, labels)
+        return self.positions_of_rows(_in_one(labels))
+
+    def positions_of_columns(self, labels: Labels) -> Labels:
+        """Columns of the variables with these labels, in their shape; -1 of label -1."""
+        return _positions(self.column_labels)[labels]
+
+    def positions_of_rows(self, labels: Labels) -> Labels:
+        """Rows of the constraints with these labels, in their shape; -1 of label -1."""
+        return _positions(self.row_labels)[labels]
 
     def assign(self, x: Vector, row_dual: Vector, objective: float, solver: str) -> tuple[str, str]:
         """Write a solution back onto the linopy model the way its own solvers do."""
@@ -124,12 +132,16 @@ def compile_model(
     )
 
 
-def _positions(known: Labels, labels: Iterable[xr.DataArray]) -> Labels:
-    """Where each of the labels stands among those known."""
-    position = np.full(int(known.max(initial=-1)) + 1, -1)
+def _positions(known: Labels) -> Labels:
+    """Where each label stands among those known; -1 at the others and at the last: label -1."""
+    position = np.full(int(known.max(initial=-1)) + 2, -1)
     position[known] = np.arange(known.size)
+    return position
+
+
+def _in_one(labels: Iterable[xr.DataArray]) -> Labels:
     wanted = [array.to_numpy().ravel() for array in labels]
-    return np.asarray(position[np.concatenate([*wanted, np.empty(0, dtype=np.int64)])])
+    return np.concatenate([*wanted, np.empty(0, dtype=np.int64)])
 
 
 def _without_next_to_nothing(c: Vector) -> Vector:

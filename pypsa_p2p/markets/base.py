@@ -16,7 +16,6 @@ import scipy.sparse as sp
 
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.given import as_settings
-from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.common.pypsa_state import beside_constant
 from pypsa_p2p.formulation.columns import (
     balance_rows,
@@ -27,6 +26,7 @@ from pypsa_p2p.formulation.columns import (
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.delivery import define_delivery
 from pypsa_p2p.formulation.model import build_model
+from pypsa_p2p.formulation.places import Places
 from pypsa_p2p.formulation.posed import pose_linear
 from pypsa_p2p.formulation.trading import define_trading, trade_cost
 from pypsa_p2p.markets.checks import check_network
@@ -62,6 +62,7 @@ class Posed(NamedTuple):
 
     data: MarketData
     compiled: CompiledModel
+    places: Places
     plain: bool
 
 
@@ -116,10 +117,11 @@ class Market(ABC):
         require_model(n, data)
         forget_market(n)
         compiled = self._compiled(n, data)
-        solution = self._solved(compiled, data)
+        places = Places.of(compiled, data)
+        solution = self.solution(compiled, data)
         self._record(n, data, solution)
         write_own_multipliers(n, data, solution.reciprocity1)
-        write_price_series(n, data, compiled, solution)
+        write_price_series(n, data, places, solution)
         forget_solution(n, data)
         objective = beside_constant(n, solution.objective)
         pose_linear(compiled, solution.x, solution.row_dual, objective, solution.units.power)
@@ -176,18 +178,19 @@ class Market(ABC):
         forget_market(n)
         if extra_functionality is not None:
             extra_functionality(n, data.snapshots)
-        return Posed(data, self._compiled(n, data), plain)
+        compiled = self._compiled(n, data)
+        return Posed(data, compiled, Places.of(compiled, data), plain)
 
     def clear(self, n: pypsa.Network, posed: Posed) -> tuple[str, str]:
         """Solve the market that was posed on a network and write the solution there."""
-        data, compiled, plain = posed
-        solution = self._solved(compiled, data)
+        data, compiled, places, plain = posed
+        solution = self.solution(compiled, data)
         self._record(n, data, solution)
         objective = beside_constant(n, solution.objective)
         status = compiled.assign(solution.x, solution.row_dual, objective, solution.solver)
         write_solution(n, data, plain=plain)
         write_own_multipliers(n, data, solution.reciprocity1)
-        write_price_series(n, data, compiled, solution)
+        write_price_series(n, data, places, solution)
         return status
 
     @property
@@ -213,7 +216,7 @@ class Market(ABC):
 
     def promise(self, data: MarketData, each: Envelope) -> dict[str, Any]:
         """Whose risk was taken, and which equilibrium, if any, the solution is."""
-        together = self.groups(each).least.sizes[PROSUMER] < len(data.prosumers)
+        together = self.groups(each).count < len(data.prosumers)
         kind = getattr(self, "equilibrium", "variational")
         if np.ptp(self.shares(data)) > 0:
             kind = "generalized"
@@ -242,12 +245,12 @@ class Market(ABC):
         each, terms = self.envelope(data), self.terms(data)
         self._require_convex(data, each)
         if terms is not None:
-            require_no_arbitrage(terms, each)
+            require_no_arbitrage(terms, each, data.prosumers)
             warn_of_hubs(n, data, each, terms)
 
     def _require_convex(self, data: MarketData, each: Envelope) -> None:
         """Refuse a planner who sums the risks of several, where trades are congested."""
-        several = self.whose_risk(data, each).least.sizes[PROSUMER] > 1
+        several = self.whose_risk(data, each).count > 1
         if self.cross == 1.0 and several and bool((data.congestion > 0).any()):
             raise MarketError(
                 "A planner who sums the prosumers' CVaR faces a problem that is not convex when "
@@ -278,7 +281,7 @@ class Market(ABC):
             self.formulate(m, data)
         return compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
 
-    def _solved(self, compiled: CompiledModel, data: MarketData) -> MarketSolution:
+    def solution(self, compiled: CompiledModel, data: MarketData) -> MarketSolution:
         """Solve the market, or say why it has no solution."""
         solution = solve_market(compiled, self.problem(compiled, data))
         if solution.status != "optimal":
@@ -319,7 +322,7 @@ class Market(ABC):
 
     def _program(self, compiled: CompiledModel, data: MarketData, held: Envelope) -> RiskProgram:
         p = data.probability.to_numpy()
-        return risk_program(compiled, p, held.arrays, data.fixed_part.to_numpy())
+        return risk_program(compiled, p, (held.least, held.most), data.fixed_part.to_numpy())
 
     def shares(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Weight of each prosumer's cost in what is solved, 1 on average."""

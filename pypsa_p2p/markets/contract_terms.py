@@ -75,12 +75,12 @@ class Terms:
         The paper's is the most that a EUR in the scenario is worth to the least averse.
         """
         if isinstance(self.price, str):
-            paper = self.payoff @ common.arrays[1][0]
+            paper = self.payoff @ common.most[0]
             return clearing if self.price == CLEARING else paper
         return self.price
 
 
-def require_no_arbitrage(terms: Terms, each: Envelope) -> None:
+def require_no_arbitrage(terms: Terms, each: Envelope, prosumers: pd.Index) -> None:
     r"""Refuse insurance so cheap that somebody would buy it without end (MODEL.md §8.5).
 
     Insurance keeps every :math:`\tau^\omega \le \gamma^\omega`. What a prosumer may hold, or all
@@ -101,12 +101,13 @@ def require_no_arbitrage(terms: Terms, each: Envelope) -> None:
             "scenarios: insurance of 1 EUR in every scenario costs less than the 1 EUR it pays, a "
             "sure profit. Raise the prices to a sum of 1 or more."
         )
-    least, most = (each.common if terms.complete else each).arrays
+    held = each.common if terms.complete else each
+    least, most = held.least, held.most
     cap = np.minimum(most, price)
     total = np.where((price < least * (1 - rounding)).any(axis=1), -np.inf, cap.sum(axis=1))
     worst = int(total.argmin())
     if total[worst] < 1 - rounding:
-        who = "the least averse prosumer" if terms.complete else f"prosumer {each.names[worst]!r}"
+        who = "the least averse prosumer" if terms.complete else f"prosumer {prosumers[worst]!r}"
         raise MarketError(
             f"Contracts: insurance_price {_numbers(price)} is so low that {who} would insure "
             f"without end: risk-adjusted probabilities between {_numbers(least[worst])} and the "
@@ -128,13 +129,12 @@ def warn_of_hubs(n: pypsa.Network, data: MarketData, each: Envelope, terms: Term
 
     They bear all risk, for nothing.
     """
-    room = (each.most - each.least).max(SCENARIO)
-    neutral = room <= ACCURACY.rounding
+    neutral = (each.most - each.least).max(axis=1) <= ACCURACY.rounding
     owners = _owners_of_something(n, data)
     out = np.zeros(len(data.prosumers), dtype=bool)
     if terms.limit is not None:
         out = (terms.limit == 0.0).all(axis=0)
-    hubs = [who for who in data.prosumers[neutral.to_numpy() & ~out] if who not in owners]
+    hubs = [who for who in data.prosumers[neutral & ~out] if who not in owners]
     if hubs and not bool(neutral.all()):
         warnings.warn(
             f"Prosumer {listed(hubs)} has no assets and is risk-neutral, so that with contracts "

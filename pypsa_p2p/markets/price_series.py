@@ -23,9 +23,7 @@ from pypsa_p2p.common.names import (
     UNWEIGHED_TRADE_PRICES,
 )
 from pypsa_p2p.common.tables import Numbers
-from pypsa_p2p.formulation.columns import of_balances, of_constraint
-from pypsa_p2p.formulation.compiled import CompiledModel
-from pypsa_p2p.formulation.trading import CAPACITY0, CAPACITY1, RECIPROCITY
+from pypsa_p2p.formulation.places import Places, values_at
 from pypsa_p2p.markets.clearing.convex import MarketSolution, Unweighed
 from pypsa_p2p.markets.writing import write_table
 from pypsa_p2p.network.market_data import MarketData
@@ -33,19 +31,40 @@ from pypsa_p2p.solvers.arrays import Flags, Labels
 
 
 def write_price_series(
-    n: pypsa.Network, data: MarketData, compiled: CompiledModel, solution: MarketSolution
+    n: pypsa.Network, data: MarketData, places: Places, solution: MarketSolution
 ) -> None:
     """Which prices are one of a range, and prices in scenarios that somebody does not weigh.
 
     Nothing is written where there is nothing to say.
     """
     forget_price_series(n)
-    if solution.unique is not None and not solution.unique.all():
-        several = of_balances(compiled, (~solution.unique).astype(np.float64), _own_buses(data))
-        write_series(n, data, {("Bus", PRICE_IN_RANGE): several})
-    unweighed = solution.unweighed
-    if unweighed is not None and (unweighed.weight > 0.0).any():
-        write_series(n, data, _unweighed_prices(data, compiled, solution, unweighed))
+    found = unweighed_prices(data, places, solution)
+    several = prices_in_range(places, solution)
+    if several is not None:
+        found["Bus", PRICE_IN_RANGE] = several
+    names = {"Bus": data.prosumers, "Link": data.edges}
+    labelled = {
+        (component, column): xr.DataArray(
+            values,
+            coords={
+                SCENARIO: data.scenarios,
+                SNAPSHOT: data.snapshots,
+                NAME: names[component].rename(NAME),
+            },
+        )
+        for (component, column), values in found.items()
+    }
+    write_series(n, data, labelled)
+
+
+def prices_in_range(places: Places, solution: MarketSolution) -> Numbers | None:
+    """1 where the price of a prosumer's energy is one of a range, else 0; (S, T, N).
+
+    None where no price is.
+    """
+    if solution.unique is None or solution.unique.all():
+        return None
+    return values_at((~solution.unique).astype(np.float64), places.energy)
 
 
 def forget_price_series(n: pypsa.Network) -> None:
@@ -66,15 +85,21 @@ def write_series(
         write_table(n, data, component, column, data.for_model(values), missing=np.nan)
 
 
-def _unweighed_prices(
-    data: MarketData, compiled: CompiledModel, solution: MarketSolution, unweighed: Unweighed
-) -> dict[tuple[str, str], xr.DataArray]:
-    """Prices of the limit by class and column: NaN where they follow from tau, or there is none."""
-    limit = _Limit.of(data, compiled, solution, unweighed)
-    own = _own_buses(data)
-    found = {("Bus", UNWEIGHED_PRICE): limit.of_buses(own)}
-    if data.sites is not None:
-        found["Bus", UNWEIGHED_GRID_PRICE] = limit.of_buses(data.sites.bus.reindex(own.index))
+def unweighed_prices(
+    data: MarketData, places: Places, solution: MarketSolution
+) -> dict[tuple[str, str], Numbers]:
+    """Prices of the limit by class and column: NaN where they follow from tau, or there is none.
+
+    (S, T, N) of the prosumers' buses, (S, T, E) of the edges; nothing where everybody weighs
+    every scenario.
+    """
+    unweighed = solution.unweighed
+    if unweighed is None or not (unweighed.weight > 0.0).any():
+        return {}
+    limit = _Limit.of(data, places, solution, unweighed)
+    found = {("Bus", UNWEIGHED_PRICE): limit.of_buses(places.energy)}
+    if places.grid is not None:
+        found["Bus", UNWEIGHED_GRID_PRICE] = limit.of_buses(places.grid)
     for end in range(2) if len(data.edges) else ():
         zeta, xi = limit.of_edges(end)
         found["Link", UNWEIGHED_TRADE_PRICES[end]] = zeta
@@ -99,7 +124,7 @@ class _Limit:
     """
 
     data: MarketData
-    compiled: CompiledModel
+    places: Places
     solution: MarketSolution
     unweighed: Unweighed
     weight: Numbers
@@ -108,20 +133,16 @@ class _Limit:
 
     @classmethod
     def of(
-        cls,
-        data: MarketData,
-        compiled: CompiledModel,
-        solution: MarketSolution,
-        unweighed: Unweighed,
+        cls, data: MarketData, places: Places, solution: MarketSolution, unweighed: Unweighed
     ) -> _Limit:
         """Of a solution."""
         shape = len(data.scenarios), 1, len(data.prosumers)
         nothing = ACCURACY.no_price * solution.units.price * data.probability.to_numpy()
         weight = np.broadcast_to(unweighed.weight.T[:, None], shape)
-        now = _numbers(of_balances(compiled, solution.row_dual, _own_buses(data)))
+        now = values_at(solution.row_dual, places.energy)
         return cls(
             data=data,
-            compiled=compiled,
+            places=places,
             solution=solution,
             unweighed=unweighed,
             weight=np.where(weight > 0.0, weight, np.nan),
@@ -134,47 +155,22 @@ class _Limit:
         price = limit / (self.weight[..., whose] * self.data.weighting.to_numpy()[:, None])
         return np.where(self.worthless[..., whose], price, np.nan)
 
-    def of_buses(self, buses: pd.Series) -> xr.DataArray:
-        """Prices of the balances of a bus for each prosumer."""
-        whose = self.data.prosumers.get_indexer(buses.index)
-        limit = _numbers(of_balances(self.compiled, self.unweighed.row_dual, buses))
-        return self._labelled(self.in_money(limit, whose), buses.index)
+    def of_buses(self, balances: Labels) -> Numbers:
+        """Prices of the balances of a bus for each prosumer, (S, T, N)."""
+        limit = values_at(self.unweighed.row_dual, balances)
+        return self.in_money(limit, np.arange(len(self.data.prosumers)))
 
-    def of_edges(self, end: int) -> tuple[xr.DataArray, xr.DataArray]:
+    def of_edges(self, end: int) -> tuple[Numbers, Numbers]:
         """Prices of all edges and of their capacity to the prosumers at bus0 (0) or bus1 (1)."""
-        buyers, capacity = ((self.data.bus0, CAPACITY0), (self.data.bus1, CAPACITY1))[end]
+        buyers = (self.data.bus0, self.data.bus1)[end]
         whose = self.data.prosumers.get_indexer(pd.Index(buyers.to_numpy()))
-        names = (RECIPROCITY, capacity)
-        zeta, xi = (of_constraint(self.compiled, self.unweighed.row_dual, name) for name in names)
+        rows = (self.places.reciprocity, self.places.capacity[end])
+        zeta, xi = (values_at(self.unweighed.row_dual, at) for at in rows)
         if end == 1 and self.unweighed.reciprocity1 is not None:
-            zeta = zeta.copy(data=self.unweighed.reciprocity1.reshape(zeta.shape))
-        worthless = [
-            np.abs(_numbers(of_constraint(self.compiled, self.solution.row_dual, name)))
-            <= self.nothing
-            for name in names
-        ]
-        exists = worthless[0] & worthless[1]
+            zeta = self.unweighed.reciprocity1[self.places.trade]
+        now = (values_at(self.solution.row_dual, at) for at in rows)
+        exists = np.logical_and(*(np.abs(one) <= self.nothing for one in now))
         of_edge, of_capacity = (
-            self._labelled(
-                np.where(exists, self.in_money(_numbers(of), whose), np.nan), of.indexes[NAME]
-            )
-            for of in (zeta, xi)
+            np.where(exists, self.in_money(limit, whose), np.nan) for limit in (zeta, xi)
         )
         return of_edge, of_capacity
-
-    def _labelled(self, values: Numbers, names: pd.Index) -> xr.DataArray:
-        coords = {
-            SCENARIO: self.data.scenarios,
-            SNAPSHOT: self.data.snapshots,
-            NAME: names.rename(NAME),
-        }
-        return xr.DataArray(values, coords=coords)
-
-
-def _numbers(values: xr.DataArray) -> Numbers:
-    return np.asarray(values.transpose(SCENARIO, SNAPSHOT, NAME).to_numpy())
-
-
-def _own_buses(data: MarketData) -> pd.Series:
-    """Each prosumer's own bus, by her name."""
-    return pd.Series(data.prosumers, index=data.prosumers)

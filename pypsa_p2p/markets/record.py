@@ -74,13 +74,14 @@ def record_market(
     contracts = _record_contracts(n, data, solution.hedges, terms, common)
     for column in KEPT_DUALS:
         n.c["Link"].static[column] = 0.0
+    usual = usual_units(solution, data)
     n.meta[META] = {
         **settings,
         "solver": solution.solver,
         "objective": solution.objective,
         "objective_scale": solution.scale,
-        "typical_price": solution.units.price / float(data.weighting.median()),
-        "typical_power": solution.units.power,
+        "typical_price": usual.price,
+        "typical_power": usual.power,
         **attitudes_of(data),
         "inputs": checksums(n, data, settings["delivery"]),
         OWN_MULTIPLIERS: solution.reciprocity1 is not None,
@@ -94,26 +95,53 @@ def _record_contracts(
     n: pypsa.Network, data: MarketData, hedges: Hedges | None, terms: Terms | None, common: Envelope
 ) -> dict[str, Any]:
     """Write what contracts pay into ``n.buses``; the entry of ``n.meta["p2p"]`` about them."""
-    if terms is None or hedges is None:
+    held = contracts_held(hedges, terms, common)
+    if held is None:
         static = n.c["Bus"].static
         for column in {CONTRACT_PAYOUT, INSURANCE} & set(static):
             del static[column]
         return {}
     coords = {SCENARIO: data.scenarios, PROSUMER: data.prosumers}
-    payout = terms.payoff.T @ hedges.volume
-    for column, values in ((CONTRACT_PAYOUT, payout), (INSURANCE, hedges.insurance)):
-        _write_bus_column(n, data, column, xr.DataArray(values, coords=coords))
+    for column in (CONTRACT_PAYOUT, INSURANCE):
+        _write_bus_column(n, data, column, xr.DataArray(held.pop(column), coords=coords))
+    return {
+        TERMS: {
+            key: value.tolist() if isinstance(value, np.ndarray) else value
+            for key, value in held.items()
+        }
+    }
+
+
+def contracts_held(
+    hedges: Hedges | None, terms: Terms | None, common: Envelope
+) -> dict[str, Any] | None:
+    """Contracts and insurance as they are recorded, arrays by name; None where there are none.
+
+    Parameters
+    ----------
+    common : Envelope
+        What all prosumers may hold, by which the paper prices contracts.
+    """
+    if terms is None or hedges is None:
+        return None
     own = not terms.every_scenario
-    kept = {
+    return {
+        CONTRACT_PAYOUT: terms.payoff.T @ hedges.volume,
+        INSURANCE: hedges.insurance,
         "clearing_price": hedges.price,
         "price": terms.paid(hedges.price, common),
         "insurance_price": terms.insurance_price,
         "limit": terms.limit,
         "payoff": terms.payoff if own else None,
         "volume": hedges.volume if own else None,
+        "names": list(map(str, terms.names)),
     }
-    plain = {key: None if value is None else value.tolist() for key, value in kept.items()}
-    return {TERMS: {**plain, "names": list(map(str, terms.names))}}
+
+
+def usual_units(solution: MarketSolution, data: MarketData) -> Units:
+    """A typical power, MW, of a market's solution, and what it pays for it in an hour, EUR."""
+    power = solution.units.power
+    return Units(power=power, money=solution.units.price / float(data.weighting.median()) * power)
 
 
 def recorded_units(n: pypsa.Network) -> Units:
@@ -121,7 +149,11 @@ def recorded_units(n: pypsa.Network) -> Units:
 
     What is much smaller than these is rounding.
     """
-    settings = recorded(n)
+    return units_of(recorded(n))
+
+
+def units_of(settings: Mapping[str, Any]) -> Units:
+    """The same, from what is recorded."""
     power = settings.get("typical_power", ACCURACY.tiny)
     return Units(power=power, money=settings.get("typical_price", 0.0) * power)
 

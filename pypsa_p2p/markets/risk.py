@@ -26,7 +26,7 @@ from pypsa_p2p.common.errors import MarketError, P2PError, listed
 from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.common.names import PROSUMER, SCENARIO
 from pypsa_p2p.solvers.arrays import Vector
-from pypsa_p2p.solvers.tail import worst
+from pypsa_p2p.solvers.tail import Tail, worst
 
 Limits = tuple[xr.DataArray, xr.DataArray]
 Matrix = npt.NDArray[np.float64]
@@ -56,85 +56,67 @@ class Envelope:
 
     Attributes
     ----------
-    least, most : DataArray (scenario, prosumer)
-    probability : DataArray (scenario)
+    least, most : (N, S)
+    probability : (S,)
         The actual ones, which lie between them.
     """
 
-    least: xr.DataArray
-    most: xr.DataArray
-    probability: xr.DataArray
+    least: Matrix
+    most: Matrix
+    probability: Vector
 
     @classmethod
-    def between(
-        cls, least: xr.DataArray, most: xr.DataArray, probability: xr.DataArray
-    ) -> Envelope:
+    def between(cls, least: Matrix, most: Matrix, probability: Vector) -> Envelope:
         """The envelope; only p itself where, summing to 1, it can hold nothing else."""
-        dims, p = (SCENARIO, PROSUMER), probability.to_numpy()[:, None]
-        low, high = (end.transpose(*dims).to_numpy() for end in (least, most))
-        free = (low.sum(axis=0) < 1 - ACCURACY.rounding) & (
-            high.sum(axis=0) > 1 + ACCURACY.rounding
-        )
-        free &= p.size > 1
-        like = least.transpose(*dims)
+        p, rounding = probability, ACCURACY.rounding
+        free = (least.sum(axis=1) < 1 - rounding) & (most.sum(axis=1) > 1 + rounding)
+        free = free[:, None] & (p.size > 1)
         return cls(
-            least=like.copy(data=np.where(free & (low < p), low, p)),
-            most=like.copy(data=np.where(free & (high > p), high, p)),
+            least=np.where(free & (least < p), least, p),
+            most=np.where(free & (most > p), most, p),
             probability=probability,
         )
 
     @property
-    def names(self) -> list[str]:
-        """The prosumers."""
-        return list(self.least.indexes[PROSUMER])
+    def count(self) -> int:
+        """How many prosumers it is of."""
+        return len(self.least)
 
     @property
     def averse(self) -> bool:
         """Whether anybody's risk-adjusted probabilities may differ from the actual ones."""
-        least, most = self.arrays
-        return bool((most > least).any())
+        return bool((self.most > self.least).any())
 
     @property
     def alike(self) -> bool:
         """Whether all prosumers have the same."""
-        return all(bool((end == end[0]).all()) for end in self.arrays)
+        return all(bool((end == end[0]).all()) for end in (self.least, self.most))
 
     @property
     def of_first(self) -> Envelope:
         """That of the first prosumer, alone."""
-        chosen = {PROSUMER: slice(1)}
-        return replace(self, least=self.least[chosen], most=self.most[chosen])
+        return replace(self, least=self.least[:1], most=self.most[:1])
 
     @property
     def common(self) -> Envelope:
-        """What all prosumers may hold, labelled as the first: it holds the actual probabilities."""
-        first, (least, most) = self.of_first, self.arrays
-        return Envelope.between(
-            first.least.copy(data=least.max(axis=0)[:, None]),
-            first.most.copy(data=most.min(axis=0)[:, None]),
-            self.probability,
-        )
+        """What all prosumers may hold, as of one: it holds the actual probabilities."""
+        least, most = self.least.max(axis=0), self.most.min(axis=0)
+        return Envelope.between(least[None], most[None], self.probability)
 
-    @property
-    def arrays(self) -> tuple[Vector, Vector]:
-        """`least` and `most` as numbers, (N, S)."""
-        least, most = (
-            end.transpose(PROSUMER, SCENARIO).to_numpy().astype(float)
-            for end in (self.least, self.most)
-        )
-        return least, most
+    def tail(self, costs: Matrix) -> Tail:
+        """The worst expectation of costs, (N, S), EUR: exactly, by sorting."""
+        group = np.repeat(np.arange(len(costs)), costs.shape[1])
+        return worst(costs.ravel(), self.least.ravel(), self.most.ravel(), group)
 
     def worst(self, cost: xr.DataArray) -> Risk:
-        """The worst expectation of costs, (scenario, prosumer), EUR: exactly, by sorting."""
+        """`tail` of costs with dims (scenario, prosumer)."""
         like = cost.transpose(SCENARIO, PROSUMER)
-        values, (least, most) = like.to_numpy().T, self.arrays
-        group = np.repeat(np.arange(len(values)), values.shape[1])
-        found = worst(values.ravel(), least.ravel(), most.ravel(), group)
+        found = self.tail(like.to_numpy().T)
         first = like.isel({SCENARIO: 0}, drop=True)
         return Risk(
             value=first.copy(data=found.value),
             value_at_risk=first.copy(data=found.value_at_risk),
-            probability=like.copy(data=found.probability.reshape(values.shape).T),
+            probability=like.copy(data=found.probability.reshape(self.least.shape).T),
         )
 
 
@@ -246,8 +228,7 @@ class RiskMeasure(ABC):
                 "probability lies outside its limits: the least must be between 0 and the "
                 "probability, the most no less than that."
             )
-        low, high = (like.copy(data=end) for end in (least, most))
-        return Envelope.between(low, high, probability)
+        return Envelope.between(least.T, most.T, p.ravel())
 
     def _checked_limits(
         self, probability: xr.DataArray, attitude: xr.DataArray, like: xr.DataArray

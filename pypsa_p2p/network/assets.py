@@ -11,7 +11,7 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.names import NAME, PROSUMER
-from pypsa_p2p.common.tables import first_scenario
+from pypsa_p2p.common.tables import Numbers, first_scenario
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import own_names
 
@@ -77,11 +77,23 @@ def by_owner(values: xr.DataArray, owner: xr.DataArray, data: MarketData) -> xr.
 
 def summed(values: xr.DataArray, dim: str, whose: Labels, data: MarketData) -> xr.DataArray:
     """Sum over `dim` of what is each prosumer's, by position, -1 nobody's; NaN counts as 0."""
-    array = np.nan_to_num(values.transpose(dim, ...).to_numpy(), posinf=np.inf, neginf=-np.inf)
-    total = np.zeros((len(data.prosumers), *array.shape[1:]))
-    np.add.at(total, whose[whose >= 0], array[whose >= 0])
-    coords = {other: values.coords[other].variable for other in values.dims if other != dim}
-    dims = (*coords, PROSUMER)
+    array = values.transpose(..., dim)
+    total = sum_by_owner(array.to_numpy(), whose, len(data.prosumers))
+    coords = {other: values.coords[other].variable for other in array.dims if other != dim}
     return xr.DataArray(
-        np.moveaxis(total, 0, -1), coords={**coords, PROSUMER: data.prosumers}, dims=dims
+        total, coords={**coords, PROSUMER: data.prosumers}, dims=(*coords, PROSUMER)
     )
+
+
+def sum_by_owner(values: Numbers, whose: Labels, count: int) -> Numbers:
+    """Sums, (..., N), of values, (..., K), by whose they are, -1 nobody's; NaN counts as 0.
+
+    Examples
+    --------
+    >>> sum_by_owner(np.array([[1.0, 2.0, 4.0]]), np.array([1, -1, 1]), 2)
+    array([[0., 5.]])
+    """
+    array = np.nan_to_num(values, posinf=np.inf, neginf=-np.inf)
+    total = np.zeros((count + 1, *array.shape[:-1]))  # the last is nobody's
+    np.add.at(total, whose, np.moveaxis(array, -1, 0))
+    return np.moveaxis(total[:-1], 0, -1)

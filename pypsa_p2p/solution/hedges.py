@@ -16,7 +16,6 @@ from pypsa_p2p.common.names import (
     CONTRACT_NAME,
     CONTRACT_PAYOUT,
     INSURANCE,
-    NAME,
     PROSUMER,
     SCENARIO,
     TERMS,
@@ -103,16 +102,19 @@ def recorded_hedges(
     """The contracts that `record_market` wrote; None where the market had none."""
     if not settings["contracts"]:
         return None
-    terms = settings[TERMS]
+    paid = {
+        column: static_values(n, "Bus", column, data.prosumers).to_numpy()
+        for column in (CONTRACT_PAYOUT, INSURANCE)
+    }
+    return labelled_hedges(data, {**settings[TERMS], **paid})
+
+
+def labelled_hedges(data: MarketData, terms: Mapping[str, Any]) -> RecordedHedges:
+    """What `record.contracts_held` returns, with labels."""
     own = terms["payoff"] is not None
     kind = {CONTRACT_NAME: pd.Index(terms["names"])} if own else {SCENARIO: data.scenarios}
     by_prosumer = {**kind, PROSUMER: data.prosumers}
-    payout, insurance = (
-        static_values(n, "Bus", column, data.prosumers)
-        .rename({NAME: PROSUMER})
-        .transpose(SCENARIO, PROSUMER)
-        for column in (CONTRACT_PAYOUT, INSURANCE)
-    )
+    each = {SCENARIO: data.scenarios, PROSUMER: data.prosumers}
 
     def array(key: str, coords: Mapping[str, pd.Index]) -> xr.DataArray | None:
         values = terms[key]
@@ -120,11 +122,10 @@ def recorded_hedges(
             return None
         return xr.DataArray(np.asarray(values, dtype=float), coords=coords, dims=list(coords))
 
-    price, clearing, volume = (
-        array("price", kind),
-        array("clearing_price", kind),
-        array("volume", by_prosumer) if own else payout,
-    )
+    payout, insurance = array(CONTRACT_PAYOUT, each), array(INSURANCE, each)
+    price, clearing = array("price", kind), array("clearing_price", kind)
+    volume = array("volume", by_prosumer) if own else payout
+    assert payout is not None and insurance is not None
     assert price is not None and clearing is not None and volume is not None
     return RecordedHedges(
         payout=payout,
@@ -165,7 +166,7 @@ def regimes(
     insured = xr.zeros_like(worthless)
     if hedges.insurance_price is not None:
         insured = most >= hedges.insurance_price * (1 - ACCURACY.promised)
-    cap = may_hold.most.min(PROSUMER)
+    cap = tau.isel({PROSUMER: 0}, drop=True).copy(data=may_hold.most.min(axis=0))
     kind = np.where(insured, INSURED, np.where(worthless, WORTHLESS, TRADED))
     at_cap = (abs(tau - cap) <= ACCURACY.promised * cap).all(PROSUMER)
     return at_cap.assign_coords(regime=(SCENARIO, kind.astype(object)))

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.common.files import ABOVE_ZERO
-from pypsa_p2p.common.names import (
-    ELASTIC_DEMAND_CARRIER,
-    KEPT_DUALS,
-    NAME,
-    OWN_MULTIPLIERS,
-    PRICE_IN_RANGE,
-    PROSUMER,
-    RECIPROCITY1,
-    SCENARIO,
-    SNAPSHOT,
-    TRADE,
-    UNWEIGHED_CAPACITY_PRICES,
-    UNWEIGHED_PRICE,
-    UNWEIGHED_TRADE_PRICES,
-)
-from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenario
-from pypsa_p2p.markets.record import recorded, recorded_risk
-from pypsa_p2p.network.assets import by_owner
+from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT, TRADE
+from pypsa_p2p.common.tables import Numbers
+from pypsa_p2p.markets.record import recorded
+from pypsa_p2p.network.books import read_books
 from pypsa_p2p.network.checksums import require_unchanged
-from pypsa_p2p.network.costs import investment_cost, operating_cost
 from pypsa_p2p.network.market_data import MarketData, read_market
-from pypsa_p2p.network.ownership import asset_owners, bus_columns
+from pypsa_p2p.solution.accounts import Accounts
+from pypsa_p2p.solution.decided import in_tables
 from pypsa_p2p.solution.grid_prices import grid_results
-from pypsa_p2p.solution.hedges import RecordedHedges, recorded_hedges, regimes
-from pypsa_p2p.solution.money import Money, net_costs, other_direction, sum_of_buyer
+from pypsa_p2p.solution.money import Money
+
+Names = npt.NDArray[np.object_]
 
 _MW, _PRICE, _EUR = "MW", "EUR/MWh", "EUR"
 DESCRIBED: Final = {
@@ -76,6 +62,35 @@ DESCRIBED: Final = {
     "insurance_price": ("1", "gamma, EUR now per EUR in the scenario"),
     "at_cap": ("1", "whether every tau is at the cap of the least averse; coordinate regime"),
     "social_cost": (_EUR, "sum of R, or the risk measure of the community's cost"),
+}
+
+#: Dims of what `Accounts.figures` returns.
+DIMS: Final = {
+    **dict.fromkeys(
+        ("demand", "generation", "renewable", "nodal_price", "price_unique", "import_price"),
+        (SCENARIO, SNAPSHOT, PROSUMER),
+    ),
+    "net_import": (SCENARIO, SNAPSHOT, PROSUMER),
+    **dict.fromkeys(
+        ("quantity", "trade_price", "capacity_price"),
+        (SCENARIO, SNAPSHOT, TRADE),
+    ),
+    **dict.fromkeys(
+        ("payment_now", "payment", "cost", "bill", "net_cost", "risk_adjusted_probability"),
+        (SCENARIO, PROSUMER),
+    ),
+    **dict.fromkeys(
+        (
+            "expected_cost",
+            "expected_net_cost",
+            "net_cost_value_at_risk",
+            "risk_adjusted_net_cost",
+            "value_at_risk",
+            "risk_adjusted_cost",
+        ),
+        (PROSUMER,),
+    ),
+    "social_cost": (),
 }
 
 
@@ -152,23 +167,16 @@ def results(n: pypsa.Network) -> xr.Dataset:
     return read_results(n)[1]
 
 
-def read_results(n: pypsa.Network, data: MarketData | None = None) -> tuple[MarketData, xr.Dataset]:
-    """The market's data, and `results`; who has just solved it gives the data it was read as."""
+def read_results(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:
+    """The market's data, and `results`."""
     settings = recorded(n)
     delivered = settings["delivery"] == "grid"
-    if data is None:
-        data = read_market(n, n.snapshots[settings["snapshots"]], grid=delivered)
-        require_unchanged(n, data, settings["delivery"], settings.get("inputs", {}))
-    money, hedges = Money.of(n, data), recorded_hedges(n, data, settings)
-    dispatch = _dispatch(n, data, money)
-    trades = _trades(money, settings.get(OWN_MULTIPLIERS, False))
-    costs = _costs(n, data, trades)
-    paid = net_costs(money, trades, costs, hedges, settings.get(OWN_MULTIPLIERS, False))
-    costs.pop("preference")
-    risk = _risk(money, settings, costs["cost"], paid["net_cost"], hedges)
-    dataset = xr.Dataset({**dispatch, **trades, **costs, **paid, **risk})
+    data = read_market(n, n.snapshots[settings["snapshots"]], grid=delivered)
+    require_unchanged(n, data, settings["delivery"], settings.get("inputs", {}))
+    accounts = Accounts(data=data, books=read_books(n, data), found=in_tables(n, data, settings))
+    dataset = labelled(accounts.figures(), data).assign(accounts.contracts())
     if delivered:
-        dataset = dataset.assign(grid_results(money, trades["net_import"]))
+        dataset = dataset.assign(grid_results(Money.of(n, data), dataset["net_import"]))
     for name, (unit, meaning) in DESCRIBED.items():
         if name in dataset:
             dataset[name].attrs = {"unit": unit, "long_name": meaning}
@@ -176,196 +184,28 @@ def read_results(n: pypsa.Network, data: MarketData | None = None) -> tuple[Mark
     return data, dataset
 
 
-def _dispatch(n: pypsa.Network, data: MarketData, money: Money) -> dict[str, xr.DataArray]:
-    """Demand, generation, renewables and net imports, and prices at the prosumers' buses."""
-    owners = data.owners
-    at_bus = owners.where(owners.index.isin(data.prosumers) | (owners == ""), "")
-    generators = data.names("Generator")
-    elastic = carrier_names(n, "Generator", ELASTIC_DEMAND_CARRIER)
-    renewable = _must_take(n, generators.difference(elastic))
-    shed = _injection(n, data, "Generator", "p", at_bus, elastic)
-    must_take = _injection(n, data, "Generator", "p", at_bus, renewable)
-    must_take = must_take.where(abs(must_take) > ABOVE_ZERO / ACCURACY.reported, 0.0)
-    demand = -_injection(n, data, "Load", "p", at_bus, data.names("Load")) - shed
-    others = generators.difference([*elastic, *renewable])
-    generation = _injection(n, data, "Generator", "p", at_bus, others)
-    for component in ("StorageUnit", "Store"):
-        generation = generation + _injection(n, data, component, "p", at_bus, data.names(component))
-    generation = generation + _branch_injection(n, data)
-    now, in_range = (
-        _by_prosumer(dynamic_values(n, "Bus", series, data.prosumers, data.snapshots))
-        for series in ("marginal_price", PRICE_IN_RANGE)
+def labelled(figures: Mapping[str, Numbers], data: MarketData) -> xr.Dataset:
+    """Figures with their dims, and labels along them."""
+    buyer, seller = _both_directions(data)
+    return xr.Dataset(
+        {name: (DIMS[name], values) for name, values in figures.items()},
+        coords={
+            SCENARIO: data.scenarios,
+            SNAPSHOT: data.snapshots,
+            PROSUMER: data.prosumers,
+            TRADE: np.array(trade_labels(data), dtype=object),
+            "buyer": (TRADE, buyer),
+            "seller": (TRADE, seller),
+        },
     )
-    price = money.by_prosumer(now, UNWEIGHED_PRICE)
-    dims = (SCENARIO, SNAPSHOT, PROSUMER)
-    return {
-        "demand": demand.transpose(*dims),
-        "generation": generation.transpose(*dims),
-        "renewable": must_take.transpose(*dims),
-        "nodal_price": price.transpose(*dims),
-        "price_unique": ((in_range == 0.0) & price.notnull()).transpose(*dims),
-        "import_price": data.import_price.transpose(*dims),
-    }
 
 
-def _must_take(n: pypsa.Network, names: pd.Index) -> pd.Index:
-    """Those of some generators that have no choice, p_min_pu = p_max_pu, at any time.
-
-    All of the network's snapshots count, so that the answer is the same for a part of them.
-    """
-    least, most = (
-        dynamic_values(n, "Generator", limit, names, n.snapshots)
-        for limit in ("p_min_pu", "p_max_pu")
-    )
-    return names[(least == most).all([SCENARIO, SNAPSHOT]).to_numpy()]
+def trade_labels(data: MarketData) -> list[str]:
+    """Labels of both directions of every edge."""
+    return [f"{b} <- {s}" for b, s in zip(*_both_directions(data), strict=True)]
 
 
-def _injection(
-    n: pypsa.Network,
-    data: MarketData,
-    component: str,
-    attribute: str,
-    at_bus: pd.Series,
-    names: pd.Index,
-) -> xr.DataArray:
-    """What components of a class feed into the prosumers' own buses, MW."""
-    if names.empty:
-        return xr.zeros_like(data.import_price)
-    power = dynamic_values(n, component, attribute, names, data.snapshots)
-    sign = dynamic_values(n, component, "sign", names, data.snapshots, default=1.0)
-    return by_owner(power * sign, asset_owners(n, component, at_bus), data)
-
-
-def _branch_injection(n: pypsa.Network, data: MarketData) -> xr.DataArray:
-    """What branches behind the meter feed into the prosumers' own buses, MW."""
-    total = xr.zeros_like(data.import_price)
-    for component in sorted(n.branch_components):
-        names = data.names(component)
-        static = first_scenario(n, component)
-        for column in bus_columns(static):
-            at = static[column].reindex(names).isin(data.prosumers)
-            here = names[at.to_numpy(bool)]
-            if here.empty:
-                continue
-            power = dynamic_values(n, component, f"p{column[3:]}", here, data.snapshots)
-            ends = static[column].reindex(here).to_numpy(object)
-            owner = xr.DataArray(ends, coords={NAME: here})
-            total = total - by_owner(power, owner, data)
-    return total
-
-
-def _trades(money: Money, own_multipliers: bool) -> dict[str, xr.DataArray]:
-    """Quantities and prices of both directions of every edge, each price its buyer's."""
-    n, data = money.n, money.data
-    sns, edges, ends = data.snapshots, data.edges, (data.bus0, data.bus1)
-    multipliers = (*KEPT_DUALS, RECIPROCITY1 if own_multipliers else KEPT_DUALS[0])
-    zeta0, xi0, xi1, zeta1 = (
-        dynamic_values(n, "Link", multiplier, edges, sns) for multiplier in multipliers
-    )
-    zeta, xi = (zeta0, zeta1), (xi0, xi1)
-
-    def in_money(now: tuple[xr.DataArray, ...], series: tuple[str, str]) -> list[xr.DataArray]:
-        each = zip(now, series, ends, strict=True)
-        return [money.by_edge(one / data.weighting, column, buyer) for one, column, buyer in each]
-
-    quantity = [-dynamic_values(n, "Link", p, edges, sns) for p in ("p0", "p1")]
-    both = {
-        "quantity": quantity,
-        "trade_price": in_money(zeta, UNWEIGHED_TRADE_PRICES),
-        "capacity_price": in_money(xi, UNWEIGHED_CAPACITY_PRICES),
-        "paid_now": [one * q for one, q in zip(zeta, quantity, strict=True)],
-    }
-    buyer = np.concatenate([data.bus0.to_numpy(), data.bus1.to_numpy()])
-    seller = np.concatenate([data.bus1.to_numpy(), data.bus0.to_numpy()])
-    labels = [f"{b} <- {s}" for b, s in zip(buyer, seller, strict=True)]
-    coords: dict[str, Any] = {
-        TRADE: np.array(labels, dtype=object),
-        "buyer": (TRADE, buyer),
-        "seller": (TRADE, seller),
-    }
-    dims = (SCENARIO, SNAPSHOT)
-    arrays = {
-        name: np.concatenate([part.transpose(*dims, NAME).to_numpy() for part in parts], axis=-1)
-        for name, parts in both.items()
-    }
-    coords |= {SCENARIO: data.scenarios, SNAPSHOT: sns}
-    joined = {
-        name: xr.DataArray(array, coords=coords, dims=(*dims, TRADE))
-        for name, array in arrays.items()
-    }
-    net = sum_of_buyer(joined["quantity"], data)
-    now = sum_of_buyer(joined.pop("paid_now"), data).sum(SNAPSHOT)
-    return {
-        **joined,
-        "net_import": net.transpose(SCENARIO, SNAPSHOT, PROSUMER),
-        "payment_now": now.transpose(SCENARIO, PROSUMER),
-    }
-
-
-def _costs(
-    n: pypsa.Network,
-    data: MarketData,
-    trades: dict[str, xr.DataArray],
-) -> dict[str, xr.DataArray]:
-    """Pi (7) of every prosumer, and the preference sum b q in it, EUR."""
-    quantity = trades["quantity"]
-    q = quantity.transpose(SCENARIO, SNAPSHOT, TRADE)
-    price, congestion = (
-        np.concatenate([one.to_numpy() for one in ends], axis=-1)[:, None]
-        for ends in ((data.price0, data.price1), (data.congestion, data.congestion))
-    )
-    rising = congestion * (q.to_numpy() + other_direction(q).to_numpy())
-    bought = q.to_numpy() * data.weighting.to_numpy()[:, None]
-    preference, congested = (
-        sum_of_buyer(q.copy(data=each * bought), data).sum(SNAPSHOT) for each in (price, rising)
-    )
-    imports = (data.import_price * trades["net_import"] * data.weighting).sum(SNAPSHOT)
-    own = operating_cost(n, data) + investment_cost(n, data)
-    dims = (SCENARIO, PROSUMER)
-    cost = own + preference + congested + imports + data.fixed_part
-    return {"cost": cost.transpose(*dims), "preference": preference.transpose(*dims)}
-
-
-def _risk(
-    money: Money,
-    settings: dict[str, Any],
-    cost: xr.DataArray,
-    net_cost: xr.DataArray,
-    hedges: RecordedHedges | None,
-) -> dict[str, xr.DataArray]:
-    """Risk-adjusted probabilities and costs, and contracts where they are traded (MODEL.md §5)."""
-    data, tau = money.data, money.tau
-    measure, attitude = recorded_risk(settings, data)
-    hedged = cost if hedges is None else cost - hedges.payout - hedges.insurance
-    risk, net = (
-        measure.worst(each, data.probability, attitude) for each in (hedged, net_cost.fillna(0.0))
-    )
-    known = net_cost.notnull().all(SCENARIO)
-    risk_adjusted, net_risk = risk.value, net.value
-    if settings["together"]:
-        risk_adjusted = (tau * cost).sum(SCENARIO)
-        net_risk = (tau * net_cost).sum(SCENARIO)
-        if hedges is not None:
-            risk_adjusted = risk_adjusted + hedges.beyond_clearing
-    elif hedges is not None:
-        risk_adjusted = risk_adjusted + hedges.premium
-    variables = {}
-    if hedges is not None:
-        may_hold = measure.envelope(data.probability, attitude)
-        at_cap = regimes(hedges, tau, data.probability, may_hold)
-        variables = {**hedges.variables(), "at_cap": at_cap}
-    return {
-        **variables,
-        "expected_cost": (data.probability * cost).sum(SCENARIO),
-        "expected_net_cost": (data.probability * net_cost).sum(SCENARIO, skipna=False),
-        "net_cost_value_at_risk": net.value_at_risk.where(known),
-        "risk_adjusted_net_cost": net_risk.where(known),
-        "value_at_risk": risk.value_at_risk,
-        "risk_adjusted_cost": risk_adjusted,
-        "risk_adjusted_probability": tau.transpose(SCENARIO, PROSUMER),
-        "social_cost": risk_adjusted.sum(PROSUMER),
-    }
-
-
-def _by_prosumer(values: xr.DataArray) -> xr.DataArray:
-    return values.rename({NAME: PROSUMER})
+def _both_directions(data: MarketData) -> tuple[Names, Names]:
+    """Buyers and sellers of both directions of every edge."""
+    ends = data.bus0.to_numpy(), data.bus1.to_numpy()
+    return np.concatenate(ends), np.concatenate(ends[::-1])

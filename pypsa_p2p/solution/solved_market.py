@@ -17,7 +17,8 @@ from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenari
 from pypsa_p2p.markets.record import recorded
 from pypsa_p2p.network.assets import by_owner
 from pypsa_p2p.network.market_data import MarketData, read_market
-from pypsa_p2p.solution.money import Money, other_direction
+from pypsa_p2p.solution.accounts import other_direction
+from pypsa_p2p.solution.money import Money
 from pypsa_p2p.solution.results import results
 
 _TRADE_DIMS = (SCENARIO, SNAPSHOT, TRADE)
@@ -185,4 +186,5 @@ class SolvedMarket:
 
     def reverse(self, by_trade: xr.DataArray) -> xr.DataArray:
         """The value of the other direction of every trade."""
-        return other_direction(by_trade)
+        last = by_trade.transpose(..., TRADE)
+        return last.copy(data=other_direction(last.to_numpy())).transpose(*by_trade.dims)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
+import numpy as np
 import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed, shown
-from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.names import PROSUMER, SCENARIO
+from pypsa_p2p.common.tables import Numbers
 from pypsa_p2p.common.units import Units
 from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.solvers.arrays import Flags
 
 Amount = Literal["net_cost", "bill", "cost"]
 
@@ -70,14 +73,20 @@ def risk_adjusted(n: pypsa.Network, r: xr.Dataset, data: MarketData, of: Amount)
     return measure.worst(r["bill"], data.probability, attitude).value
 
 
-def prices_of_traders(r: xr.Dataset, usual: Units) -> xr.DataArray:
-    """Nodal prices of whoever trades at all, NaN of others, EUR/MWh.
+def prices_of_traders(r: xr.Dataset, data: MarketData, usual: Units) -> xr.DataArray:
+    """Nodal prices of `who_trades`, NaN of others, EUR/MWh."""
+    counts = who_trades(r["quantity"].to_numpy(), data, usual)
+    return r["nodal_price"].where(r[PROSUMER].copy(data=counts))
+
+
+def who_trades(quantity: Numbers, data: MarketData, usual: Units) -> Flags:
+    """Whose prices count, (N,): of whoever trades at all, (scenario, snapshot, trade), MW.
 
     Who never trades has no price of her own: hers is one of many that would not make her. If
     nobody trades, all prices count. Trades much smaller than `usual` powers are rounding.
     """
-    traded = abs(r["quantity"]).max([SCENARIO, SNAPSHOT])
-    busy = traded > ACCURACY.promised * max(usual.power, float(traded.to_numpy().max(initial=0.0)))
-    buyers = set(r["buyer"].to_numpy()[busy.to_numpy()])
-    counts = r[PROSUMER].isin(list(buyers)) if buyers else xr.ones_like(r[PROSUMER], dtype=bool)
-    return r["nodal_price"].where(counts)
+    traded = np.abs(quantity).max(axis=(0, 1), initial=0.0)
+    busy = traded > ACCURACY.promised * max(usual.power, float(traded.max(initial=0.0)))
+    buyers = np.concatenate([data.bus0.to_numpy(), data.bus1.to_numpy()])[busy]
+    counts: Flags = data.prosumers.isin(buyers)
+    return counts if counts.any() else ~counts

@@ -11,11 +11,13 @@ import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed, shown
-from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT, TRADE
+from pypsa_p2p.common.names import PROSUMER
+from pypsa_p2p.common.tables import Numbers
+from pypsa_p2p.common.units import Units
 from pypsa_p2p.markets.record import recorded_units
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.solution.results import results
-from pypsa_p2p.studies.amounts import Amount, amount_of, prices_of_traders, risk_adjusted
+from pypsa_p2p.studies.amounts import Amount, amount_of, risk_adjusted, who_trades
 
 DESIGN = "design"
 
@@ -127,15 +129,9 @@ def gini(cost: np.ndarray, nothing: float = 0.0) -> float:
     return float(np.abs(cost[:, None] - cost[None, :]).sum() / (2 * cost.size * size))
 
 
-def expected_purchases(r: xr.Dataset, data: MarketData) -> xr.DataArray:
-    """Energy each buyer buys over each trade, E[sum_t w_t max(q, 0)], MWh; dims (trade)."""
-    bought = r["quantity"].clip(min=0.0) * data.weighting * data.probability
-    return bought.sum([SCENARIO, SNAPSHOT])
-
-
-def rounding_of_money(n: pypsa.Network, data: MarketData) -> float:
+def rounding_of_money(usual: Units, data: MarketData) -> float:
     """Amounts of money over the whole horizon that are rounding, EUR."""
-    return ACCURACY.promised * recorded_units(n).money * float(data.weighting.sum())
+    return ACCURACY.promised * usual.money * float(data.weighting.sum())
 
 
 def _results(name: str, n: pypsa.Network) -> xr.Dataset:
@@ -149,36 +145,55 @@ def _results(name: str, n: pypsa.Network) -> xr.Dataset:
 def _figures(n: pypsa.Network, r: xr.Dataset, of: Amount) -> dict[str, float]:
     """Everything about one design that needs no other."""
     data = read_market(n, pd.Index(r["snapshot"].to_numpy()))
-    figures = community_figures(n, r, data)
+    usual = recorded_units(n)
+    arrays = {str(name): array.to_numpy() for name, array in r.data_vars.items()}
+    figures = community_figures(arrays, data, usual)
     for other in ("cost_gini", "net_cost_gini", "contracts_traded", "insurance_bought"):
         figures.pop(other, None)
     worth = risk_adjusted(n, r, data, of)
     return {
         **figures,
-        f"{of}_gini": gini(worth.to_numpy(), rounding_of_money(n, data)),
+        f"{of}_gini": gini(worth.to_numpy(), rounding_of_money(usual, data)),
         **{f"{of} {who}": float(worth.sel({PROSUMER: who})) for who in data.prosumers},
     }
 
 
-def community_figures(n: pypsa.Network, r: xr.Dataset, data: MarketData) -> dict[str, float]:
+def community_figures(
+    figures: Mapping[str, Numbers], data: MarketData, usual: Units
+) -> dict[str, float]:
     """Figures of a community as a whole: those of `compare`, and volumes of contracts, EUR.
 
     ``contracts_traded`` is what is bought inside, summed over scenarios; where there are no
     contracts, neither it nor ``insurance_bought`` is among the figures. ``net_cost_gini`` is NaN
     where net costs are.
+
+    Parameters
+    ----------
+    figures : mapping of arrays
+        What `results` returns, without labels.
+    usual : Units
+        What much smaller amounts than these are rounding of.
     """
-    price, rounding = prices_of_traders(r, recorded_units(n)), rounding_of_money(n, data)
-    hours = data.weighting * data.probability
+    rounding = rounding_of_money(usual, data)
+    hours = np.multiply.outer(data.probability.to_numpy(), data.weighting.to_numpy())[..., None]
+    counts = who_trades(figures["quantity"], data, usual)
+    price = figures["nodal_price"][..., counts]
+    known = ~np.isnan(price)  # what is NaN has no weight
+    prices = price[known]
+    weight = np.broadcast_to(hours, price.shape)[known]
     bought = {"contract": "contracts_traded", "insurance": "insurance_bought"}
-    volumes = {name: float(r[v].clip(min=0.0).sum()) for v, name in bought.items() if v in r}
     return {
-        "social_cost": float(r["social_cost"]),
-        "expected_social_cost": float(r["expected_cost"].sum()),
-        "traded_energy": float(expected_purchases(r, data).sum(TRADE)),
-        "price_min": float(price.min()),
-        "price_mean": float(price.weighted(hours).mean()),  # what is NaN has no weight in it
-        "price_max": float(price.max()),
-        "cost_gini": gini(r["risk_adjusted_cost"].to_numpy(), rounding),
-        "net_cost_gini": gini(r["risk_adjusted_net_cost"].to_numpy(), rounding),
-        **volumes,
+        "social_cost": float(figures["social_cost"]),
+        "expected_social_cost": float(figures["expected_cost"].sum()),
+        "traded_energy": float((figures["quantity"].clip(min=0.0) * hours).sum()),
+        "price_min": float(prices.min()) if prices.size else np.nan,
+        "price_mean": float((prices * weight).sum() / weight.sum()) if prices.size else np.nan,
+        "price_max": float(prices.max()) if prices.size else np.nan,
+        "cost_gini": gini(figures["risk_adjusted_cost"], rounding),
+        "net_cost_gini": gini(figures["risk_adjusted_net_cost"], rounding),
+        **{
+            name: float(figures[volume].clip(min=0.0).sum())
+            for volume, name in bought.items()
+            if volume in figures
+        },
     }

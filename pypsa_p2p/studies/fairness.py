@@ -72,7 +72,7 @@ def fairness(n: pypsa.Network, *, of: Amount | None = None) -> pd.Series:
     amount = amount_of({"the market": r}, of)
     data = read_market(n, pd.Index(r["snapshot"].to_numpy()))
     usual = recorded_units(n)
-    prices = prices_of_traders(r, usual)
+    prices = prices_of_traders(r, data, usual)
     low, high = float(prices.min()), float(prices.max())
     perceived = _perceived_price(r, data).where(prices.notnull().any([SCENARIO, SNAPSHOT]))
     seen = perceived.dropna(PROSUMER).clip(low, high).to_numpy()
@@ -87,7 +87,7 @@ def fairness(n: pypsa.Network, *, of: Amount | None = None) -> pd.Series:
             "quality_of_experience": quality_of_experience(seen, low, high),
             "min_max": min_max(seen),
             f"{amount}_gini": gini(
-                risk_adjusted(n, r, data, amount).to_numpy(), rounding_of_money(n, data)
+                risk_adjusted(n, r, data, amount).to_numpy(), rounding_of_money(usual, data)
             ),
         }
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pypsa_p2p.studies.sweep_figures import Figures, described
 from pypsa_p2p.studies.sweep_points import Outcome
 
 ERROR: Final = "error"
@@ -27,9 +28,9 @@ def joined(dimensions: Mapping[str, Mapping[Any, Any]], outcomes: list[Outcome])
     labels = _labels(found.values())
     variables: dict[str, Any] = {}
     for figures in found.values():
-        for name, array in figures.data_vars.items():
-            if str(name) not in variables:
-                variables[str(name)] = _stacked(str(name), array, found, shape, labels, list(swept))
+        for name in figures.values:
+            if name not in variables:
+                variables[name] = _stacked(name, found, shape, labels, list(swept))
     variables[ERROR] = xr.DataArray(
         errors, dims=list(swept), attrs={"long_name": 'why there is no solution, "" if there is'}
     )
@@ -38,31 +39,33 @@ def joined(dimensions: Mapping[str, Mapping[Any, Any]], outcomes: list[Outcome])
     return xr.Dataset(variables, coords={d: v for d, v in coordinates.items() if d in used})
 
 
-def _labels(figures: Iterable[xr.Dataset]) -> dict[str, pd.Index]:
+def _labels(figures: Iterable[Figures]) -> dict[str, pd.Index]:
     """Labels of every inner dimension at any point, in order of appearance."""
-    labels: dict[str, dict[Any, None]] = {}
-    for dataset in figures:
-        for dimension, index in dataset.indexes.items():
-            labels.setdefault(str(dimension), {}).update(dict.fromkeys(index))
-    return {dimension: pd.Index(list(found)) for dimension, found in labels.items()}
+    labels: dict[str, pd.Index] = {}
+    for one in figures:
+        for dimension, index in one.labels.items():
+            known = labels.setdefault(dimension, index)
+            if known is not index and not known.equals(index):
+                labels[dimension] = pd.Index(list(dict.fromkeys([*known, *index])))
+    return labels
 
 
 def _stacked(
     name: str,
-    first: xr.DataArray,
-    found: Mapping[tuple[int, ...], xr.Dataset],
+    found: Mapping[tuple[int, ...], Figures],
     shape: tuple[int, ...],
     labels: Mapping[str, pd.Index],
     swept: list[str],
 ) -> xr.DataArray:
     """One variable over the swept dimensions and its own."""
-    own = [str(dimension) for dimension in first.dims]
-    values = np.full((*shape, *(len(labels[dimension]) for dimension in own)), np.nan)
-    for place, figures in found.items():
-        if name in figures:
-            where = [labels[dim].get_indexer(figures.indexes[dim]) for dim in own]
-            if own:
-                values[place][np.ix_(*where)] = figures[name].transpose(*own).to_numpy()
-            else:
-                values[place] = figures[name].item()
-    return xr.DataArray(values, dims=[*swept, *own], attrs=first.attrs)
+    having = {place: figures for place, figures in found.items() if name in figures.values}
+    own, _ = next(iter(having.values())).values[name]
+    stacked = np.full((*shape, *(len(labels[dimension]) for dimension in own)), np.nan)
+    for place, figures in having.items():
+        values = figures.values[name][1]
+        if all(figures.labels[dim].equals(labels[dim]) for dim in own):
+            stacked[place] = values
+        else:
+            where = [labels[dim].get_indexer(figures.labels[dim]) for dim in own]
+            stacked[place][np.ix_(*where)] = values
+    return xr.DataArray(stacked, dims=[*swept, *own], attrs=described(name))

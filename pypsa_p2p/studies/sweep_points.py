@@ -10,7 +10,6 @@ from threading import get_ident
 from typing import Any, Final
 
 import pypsa
-import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError, P2PError
 from pypsa_p2p.common.given import Range
@@ -21,6 +20,7 @@ from pypsa_p2p.common.names import (
 )
 from pypsa_p2p.common.quiet import quiet_libraries
 from pypsa_p2p.markets.base import Market
+from pypsa_p2p.studies.sweep_figures import Figures
 from pypsa_p2p.studies.sweep_networks import SweptNetwork, is_known_again
 
 Point = dict[str, Any]
@@ -47,7 +47,7 @@ class Outcome:
     """What came of a point; neither figures nor error where it was not solved."""
 
     key: str = ""
-    figures: xr.Dataset | None = None
+    figures: Figures | None = None
     error: str = ""
     broken: bool = False  # whether the error may be gone another time
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from pypsa_p2p.common.errors import P2PError
+from pypsa_p2p.studies.sweep_figures import Figures
 from pypsa_p2p.studies.sweep_points import Outcome, Point, label
 
 _ERROR = "error"
@@ -67,7 +68,7 @@ class PointStore:
         """Keep an outcome that follows from its inputs; a file is there whole or not at all."""
         if self._folder is None or not outcome.key:
             return
-        dataset = xr.Dataset() if outcome.figures is None else outcome.figures
+        dataset = xr.Dataset() if outcome.figures is None else outcome.figures.dataset()
         notes = {_ERROR: outcome.error, _POINT: label(point)}
         if self._parts is not None:
             notes[_PARTS] = str(self._parts)
@@ -92,4 +93,5 @@ class PointStore:
             return None
         dataset.attrs.pop(_POINT, None)
         self.parts.update(int(parts) for parts in [dataset.attrs.pop(_PARTS, None)] if parts)
-        return Outcome(key=path.stem, figures=None if error else dataset, error=str(error))
+        figures = None if error else Figures.of_dataset(dataset)
+        return Outcome(key=path.stem, figures=figures, error=str(error))

@@ -223,7 +223,7 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
     _check_components(n, data)
     names = data.names("Generator")
     _check_generators(n, names)
-    least, most = market.envelope(data).arrays
+    each = market.envelope(data)
     values = {
         attribute: dynamic_values(n, "Generator", attribute, names, data.snapshots)
         for attribute in ("p_nom", "p_min_pu", "p_max_pu", *_COSTS)
@@ -231,8 +231,8 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
     game = Game(
         data=data,
         generators=names,
-        least=least.T,
-        most=most.T,
+        least=each.least.T,
+        most=each.most.T,
         surplus=market.surplus,
         owner=_whose(data, "Generator"),
         buyer=np.concatenate([_positions(data.bus0, data), _positions(data.bus1, data)]),

@@ -289,7 +289,9 @@ def envelope(tau: xr.DataArray, probability: xr.DataArray, may_hold: Envelope) -
     Of CVaR: :math:`(1-\theta) p \le \tau_n \le (1-\theta) p + \theta p / (1 - \chi_n)`. And
     :math:`\sum_\omega \tau_n^\omega = 1`.
     """
-    outside = np.maximum(may_hold.least - tau, tau - may_hold.most) / probability
+    held = tau.transpose(PROSUMER, SCENARIO)
+    below, above = held.copy(data=may_hold.least) - held, held - may_hold.most
+    outside = np.maximum(below, above) / probability
     return max(relative(np.maximum(outside, 0), 1.0), relative(tau.sum(SCENARIO) - 1, 1.0))
 
 

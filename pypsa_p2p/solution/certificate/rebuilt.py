@@ -161,7 +161,7 @@ def rebuild(
     compiled = compile_model(m, data.scenarios.to_numpy(object), owners)
     constants = differing_constants(data).transpose(SCENARIO, PROSUMER).to_numpy()
     p = data.probability.to_numpy()
-    program = risk_program(compiled, p, may_hold.arrays, constants)
+    program = risk_program(compiled, p, (may_hold.least, may_hold.most), constants)
     is_balance, price = _balances(n, data, compiled)
     unit, hour = _hours(data, compiled)
     net_import, flows = _delivery(n, compiled)
