@@ -335,3 +335,12 @@ def add_carriers(n: pypsa.Network, carriers: Sequence[str]) -> None:
     missing = [carrier for carrier in carriers if carrier not in known]
     if missing:
         n.add("Carrier", missing, color=[COLORS[carrier] for carrier in missing])
+
+
+def is_hashable(value: object) -> bool:
+    """Whether a value has a hash: one with fields of the user's own may hold what has none."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

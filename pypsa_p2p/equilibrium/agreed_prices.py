@@ -18,6 +18,7 @@ from pypsa_p2p.equilibrium.running import Answer
 from pypsa_p2p.formulation.columns import balances, of_balances, of_constraint, variable_owners
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.model import build_model
+from pypsa_p2p.formulation.places import Places
 from pypsa_p2p.formulation.trading import CAPACITY0, CAPACITY1, RECIPROCITY, quantities
 from pypsa_p2p.markets.clearing.own_units import OwnUnits
 from pypsa_p2p.markets.clearing.prices import optimum_at
@@ -47,7 +48,7 @@ def by_the_rule(
     market.formulate(n.model, data)
     compiled = compile_model(n.model, data.scenarios.to_numpy(object), variable_owners(n, data))
     forget_model(n)
-    problem = market.problem(compiled, data)
+    problem = market.problem(compiled, Places.of(compiled, data), data)
     own = OwnUnits.of(problem)
     price = own.units.price / own.row
     optimum = optimum_at(

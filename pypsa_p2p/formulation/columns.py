@@ -15,9 +15,6 @@ from pypsa_p2p.formulation.delivery import SURPLUS
 from pypsa_p2p.formulation.trading import (
     NODAL_BALANCE,
     QUANTITY1,
-    RECIPROCITY,
-    partner_prices,
-    quantities,
 )
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import asset_owners
@@ -40,20 +37,6 @@ def variable_owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArra
     position = data.prosumers.get_indexer(pd.Index(data.bus1.to_numpy()))
     owners[QUANTITY1] = data.bus1.copy(data=position)
     return owners
-
-
-def trade_arrays(compiled: CompiledModel, data: MarketData) -> tuple[Labels, Labels, Vector]:
-    """Columns of both quantities of every trade, rows of (1), and `partner_prices`."""
-    m = compiled.model
-    if not len(data.edges):
-        return np.empty((2, 0), dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0)
-    p0, p1 = quantities(m, data)
-    reciprocity = m.constraints[RECIPROCITY].labels.transpose(*p0.dims)
-    return (
-        compiled.columns(p0, p1).reshape(2, -1),
-        compiled.rows(reciprocity),
-        partner_prices(data, p0).to_numpy().ravel(),
-    )
 
 
 def balances(m: linopy.Model) -> list[str]:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import scipy.sparse as sp
 import xarray as xr
 
 from pypsa_p2p.common.names import NAME, SCENARIO, SNAPSHOT
-from pypsa_p2p.formulation.columns import balances
+from pypsa_p2p.formulation.columns import balance_rows, balances, export_columns
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.formulation.trading import CAPACITY0, CAPACITY1, QUANTITY1, RECIPROCITY
 from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.solvers.arrays import Flags, Sparse
 
 Positions = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
@@ -25,6 +27,9 @@ class Places:
 
     Attributes
     ----------
+    generators : Index
+    output : (S, T, G)
+        Columns of their output.
     energy : (S, T, N)
         Rows of the balances of the prosumers' own buses.
     grid : (S, T, N) or None
@@ -35,16 +40,26 @@ class Places:
         Rows of (1).
     capacity : pair of (S, T, E)
         Rows of (2) of the prosumers at bus0 and at bus1.
-    trade : (S, T, E)
-        Positions among all trades in the order of the model.
+    exports : (X,)
+        Columns of what leaves the grid at its connections, where nothing may come in.
+    priced, reported : (rows,)
+        Whether a row is the balance of a prosumer's own bus; any balance, or (1).
+    partner : (columns, columns)
+        How much a column's own price rises with its partner's quantity, a w, EUR/MW2: what n pays
+        over an edge, a (q_mn + q_nm) q_mn, holds a q_nm q_mn. Not weighted by probability.
     """
 
+    generators: pd.Index
+    output: Positions
     energy: Positions
     grid: Positions | None
     quantity: tuple[Positions, Positions]
     reciprocity: Positions
     capacity: tuple[Positions, Positions]
-    trade: Positions
+    exports: Positions
+    priced: Flags
+    reported: Flags
+    partner: Sparse
 
     @classmethod
     def of(cls, compiled: CompiledModel, data: MarketData) -> Places:
@@ -59,13 +74,23 @@ class Places:
         def columns(variable: str) -> Positions:
             return columns_of(compiled, variable, edges) if trades else none
 
+        quantity = columns("Link-p"), columns(QUANTITY1)
+        reciprocity = rows(RECIPROCITY)
+        reported = balance_rows(compiled)
+        reported[reciprocity] = True
+        generators = data.names("Generator")
         return cls(
+            generators=generators,
+            output=columns_of(compiled, "Generator-p", generators) if len(generators) else none,
             energy=rows_of_balances(compiled, data.prosumers),
             grid=None if sites is None else rows_of_balances(compiled, pd.Index(sites)),
-            quantity=(columns("Link-p"), columns(QUANTITY1)),
-            reciprocity=rows(RECIPROCITY),
+            quantity=quantity,
+            reciprocity=reciprocity,
             capacity=(rows(CAPACITY0), rows(CAPACITY1)),
-            trade=_in_order(compiled.model.variables[QUANTITY1].labels, edges) if trades else none,
+            exports=export_columns(compiled),
+            priced=balance_rows(compiled, data.prosumers),
+            reported=reported,
+            partner=_partner(compiled, data, quantity),
         )
 
 
@@ -99,6 +124,12 @@ def _labels(labels: xr.DataArray, names: pd.Index) -> Positions:
     return found if SCENARIO in labels.dims else found[None]
 
 
-def _in_order(labels: xr.DataArray, names: pd.Index) -> Positions:
-    """Where each of a variable's entries stands among them, (S, T, K)."""
-    return _labels(labels.copy(data=np.arange(labels.size).reshape(labels.shape)), names)
+def _partner(
+    compiled: CompiledModel, data: MarketData, quantity: tuple[Positions, Positions]
+) -> Sparse:
+    size, (here, there) = compiled.owner.size, quantity
+    price = data.congestion.to_numpy()[:, None] * data.weighting.to_numpy()[:, None]
+    both = np.concatenate([here, there], axis=None), np.concatenate([there, here], axis=None)
+    entries = sp.csr_matrix((np.tile(price.ravel(), 2), both), (size, size))
+    entries.eliminate_zeros()
+    return entries

@@ -141,15 +141,6 @@ def trade_cost(m: linopy.Model, data: MarketData, cross: float) -> Any:
     return total_cost(m, [(_as_model(c, data, p0), *factors) for c, *factors in terms])
 
 
-def partner_prices(data: MarketData, like: xr.DataArray) -> xr.DataArray:
-    """How much an edge's price rises with the partner's quantity, a w, EUR/MW2; as p0's labels.
-
-    What n pays over the edge, a (q_mn + q_nm) q_mn, holds a q_nm q_mn: her price moves with what
-    her partner does. Not weighted by probability.
-    """
-    return _as_model(data.congestion * data.weighting, data, like)
-
-
 def _at(by_prosumer: xr.DataArray, ends: xr.DataArray) -> xr.DataArray:
     """Values of the prosumers at the given ends of the edges, `prosumer` becoming `name`."""
     return by_prosumer.sel(prosumer=ends).drop_vars("prosumer")

@@ -12,15 +12,11 @@ import linopy
 import numpy as np
 import pandas as pd
 import pypsa
-import scipy.sparse as sp
 
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.common.pypsa_state import beside_constant
 from pypsa_p2p.formulation.columns import (
-    balance_rows,
-    export_columns,
-    trade_arrays,
     variable_owners,
 )
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
@@ -118,7 +114,7 @@ class Market(ABC):
         forget_market(n)
         compiled = self._compiled(n, data)
         places = Places.of(compiled, data)
-        solution = self.solution(compiled, data)
+        solution = self.solution(compiled, places, data)
         self._record(n, data, solution)
         write_own_multipliers(n, data, solution.reciprocity1)
         write_price_series(n, data, places, solution)
@@ -184,7 +180,7 @@ class Market(ABC):
     def clear(self, n: pypsa.Network, posed: Posed) -> tuple[str, str]:
         """Solve the market that was posed on a network and write the solution there."""
         data, compiled, places, plain = posed
-        solution = self.solution(compiled, data)
+        solution = self.solution(compiled, places, data)
         self._record(n, data, solution)
         objective = beside_constant(n, solution.objective)
         status = compiled.assign(solution.x, solution.row_dual, objective, solution.solver)
@@ -281,9 +277,9 @@ class Market(ABC):
             self.formulate(m, data)
         return compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
 
-    def solution(self, compiled: CompiledModel, data: MarketData) -> MarketSolution:
+    def solution(self, compiled: CompiledModel, places: Places, data: MarketData) -> MarketSolution:
         """Solve the market, or say why it has no solution."""
-        solution = solve_market(compiled, self.problem(compiled, data))
+        solution = solve_market(compiled, self.problem(compiled, places, data))
         if solution.status != "optimal":
             raise explain(compiled, solution, trading=len(data.edges) > 0, surplus=self.surplus)
         warn_of_mixed_sizes(compiled, solution.x, data.prosumers)
@@ -296,26 +292,19 @@ class Market(ABC):
         if data.sites is not None:
             define_delivery(m, data, data.sites)
 
-    def problem(self, compiled: CompiledModel, data: MarketData) -> MarketProblem:
+    def problem(self, compiled: CompiledModel, places: Places, data: MarketData) -> MarketProblem:
         """What is minimised, and by whom."""
-        trades, reciprocity, price = trade_arrays(compiled, data)
-        reported = balance_rows(compiled)
-        reported[reciprocity] = True
-        size = compiled.owner.size
-        both = (np.tile(price, 2), (trades.ravel(), trades[::-1].ravel()))
-        partner = sp.csr_matrix(both, (size, size))
-        partner.eliminate_zeros()
         each = self.envelope(data)
         return MarketProblem(
             program=self._program(compiled, data, self.whose_risk(data, each)),
-            partner=partner,
+            partner=places.partner,
             cross=self.cross,
             share=np.append(self.shares(data), 1.0)[compiled.owner],
-            trades=trades,
-            reciprocity=reciprocity,
-            exports=export_columns(compiled),
-            priced=balance_rows(compiled, data.prosumers).astype(float),
-            reported=reported,
+            trades=np.stack(places.quantity).reshape(2, -1),
+            reciprocity=places.reciprocity.ravel(),
+            exports=places.exports,
+            priced=places.priced.astype(float),
+            reported=places.reported,
             terms=self.terms(data),
             by_prosumer=None if self.contracts is None else self._program(compiled, data, each),
         )

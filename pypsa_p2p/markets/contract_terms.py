@@ -130,12 +130,14 @@ def warn_of_hubs(n: pypsa.Network, data: MarketData, each: Envelope, terms: Term
     They bear all risk, for nothing.
     """
     neutral = (each.most - each.least).max(axis=1) <= ACCURACY.rounding
-    owners = _owners_of_something(n, data)
     out = np.zeros(len(data.prosumers), dtype=bool)
     if terms.limit is not None:
         out = (terms.limit == 0.0).all(axis=0)
+    if neutral.all() or not (neutral & ~out).any():
+        return
+    owners = _owners_of_something(n, data)
     hubs = [who for who in data.prosumers[neutral & ~out] if who not in owners]
-    if hubs and not bool(neutral.all()):
+    if hubs:
         warnings.warn(
             f"Prosumer {listed(hubs)} has no assets and is risk-neutral, so that with contracts "
             "she insures everybody for nothing. Give her a risk_attitude, or leave her out: "

@@ -167,7 +167,7 @@ class _Limit:
         rows = (self.places.reciprocity, self.places.capacity[end])
         zeta, xi = (values_at(self.unweighed.row_dual, at) for at in rows)
         if end == 1 and self.unweighed.reciprocity1 is not None:
-            zeta = self.unweighed.reciprocity1[self.places.trade]
+            zeta = self.unweighed.reciprocity1.reshape(zeta.shape)
         now = (values_at(self.solution.row_dual, at) for at in rows)
         exists = np.logical_and(*(np.abs(one) <= self.nothing for one in now))
         of_edge, of_capacity = (

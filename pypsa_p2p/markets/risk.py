@@ -15,6 +15,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, P2PError, listed
 from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.common.names import PROSUMER, SCENARIO
+from pypsa_p2p.common.values import is_hashable
 from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.solvers.tail import Tail, worst
 
@@ -120,6 +122,27 @@ class Envelope:
         )
 
 
+class _ByContent:
+    """An array along one dim that equals another of the same labels and numbers."""
+
+    def __init__(self, array: xr.DataArray) -> None:
+        self.array = array
+        self._content = (array.to_numpy().tobytes(), *map(tuple, array.indexes.values()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByContent) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+
+@lru_cache(maxsize=4)
+def _remembered(
+    measure: RiskMeasure, of_scenarios: _ByContent, of_prosumers: _ByContent
+) -> Envelope:
+    return measure._envelope(of_scenarios, of_prosumers)
+
+
 _KEPT = (
     "its fields must be numbers, text, or tuples and dicts by text of them, and all it is made "
     "from, so that a solved network can keep it"
@@ -206,11 +229,19 @@ class RiskMeasure(ABC):
     def envelope(self, probability: xr.DataArray, attitude: xr.DataArray) -> Envelope:
         """Every prosumer's; only p itself where nothing is uncertain.
 
+        One market asks for it again and again: the last few answers are remembered.
+
         Raises
         ------
         MarketError
             The limits leave p out.
         """
+        asked = _ByContent(probability), _ByContent(attitude)
+        return _remembered(self, *asked) if is_hashable(self) else self._envelope(*asked)
+
+    def _envelope(self, of_scenarios: _ByContent, of_prosumers: _ByContent) -> Envelope:
+        """What `limits` makes of probabilities and attitudes."""
+        probability, attitude = of_scenarios.array, of_prosumers.array
         p, shape = probability.to_numpy()[:, None], (probability.size, attitude.size)
         labels = {
             SCENARIO: probability.indexes[SCENARIO],

@@ -80,15 +80,17 @@ def forget_solution(n: pypsa.Network, data: MarketData) -> None:
 
 
 def write_own_multipliers(n: pypsa.Network, data: MarketData, zeta1: Vector | None) -> None:
-    """Zeta of the prosumers at bus1, (E S T,) in the model's order, where it is their own."""
+    """Zeta of the prosumers at bus1, (S T E,), where it is their own."""
     n.c["Link"].dynamic.pop(RECIPROCITY1, None)
     if RECIPROCITY1 in n.c["Link"].static:
         del n.c["Link"].static[RECIPROCITY1]
     if zeta1 is None:
         return
-    like = n.model[QUANTITY1].labels
     n.c["Link"].static[RECIPROCITY1] = 0.0
-    write_table(n, data, "Link", RECIPROCITY1, like.copy(data=zeta1.reshape(like.shape)))
+    labels = {SCENARIO: data.scenarios, SNAPSHOT: data.snapshots, NAME: data.edges}
+    values = zeta1.reshape([len(index) for index in labels.values()])
+    whole = data.for_model(xr.DataArray(values, coords=labels))
+    write_table(n, data, "Link", RECIPROCITY1, whole)
 
 
 def _write_no_flow(n: pypsa.Network, data: MarketData, component: str) -> None:

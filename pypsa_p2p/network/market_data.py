@@ -116,7 +116,8 @@ class MarketData:
     @property
     def fixed_part(self) -> xr.DataArray:
         """Cost no decision changes, sum_t w_t (d - b~), EUR; dims (scenario, prosumer)."""
-        return (self.fixed_cost - self.usage_benefit) * self.weighting.sum()
+        an_hour = self.fixed_cost.to_numpy() - self.usage_benefit.to_numpy()
+        return self.fixed_cost.copy(data=an_hour * self.weighting.to_numpy().sum())
 
     def owner_of(self, component: str) -> xr.DataArray:
         """Owner of each active component of a class, trade edges left out; dims (name)."""

@@ -26,7 +26,7 @@ from pypsa_p2p.network.assets import sum_by_owner
 from pypsa_p2p.network.books import Books, Entry
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solution.decided import Decided
-from pypsa_p2p.solution.hedges import regimes
+from pypsa_p2p.solution.hedges import RecordedHedges, regimes
 from pypsa_p2p.solution.money import alike, in_money, weighs
 from pypsa_p2p.solvers.arrays import Flags, Labels
 
@@ -124,8 +124,7 @@ class Accounts:
         payment = np.where(self.prices_agree(trades)[:, None], paid, np.nan)
         net_cost = costs["cost"] + payment
         if hedges is not None:
-            settled = hedges.payout + hedges.insurance - hedges.premium
-            net_cost = net_cost - settled.transpose(SCENARIO, PROSUMER).to_numpy()
+            net_cost = net_cost - self._settled(hedges) + hedges.premium.to_numpy()
         bill = net_cost + costs["utility"] - costs["preference"]
         return {"payment": payment, "bill": bill, "net_cost": net_cost}
 
@@ -152,7 +151,7 @@ class Accounts:
         """Risk-adjusted probabilities, (S, N), and costs, EUR, (N,) (MODEL.md §5)."""
         found, tau = self.found, self.found.tau
         p, hedges = self.data.probability.to_numpy()[:, None], found.hedges
-        after = cost if hedges is None else hedges.after(self._labelled(cost)).to_numpy()
+        after = cost if hedges is None else cost - self._settled(hedges)
         (risk, level), (net_risk, net_level) = (
             self._worst(each) for each in (after, np.nan_to_num(net_cost))
         )
@@ -174,17 +173,23 @@ class Accounts:
             "social_cost": risk.sum(),
         }
 
-    def contracts(self) -> dict[str, xr.DataArray]:
+    def contracts(self, *, with_regimes: bool = True) -> dict[str, xr.DataArray]:
         """Contracts, insurance and regimes, where contracts are traded."""
         found, hedges = self.found, self.found.hedges
         if hedges is None:
             return {}
+        if not with_regimes:
+            return hedges.variables()
         may_hold = found.measure.envelope(self.data.probability, found.attitude)
         tau = self._labelled(found.tau)
         return {
             **hedges.variables(),
             "at_cap": regimes(hedges, tau, self.data.probability, may_hold),
         }
+
+    def _settled(self, hedges: RecordedHedges) -> Numbers:
+        """What contracts and insurance pay, EUR, (S, N)."""
+        return np.asarray(hedges.payout.to_numpy() + hedges.insurance.to_numpy())
 
     # ------------------------------------------------------------------ sums
 

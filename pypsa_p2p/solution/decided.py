@@ -23,7 +23,7 @@ from pypsa_p2p.common.names import (
 )
 from pypsa_p2p.common.tables import Numbers, dynamic_numbers, static_values
 from pypsa_p2p.common.units import Units
-from pypsa_p2p.formulation.places import columns_of, values_at
+from pypsa_p2p.formulation.places import values_at
 from pypsa_p2p.markets.base import Market, Posed
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.price_series import prices_in_range, unweighed_prices
@@ -123,24 +123,28 @@ def in_tables(n: pypsa.Network, data: MarketData, settings: Mapping[str, Any]) -
     )
 
 
-def in_solution(
-    market: Market, posed: Posed, solution: MarketSolution, n: pypsa.Network
-) -> Decided:
+def in_solution(market: Market, posed: Posed, solution: MarketSolution, load: Numbers) -> Decided:
     """What a market on a plain model decided, before it is written anywhere.
 
     A plain model has generators, loads and p2p Links only.
+
+    Parameters
+    ----------
+    load : (S, T, K)
+        What Loads take, MW, which is given.
     """
     data, places, x, y = posed.data, posed.places, solution.x, solution.row_dual
     each, terms = market.envelope(data), market.terms(data)
     held = contracts_held(solution.hedges, terms, each.common)
     shape = len(data.scenarios), len(data.snapshots)
+    generators, output = places.generators, values_at(x, places.output)
 
-    def power(component: str, attribute: str, names: pd.Index) -> Numbers:
+    def power(component: str, _: str, names: pd.Index) -> Numbers:
         if component == "Load":
-            return dynamic_numbers(n, "Load", "p_set", names, data.snapshots)
-        if component != "Generator":
-            return np.zeros((*shape, len(names)))
-        return values_at(x, columns_of(posed.compiled, f"Generator-{attribute}", names))
+            return load
+        if component == "Generator":
+            return output[..., generators.get_indexer(names)]
+        return np.zeros((*shape, len(names)))
 
     def built(component: str, attribute: str, _: pd.Index) -> Numbers:
         raise AssertionError(f"nobody builds {component} {attribute} in a plain market")
@@ -162,7 +166,7 @@ def in_solution(
         price_now=values_at(y, places.energy) / data.weighting.to_numpy()[:, None],
         in_range=np.zeros((*shape, len(data.prosumers))) if several is None else several,
         quantity=(-values_at(x, places.quantity[0]), -values_at(x, places.quantity[1])),
-        zeta=(zeta0, zeta0 if other is None else other[places.trade]),
+        zeta=(zeta0, zeta0 if other is None else other.reshape(zeta0.shape)),
         xi=(values_at(y, places.capacity[0]), values_at(y, places.capacity[1])),
         of_limit={
             series: values

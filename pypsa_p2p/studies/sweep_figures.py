@@ -98,9 +98,9 @@ def figures_of_results(
 def figures_of_accounts(accounts: Accounts, keep: Iterable[str]) -> Figures:
     """What is kept of a market that was solved and is written nowhere."""
     data, found = accounts.data, accounts.figures()
-    contracts = Figures.of_dataset(xr.Dataset(accounts.contracts()))
-    arrays = {**found, **{name: values for name, (_, values) in contracts.values.items()}}
-    known = {**{name: (DIMS[name], values) for name, values in found.items()}, **contracts.values}
+    contracts = accounts.contracts(with_regimes="at_cap" in keep)
+    arrays = {**found, **{name: array.to_numpy() for name, array in contracts.items()}}
+    dims = {**DIMS, **{name: tuple(map(str, array.dims)) for name, array in contracts.items()}}
     community = community_figures(arrays, data, accounts.found.usual)
     labels = {
         SCENARIO: data.scenarios,
@@ -108,8 +108,10 @@ def figures_of_accounts(accounts: Accounts, keep: Iterable[str]) -> Figures:
         PROSUMER: data.prosumers,
         TRADE: pd.Index(trade_labels(data), dtype=object),
     }
-    chosen = {name: known[name] for name in (*KEPT, *keep) if name in known}
-    return Figures({**chosen, **_without_dims(community)}, {**labels, **contracts.labels})
+    for array in contracts.values():
+        labels |= {str(dim): index for dim, index in array.indexes.items()}
+    chosen = {name: (dims[name], arrays[name]) for name in (*KEPT, *keep) if name in arrays}
+    return Figures({**chosen, **_without_dims(community)}, labels)
 
 
 def _without_dims(figures: Mapping[str, float]) -> dict[str, tuple[tuple[str, ...], Numbers]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pypsa
 
+from pypsa_p2p.common.tables import Numbers, dynamic_numbers
+from pypsa_p2p.common.values import is_hashable
 from pypsa_p2p.markets.base import Market, Posed
 from pypsa_p2p.markets.record import recorded_units
 from pypsa_p2p.network.books import Books, read_books
@@ -23,7 +25,7 @@ class SweptNetwork:
     def __init__(self, n: pypsa.Network) -> None:
         self._n = n
         self._inputs = ""
-        self._posed: dict[Market, tuple[Posed, Books]] = {}
+        self._posed: dict[Market, tuple[Posed, Books, Numbers]] = {}
         self._found: dict[tuple[Market, tuple[str, ...]], Figures] = {}
 
     def fingerprint(self, market: Market, keep: tuple[str, ...]) -> str:
@@ -33,7 +35,7 @@ class SweptNetwork:
 
     def figures(self, market: Market, keep: tuple[str, ...]) -> Figures:
         """What is kept of the solved market."""
-        if not is_known_again(market):
+        if not is_hashable(market):
             return self._solved_and_written(market, keep)
         if (market, keep) not in self._found:
             self._found[market, keep] = self._solved(market, keep)
@@ -49,13 +51,17 @@ class SweptNetwork:
             if not posed.plain:
                 market.clear(self._n, posed)
                 return self._read(keep)
-            self._posed[formulation] = posed, read_books(self._n, posed.data)
+            self._posed[formulation] = posed, read_books(self._n, posed.data), self._load(posed)
         else:
             market.require(self._n, self._posed[formulation][0].data)
-        posed, books = self._posed[formulation]
-        solution = market.solution(posed.compiled, posed.data)
-        found = in_solution(market, posed, solution, self._n)
+        posed, books, load = self._posed[formulation]
+        solution = market.solution(posed.compiled, posed.places, posed.data)
+        found = in_solution(market, posed, solution, load)
         return figures_of_accounts(Accounts(data=posed.data, books=books, found=found), keep)
+
+    def _load(self, posed: Posed) -> Numbers:
+        data = posed.data
+        return dynamic_numbers(self._n, "Load", "p_set", data.names("Load"), data.snapshots)
 
     def _solved_and_written(self, market: Market, keep: tuple[str, ...]) -> Figures:
         market.optimize(self._n)
@@ -64,12 +70,3 @@ class SweptNetwork:
     def _read(self, keep: tuple[str, ...]) -> Figures:
         data, r = read_results(self._n)
         return figures_of_results(r, data, recorded_units(self._n), keep)
-
-
-def is_known_again(value: object) -> bool:
-    """Whether a value has a hash: a market with a measure of one's own may hold what has none."""
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True

@@ -19,9 +19,10 @@ from pypsa_p2p.common.names import (
     TRADE_CARRIER,
 )
 from pypsa_p2p.common.quiet import quiet_libraries
+from pypsa_p2p.common.values import is_hashable
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.studies.sweep_figures import Figures
-from pypsa_p2p.studies.sweep_networks import SweptNetwork, is_known_again
+from pypsa_p2p.studies.sweep_networks import SweptNetwork
 
 Point = dict[str, Any]
 Apply = Callable[[pypsa.Network, Point], pypsa.Network | None]
@@ -89,7 +90,7 @@ def side_by_side(points: list[Point]) -> list[int]:
 def _network(network: bytes, job: Job, point: Point) -> SweptNetwork:
     """The network of a point: shared by those that change nothing else of it."""
     data = _data_of(point)
-    if job.apply is None and is_known_again(data):
+    if job.apply is None and is_hashable(data):
         return shared_network(network, data, get_ident())
     n = _changed(network, data)
     returned = None if job.apply is None else job.apply(n, point)

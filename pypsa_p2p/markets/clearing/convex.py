@@ -39,7 +39,7 @@ class Unweighed:
     row_dual : (rows,)
     weight : (G, S)
         What the limit weighs each group's cost by; 0 where the measure itself does.
-    reciprocity1 : (E S T,) or None
+    reciprocity1 : (S T E,) or None
         zeta of (1) of the prosumers at bus1 where it may differ from that of those at bus0.
     """
 
@@ -64,7 +64,7 @@ class MarketSolution:
         Sum of the groups' risk-adjusted costs, weights left out, EUR.
     certificate : (rows,) or None
         Weights of rows that cannot hold together, of an infeasible market.
-    reciprocity1 : (E S T,) or None
+    reciprocity1 : (S T E,) or None
         zeta of (1) of the prosumers at bus1 where it may differ from that of those at bus0.
     tail : Sides or None
         Which costs lie below and above their values at risk, where contracts are traded and no

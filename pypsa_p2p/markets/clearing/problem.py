@@ -39,9 +39,9 @@ class MarketProblem:
         every prosumer's own cost.
     share : (n,)
         Rosen's weight of each column's owner, 1 on average; 1 of what is nobody's.
-    trades : (2, E S T)
+    trades : (2, S T E)
         Columns of p0 and of p1 of every trade.
-    reciprocity : (E S T,)
+    reciprocity : (S T E,)
         Rows of (1), in the same order.
     exports : (X,)
         Columns of what leaves the grid at its connections, where nothing may come in.
@@ -199,7 +199,7 @@ class MarketProblem:
         return row_dual / unit
 
     def reciprocity1(self, own_dual: Vector) -> Vector | None:
-        """zeta of (1) in the units of the prosumers at bus1, (E S T,), by `own_duals`.
+        """zeta of (1) in the units of the prosumers at bus1, (S T E,), by `own_duals`.
 
         None where all weights are equal: it is that of the prosumers at bus0.
         """
