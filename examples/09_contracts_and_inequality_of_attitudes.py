@@ -46,10 +46,14 @@ def attitudes(gini: float, draw: int) -> pd.Series:
             return pd.Series(drawn, index=PROSUMERS)
 
 
-def drawn(n: pypsa.Network, point: dict[str, float | str]) -> None:
-    """Give the network the attitudes and prices of a point."""
+def market(point: dict[str, float | str]) -> p2p.PeerToPeerMarket:
+    """The market of a point, with the attitudes drawn for it."""
     own = attitudes(float(point["gini"]), int(point["draw"]))
-    n.buses["risk_attitude"] = own.reindex(n.buses.index.get_level_values("name")).fillna(0).values
+    return p2p.PeerToPeerMarket(risk=p2p.CVaR(attitude=own), contracts=p2p.Contracts())
+
+
+def drawn(n: pypsa.Network, point: dict[str, float | str]) -> None:
+    """Give the network the trade prices of a rule and a draw."""
     trades = n.links["carrier"] == "p2p"
     ends = n.links.loc[trades, ["bus0", "bus1"]].drop_duplicates()
     edges = list(ends.itertuples(index=False, name=None))
@@ -118,9 +122,9 @@ def main(fast: bool) -> None:
     }
     d = p2p.sweep(
         p2p.load_grid("ieee14", market=True),
-        p2p.PeerToPeerMarket(risk=p2p.CVaR(), contracts=p2p.Contracts()),
+        market,
         over,
-        apply=drawn,
+        apply={("prices", "draw"): drawn},  # whatever the Gini index: one network for all of them
         store="points",
         workers=1 if fast else 2,
     )

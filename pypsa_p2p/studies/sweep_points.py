@@ -1,12 +1,10 @@
-"""One point of a sweep: its market and data, its fingerprint, and what is kept of its solution."""
+"""Points of a sweep: market and data, fingerprint, and what is kept of their solutions."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
-from threading import get_ident
 from typing import Any, Final
 
 import pypsa
@@ -25,7 +23,8 @@ from pypsa_p2p.studies.sweep_figures import Figures
 from pypsa_p2p.studies.sweep_networks import SweptNetwork
 
 Point = dict[str, Any]
-Apply = Callable[[pypsa.Network, Point], pypsa.Network | None]
+Change = Callable[[pypsa.Network, Point], pypsa.Network | None]
+Apply = Change | Mapping[str | tuple[str, ...], Change]
 Markets = Market | Mapping[str, Market] | Callable[[Point], Market]
 
 MARKET: Final = "market"
@@ -58,60 +57,69 @@ def label(point: Point) -> str:
     return ", ".join(f"{name}={value}" for name, value in point.items())
 
 
-def solve_point(network: bytes, job: Job, point: Point) -> Outcome:
-    """Solve a point on its own copy of the network; errors are an outcome, not raised."""
-    key = ""
-    try:
-        with quiet_libraries():
-            on = _network(network, job, point)
-            market = _market(job.markets, point)
-            key = on.fingerprint(market, job.keep) if job.stored else ""
-            if job.collect or (key and key in job.known):
-                return Outcome(key=key)
-            return Outcome(key=key, figures=on.figures(market, job.keep))
-    except P2PError as error:  # follows from the inputs: their key goes with it
-        return Outcome(key=key, error=str(error))
-    except Exception as error:
-        return Outcome(error=f"{type(error).__name__}: {error}", broken=True)
+def solve_points(network: bytes, job: Job, points: Iterable[Point]) -> Iterator[Outcome]:
+    """Solve points of one network on their own copy of it; errors are an outcome, not raised."""
+    on: SweptNetwork | None = None
+    for point in points:
+        key = ""
+        try:
+            with quiet_libraries():
+                on = on or SweptNetwork(_changed(network, job, point))
+                market = _market(job.markets, point)
+                key = on.fingerprint(market, job.keep) if job.stored else ""
+                known = job.collect or (key and key in job.known)
+                figures = None if known else on.figures(market, job.keep)
+            outcome = Outcome(key=key, figures=figures)
+        except P2PError as error:  # follows from the inputs: their key goes with it
+            outcome = Outcome(key=key, error=str(error))
+        except Exception as error:
+            outcome = Outcome(error=f"{type(error).__name__}: {error}", broken=True)
+        yield outcome
 
 
-def _data_of(point: Point) -> tuple[tuple[str, Any], ...]:
-    """What of a point changes the network, where no `apply` does."""
-    return tuple((name, point[name]) for name in DATA_DIMENSIONS if name in point)
+def by_network(points: list[Point], apply: Apply | None) -> list[list[int]]:
+    """Places of the points, those that change nothing else of the network together."""
+    together: dict[Hashable, list[int]] = {}
+    for place, point in enumerate(points):
+        together.setdefault(_data_of(place, point, apply), []).append(place)
+    return list(together.values())
 
 
-def side_by_side(points: list[Point]) -> list[int]:
-    """Places of the points, those of one network next to each other."""
-    seen: dict[str, int] = {}
-    order = [seen.setdefault(repr(_data_of(point)), len(seen)) for point in points]
-    return sorted(range(len(points)), key=order.__getitem__)
+def dimensions_of(key: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The dimensions that a key of a mapping `apply` names: one, or several."""
+    return key if isinstance(key, tuple) else (key,)
 
 
-def _network(network: bytes, job: Job, point: Point) -> SweptNetwork:
-    """The network of a point: shared by those that change nothing else of it."""
-    data = _data_of(point)
-    if job.apply is None and is_hashable(data):
-        return shared_network(network, data, get_ident())
-    n = _changed(network, data)
-    returned = None if job.apply is None else job.apply(n, point)
-    return SweptNetwork(n if returned is None else returned)
+def _data_of(place: int, point: Point, apply: Apply | None) -> Hashable:
+    """What of a point changes the network; its place where that cannot be known."""
+    names = [name for name in DATA_DIMENSIONS if name in point]
+    if isinstance(apply, Mapping):
+        names += [name for key in apply for name in dimensions_of(key)]
+    elif apply is not None:
+        return place
+    data = tuple((name, point[name]) for name in names)
+    return data if is_hashable(data) else place
 
 
-@lru_cache(maxsize=8)
-def shared_network(
-    network: bytes,
-    data: tuple[tuple[str, Any], ...],
-    thread: int,  # noqa: ARG001 - part of the key: two threads must not share one
-) -> SweptNetwork:
-    """The last networks with these `data`, and what was found on them, one for each thread."""
-    return SweptNetwork(_changed(network, data))
-
-
-def _changed(network: bytes, data: tuple[tuple[str, Any], ...]) -> pypsa.Network:
+def _changed(network: bytes, job: Job, point: Point) -> pypsa.Network:
+    """A copy of the network with the data of a point."""
     n: pypsa.Network = pickle.loads(network)
-    for name, value in data:
-        DATA_DIMENSIONS[name](n, value)
+    for name, set_to in DATA_DIMENSIONS.items():
+        if name in point:
+            set_to(n, point[name])
+    for part, change in _changes(job.apply, point):
+        returned = change(n, part)
+        n = n if returned is None else returned
     return n
+
+
+def _changes(apply: Apply | None, point: Point) -> Iterator[tuple[Point, Change]]:
+    """What changes the network besides, each with its part of the point."""
+    if isinstance(apply, Mapping):
+        for key, change in apply.items():
+            yield {name: point[name] for name in dimensions_of(key)}, change
+    elif apply is not None:
+        yield point, apply
 
 
 def _market(markets: Markets, point: Point) -> Market:

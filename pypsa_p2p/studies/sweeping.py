@@ -32,15 +32,18 @@ from pypsa_p2p.studies.sweep_points import (
     Markets,
     Outcome,
     Point,
-    shared_network,
-    side_by_side,
-    solve_point,
+    by_network,
+    dimensions_of,
+    solve_points,
 )
 from pypsa_p2p.studies.sweep_shards import asked_shard, require_all, require_kept
 from pypsa_p2p.studies.sweep_store import PointStore
 
 _BUILT_IN: Final = (*MARKET_DIMENSIONS, *DATA_DIMENSIONS)
 _TAKEN: Final = (MARKET, ERROR, "scenario", "snapshot", "prosumer", "trade")
+
+#: Most points of one network that a process solves in one go.
+_PIECE: Final = 20
 
 Solved = Callable[[int, Outcome], None]
 
@@ -83,9 +86,11 @@ def sweep(
         =================== ====================================================================
 
         The first four leave markets without risk measure or without contracts as they are.
-    apply : callable, optional
+    apply : callable, or mapping from dimensions to callables, optional
         ``apply(n, point)`` changes the copy it is given, or returns another network (drawn by a
-        ``seed``, say). It comes after the known dimensions.
+        ``seed``, say). It comes after the known dimensions. In a mapping, as ``{"draw": prices}``
+        or ``{("rule", "draw"): prices}``, each gets the part of the point with its dimensions;
+        points that are alike in all of these share a network, which is read and compiled once.
     keep : sequence of str
         Further variables of `results` to keep, as ``nodal_price``; NaN where a market has none.
     store : path, optional
@@ -179,10 +184,9 @@ def _dimensions(
     """Values of every dimension by their labels, checked."""
     if not isinstance(over, Mapping):
         raise MarketError(f"over must be a mapping from dimensions to values, not {shown(over)}.")
-    if apply is not None and not callable(apply):
-        raise MarketError(f"apply must be a function of the network and the point, not {apply!r}.")
-    free = apply is not None or (callable(markets) and not isinstance(markets, Market))
-    unknown = [name for name in over if name not in _BUILT_IN]
+    applied = _applied(apply, over)
+    free = callable(apply) or (callable(markets) and not isinstance(markets, Market))
+    unknown = [name for name in over if name not in _BUILT_IN and name not in applied]
     if unknown and not free:
         raise MarketError(
             f"over: sweep does not know the dimension {listed(unknown)}; it knows "
@@ -210,6 +214,27 @@ def _kept(names: Any) -> tuple[str, ...]:
             f"keep: results have no {listed(unknown)}; they may have {listed(DESCRIBED, 50)}."
         )
     return tuple(given)
+
+
+def _applied(apply: Any, over: Mapping[str, Any]) -> set[str]:
+    """The dimensions that a mapping `apply` names, checked."""
+    if apply is None or callable(apply):
+        return set()
+    changes = apply.values() if isinstance(apply, Mapping) else [apply]
+    for change in changes:
+        if not callable(change):
+            raise MarketError(
+                f"apply must be a function of the network and the point, not {change!r}, or a "
+                "mapping from dimensions to such functions."
+            )
+    named = {name for key in apply for name in dimensions_of(key)}
+    missing = [name for name in named if name not in over]
+    if missing:
+        raise MarketError(
+            f"apply: {listed(sorted(map(str, missing)))} is no dimension of over: give its values "
+            "there, or leave the function out."
+        )
+    return named
 
 
 def _named_markets(markets: Mapping[str, Any]) -> dict[Any, Any]:
@@ -277,22 +302,29 @@ def _solve(
                 "out, take fewer workers. Points already in store are not solved again."
             ) from error
     else:
-        try:
-            for place in side_by_side(points):
-                solved(place, solve_point(network, job, points[place]))
-        finally:
-            shared_network.cache_clear()
+        for places in by_network(points, job.apply):
+            outcomes = solve_points(network, job, [points[place] for place in places])
+            for place, outcome in zip(places, outcomes, strict=True):
+                solved(place, outcome)
 
 
 def _spread(
     executor: Executor, network: Any, job: Job, points: list[Point], solved: Solved
 ) -> None:
     """Solve points on an executor; what has not begun when this ends is called off."""
-    futures = [executor.submit(solve_point, network, job, point) for point in points]
-    places = {future: place for place, future in enumerate(futures)}
+    pieces = [
+        whole[start : start + _PIECE]
+        for whole in by_network(points, job.apply)
+        for start in range(0, len(whole), _PIECE)
+    ]
+    futures = {
+        executor.submit(_solve_piece, network, job, [points[place] for place in piece]): piece
+        for piece in pieces
+    }
     try:
         for future in as_completed(futures):
-            solved(places[future], future.result())
+            for place, outcome in zip(futures[future], future.result(), strict=True):
+                solved(place, outcome)
     except CancelledError as error:
         raise MarketError(
             "Workers of the sweep are gone, and points with them. Those in store are not solved "
@@ -302,6 +334,10 @@ def _spread(
         for future in futures:
             future.cancel()
         executor.shutdown()
+
+
+def _solve_piece(network: bytes, job: Job, points: list[Point]) -> list[Outcome]:
+    return list(solve_points(network, job, points))
 
 
 def _require_importable(job: Job) -> None:

@@ -16,6 +16,7 @@ import xarray as xr
 import pypsa_p2p as p2p
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.studies.sweep_networks import SweptNetwork
+from pypsa_p2p.studies.sweep_figures import Figures
 from pypsa_p2p.studies.sweep_points import Outcome
 from pypsa_p2p.studies.sweep_shards import Shard
 from pypsa_p2p.studies.sweep_store import PointStore
@@ -159,7 +160,7 @@ def test_nobody_writes_to_the_file_of_another(
     for node, pid in [("a", 1), ("a", 2), ("b", 1)]:
         monkeypatch.setattr(platform, "node", lambda node=node: node)
         monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
-        PointStore(tmp_path).save(Outcome(key="k", figures=xr.Dataset()), {})
+        PointStore(tmp_path).save(Outcome(key="k", figures=Figures({}, {})), {})
     assert len(set(written)) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["k.nc"]
 

@@ -82,9 +82,9 @@ def test_networks_are_changed_once_for_each_of_their_values(
 def test_a_market_that_a_dimension_does_not_concern_is_solved_once(
     n: pypsa.Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cleared = count(monkeypatch, "clear")
+    solved = count(monkeypatch, "solution")
     d = p2p.sweep(n, MARKETS["neutral"], {"attitude": [0.1, 0.3, 0.6]}, progress=False)
-    assert len(cleared) == 1
+    assert len(solved) == 1
     assert np.ptp(d.social_cost.to_numpy()) == 0.0
 
 
@@ -119,7 +119,67 @@ class Taxed(p2p.PeerToPeerMarket):
 def test_designs_that_add_to_the_model_get_one_of_their_own(n: pypsa.Network) -> None:
     on = SweptNetwork(n)
     costs = [
-        float(on.figures(Taxed(risk=p2p.CVaR(), tax=tax), ()).social_cost) for tax in (0.0, 0.01)
+        on.figures(Taxed(risk=p2p.CVaR(), tax=tax), ()).values["social_cost"][1].item()
+        for tax in (0.0, 0.01)
     ]
     assert Taxed().formulation is None
     assert costs[0] != costs[1]
+
+
+def dearer(n: pypsa.Network, part: dict[str, Any]) -> None:
+    """Scale the trade prices, by dimensions of the user's own."""
+    assert set(part) == {"by", "more"}
+    n.links[["price0", "price1"]] += part["by"] + part["more"]
+
+
+def test_points_alike_in_what_a_function_changes_share_a_network(
+    n: pypsa.Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else of the point it does not get."""
+    posed = count(monkeypatch, "pose")
+    over = {"by": [0.0, 0.2], "attitude": [0.1, 0.6], "more": [0.0, 0.1]}
+    apply = {("by", "more"): dearer}
+    shared = p2p.sweep(n, ALONE, over, apply=apply, keep=["nodal_price"], progress=False)
+    assert len(posed) == 4
+
+    def all_of_it(copy: pypsa.Network, point: dict[str, Any]) -> None:
+        dearer(copy, {name: point[name] for name in ("by", "more")})
+
+    each = p2p.sweep(n, ALONE, over, apply=all_of_it, keep=["nodal_price"], progress=False)
+    assert len(posed) == 4 + 8
+    xr.testing.assert_allclose(shared.drop_vars("error"), each.drop_vars("error"), atol=1e-8)
+    assert float(abs(shared.social_cost.diff("by")).min()) > 0.01
+
+
+def test_a_sweep_keeps_what_results_say_of_the_solved_network(n: pypsa.Network) -> None:
+    """Its figures come from the solution itself, theirs from the network's tables."""
+    keep = ["bill", "nodal_price", "price_unique", "trade_price", "quantity", "at_cap", "demand"]
+    d = p2p.sweep(n, MARKETS, {"attitude": [0.0, 0.6]}, keep=keep, progress=False)
+    for name, market in MARKETS.items():
+        risk = None if market.risk is None else p2p.CVaR(attitude=0.6)
+        own = n.copy()
+        replace(market, risk=risk).optimize(own)
+        r, found = p2p.results(own), d.sel(market=name, attitude=0.6, drop=True)
+        for variable in {*keep, *found} & set(r):
+            np.testing.assert_allclose(
+                found[variable].transpose(*r[variable].dims).to_numpy().astype(float),
+                r[variable].to_numpy().astype(float),
+                atol=1e-8,
+            )
+        wanted = p2p.compare({"it": own}).loc["it"]
+        for figure in ("social_cost", "traded_energy", "price_min", "price_mean", "price_max"):
+            assert found[figure].item() == pytest.approx(wanted[figure], abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("apply", "match"),
+    [
+        ({"more": dearer}, "'more' is no dimension of over"),
+        ({"by": 3}, "apply must be a function of the network and the point, not 3"),
+        ("by", "apply must be a function of the network and the point, not 'by'"),
+        ({3: dearer}, "'3' is no dimension of over"),
+    ],
+)
+def test_changes_that_are_none(n: pypsa.Network, apply: Any, match: str) -> None:
+    with pytest.raises(p2p.MarketError, match=match):
+        p2p.sweep(n, ALONE, {"by": [1.0]}, apply=apply, progress=False)

@@ -96,13 +96,13 @@ def test_interrupted_and_resumed_is_the_same(
     """The second run solves only what the first has not, the third nothing."""
     calls: list[Any] = []
     solves: list[Any] = []
-    clear = p2p.PeerToPeerMarket.clear
+    solution = p2p.PeerToPeerMarket.solution
 
     def counting(market: p2p.PeerToPeerMarket, *arguments: Any) -> Any:
         solves.append(market)
-        return clear(market, *arguments)
+        return solution(market, *arguments)
 
-    monkeypatch.setattr(p2p.PeerToPeerMarket, "clear", counting)
+    monkeypatch.setattr(p2p.PeerToPeerMarket, "solution", counting)
 
     def interrupting(network: pypsa.Network, point: dict[str, Any]) -> None:
         calls.append(point)
