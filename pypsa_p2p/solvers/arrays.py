@@ -13,12 +13,37 @@ Flags = npt.NDArray[np.bool_]
 Sparse = Any  # scipy.sparse matrix or array; scipy ships no types
 
 
+def lines_of(A: Sparse) -> Labels:
+    """The row of every entry of a csr matrix, (nnz,); of a csc matrix the column."""
+    return np.repeat(np.arange(A.indptr.size - 1), np.diff(A.indptr))
+
+
+def picked(A: Sparse, rows: Labels, columns: Labels) -> Sparse:
+    """A[rows][:, columns] of a csr matrix, both ascending, in one pass.
+
+    What scipy does in two, with checks that take longer than small matrices do. Of a csc matrix
+    that is symmetric the same.
+    """
+    place = np.full(A.shape[1], -1, dtype=np.int32)
+    place[columns] = np.arange(columns.size, dtype=np.int32)
+    wanted = np.zeros(A.shape[0], dtype=bool)
+    wanted[rows] = True
+    line, column = lines_of(A), place[A.indices]
+    kept = wanted[line] & (column >= 0)
+    count = np.bincount(line[kept], minlength=A.shape[0])[rows]
+    pointers = np.zeros(rows.size + 1, dtype=np.int32)
+    np.cumsum(count, out=pointers[1:])
+    return type(A)((A.data[kept], column[kept], pointers), shape=(rows.size, columns.size))
+
+
 def largest_entries(A: Sparse) -> Vector:
     """The largest entry, by size, of every row, (rows,); 1 where there is none."""
-    if not A.shape[1]:
-        return np.ones(A.shape[0])
-    largest = abs(A).max(axis=1).toarray().ravel()
-    return np.asarray(np.where(largest > 0.0, largest, 1.0), dtype=np.float64)
+    rows = A.tocsr()
+    filled = np.diff(rows.indptr) > 0
+    largest = np.zeros(rows.shape[0])
+    if filled.any():
+        largest[filled] = np.maximum.reduceat(np.abs(rows.data), rows.indptr[:-1][filled])
+    return np.where(largest > 0.0, largest, 1.0)
 
 
 def sum_by(label: Labels, values: Vector, count: int) -> Vector:

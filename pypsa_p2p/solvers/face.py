@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector
+from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, lines_of, picked
 from pypsa_p2p.solvers.presolve import Presolved, presolve
 from pypsa_p2p.solvers.program import QuadraticProgram, Solution
 
@@ -108,13 +109,16 @@ class Undecided:
         small = reduction.program
         A = sp.csr_matrix(small.A)
         settling, free = _settled(A, small.lower == small.upper)
-        concerned = np.diff(A[:, free].indptr) > 0
+        left = np.zeros(A.shape[1], dtype=bool)
+        left[free] = True
+        concerned = np.zeros(A.shape[0], dtype=bool)
+        concerned[lines_of(A)[left[A.indices]]] = True
         for row, _ in settling:
             concerned[row] = False
         rows = np.flatnonzero(concerned)
-        inside = A[rows][:, free]
+        inside = picked(A, rows, free)
         # Relative to x, so that rounding in what leaves cannot make the rest empty.
-        elsewhere = A[rows] @ x[reduction.columns] - inside @ x[reduction.columns[free]]
+        elsewhere = (A @ x[reduction.columns])[rows] - inside @ x[reduction.columns[free]]
         region = Region(
             columns=reduction.columns[free],
             A=inside,
@@ -142,31 +146,51 @@ class Undecided:
             its gradient.
         """
         reduction = self.reduction
-        A = sp.csc_matrix(reduction.program.A)
-        left, entry = gradient[reduction.columns], A.tocsr()
+        A = reduction.program.A
+        left = gradient[reduction.columns]
         full_y, full_z = np.zeros(A.shape[0]), np.zeros(A.shape[1])
         full_y[self.rows] = y
         full_z[np.searchsorted(reduction.columns, self.region.columns)] = z
-        for row, column in reversed(self.settling):
-            missing = left[column] - A[:, column].T @ full_y
-            full_y[row] = missing / np.asarray(entry[row, column]).ravel()
+        line, by_round = lines_of(A), self._entries_by_round()
+        for (row, column), entries in zip(reversed(self.settling), reversed(by_round), strict=True):
+            of, value = line[entries], A.data[entries]
+            settled_by = np.zeros(A.shape[1], dtype=np.int64)
+            settled_by[column] = row
+            place = A.indices[entries]
+            own = settled_by[place] == of
+            pull = np.bincount(place, weights=value * full_y[of], minlength=A.shape[1])[column]
+            entry = np.bincount(place[own], weights=value[own], minlength=A.shape[1])[column]
+            full_y[row] = (left[column] - pull) / entry
         return reduction.dual(full_y, full_z, gradient)[0]
+
+    def _entries_by_round(self) -> list[Labels]:
+        """The entries of columns that each round settles."""
+        A, rounds = self.reduction.program.A, len(self.settling)
+        round_of = np.full(A.shape[1], rounds)
+        for number, (_, column) in enumerate(self.settling):
+            round_of[column] = number
+        of_entry = round_of[A.indices]
+        order = np.argsort(of_entry, kind="stable")
+        ends = np.searchsorted(of_entry[order], np.arange(rounds + 1))
+        return [order[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _settled(A: Sparse, equal: Flags) -> tuple[list[tuple[Labels, Labels]], Labels]:
     """Rows with equality and one free column each, and these columns, in turn; columns left."""
-    pattern = sp.csr_matrix((np.ones(A.nnz), A.indices, A.indptr), A.shape)
-    number = np.arange(A.shape[1], dtype=np.float64)
-    free = np.ones(A.shape[1])
+    row, column = lines_of(A), A.indices.astype(np.int64)
+    here = equal[row]
+    row, column = row[here], column[here]
+    free = np.ones(A.shape[1], dtype=bool)
     settling: list[tuple[Labels, Labels]] = []
     while True:
-        rows = np.flatnonzero(equal & (np.rint(pattern @ free) == 1.0))
-        if not rows.size:
+        last = np.bincount(row, minlength=A.shape[0])[row] == 1
+        if not last.any():
             return settling, np.flatnonzero(free)
-        column = np.rint(pattern[rows] @ (free * number)).astype(np.int64)
-        column, first = np.unique(column, return_index=True)
-        settling.append((rows[first], column))
-        free[column] = 0.0
+        settled, first = np.unique(column[last], return_index=True)
+        settling.append((row[last][first], settled))
+        free[settled] = False
+        here = free[column]
+        row, column = row[here], column[here]
 
 
 def _largest(A: Sparse, by_column: Vector) -> Vector:

@@ -10,11 +10,12 @@ step of Newton's method has them linear at the iterate, and their multipliers in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
 
-from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector
+from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, lines_of, picked, sum_by
 from pypsa_p2p.solvers.face import Region
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
 from pypsa_p2p.solvers.sides import Sides
@@ -85,44 +86,56 @@ class Choice:
             program=program,
             tail=tail,
             region=region,
-            P=program.P.tocsc()[:, region.columns][region.columns, :],
+            P=picked(program.P.tocsc(), region.columns, region.columns),
             moves=moves,
             level_lower=np.minimum(level_lower, level_upper),
             level_upper=level_upper,
         )
 
-    @property
+    @cached_property
     def limited(self) -> Labels:
         """Cells of the region that have a limit."""
         limited = np.isfinite(self.tail.least) | np.isfinite(self.tail.most)
         return np.flatnonzero(self.moves & limited)
+
+    @cached_property
+    def rows_of_limited(self) -> _Rows:
+        """The rows of a step that has all of these: their pattern is the same in every step."""
+        return _Rows.of(self, self.limited)
 
     def step(
         self, x: Vector, multiplier: Vector, cells: Labels, proximal: float = 0.0
     ) -> QuadraticProgram:
         """The Newton subproblem at x in the region's columns, and eta, with some cells' rows."""
         program, region, tail = self.program, self.region, self.tail
-        columns, groups = region.columns, program.groups
-        cell, here = program.cell[columns], x[columns]
+        columns, cell, here = region.columns, program.cell[region.columns], x[region.columns]
         unit = program.per_column(program.probability)[columns]
         weight = np.append(program.probability + multiplier, 1.0)[cell]
-        H = (self.P @ sp.diags(weight) + proximal * sp.diags(unit)).tocsc()
-        gradient = self.gradient(x)[columns]
-        J = _rows(cell, gradient, program.group.size)[cells]
-        value = program.costs(x)[cells] - J @ here
-        of_group = (np.ones(cells.size), (np.arange(cells.size), program.group[cells]))
-        to_group = sp.csr_matrix(of_group, (cells.size, groups))
+        gradient, owned = self.gradient(x)[columns], cell >= 0
+        H = self._hessian(weight, proximal * unit)
+        linear = sum_by(cell[owned], (gradient * here)[owned], program.group.size)
+        value = (program.costs(x) - linear)[cells]
+        rows = self.rows_of_limited if cells is self.limited else _Rows.of(self, cells)
+        still = np.zeros(program.groups)
         return QuadraticProgram(
-            P=sp.block_diag([H, sp.csc_matrix((groups, groups))], format="csc"),
-            c=np.append(gradient * unit - H @ here, np.zeros(groups)),
-            A=sp.bmat(
-                [[region.A, sp.csr_matrix((region.lower.size, groups))], [J, -to_group]], "csr"
-            ),
+            P=H,
+            c=np.append(gradient * unit, still) - H @ np.append(here, still),
+            A=rows.at(gradient),
             lower=np.append(region.lower, tail.least[cells] - value),
             upper=np.append(region.upper, tail.most[cells] - value),
             x_lower=np.append(region.x_lower, self.level_lower),
             x_upper=np.append(region.x_upper, self.level_upper),
         )
+
+    def _hessian(self, weight: Vector, proximal: Vector) -> Sparse:
+        """P, its columns weighted, and more on the diagonal; and eta, which has no curvature."""
+        data, indices, pointers = self.P.data, self.P.indices, self.P.indptr
+        pointers = np.append(pointers, np.full(self.program.groups, pointers[-1]))
+        size = pointers.size - 1
+        H = sp.csc_matrix((data * weight[lines_of(self.P)], indices, pointers), shape=(size, size))
+        if not proximal.any():
+            return H
+        return (H + sp.diags(np.append(proximal, np.zeros(self.program.groups)))).tocsc()
 
     def gradient(self, x: Vector) -> Vector:
         """(n,) of what every column costs, not weighted."""
@@ -161,7 +174,53 @@ class Choice:
         )
 
 
-def _rows(cell: Labels, gradient: Vector, cells: int) -> Sparse:
-    """Gradient of each cell's cost, (cells, f)."""
-    owned = np.flatnonzero(cell >= 0)
-    return sp.csr_matrix((gradient[owned], (cell[owned], owned)), (cells, gradient.size))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Rows:
+    """Rows of a region, then of some cells: gradients of their costs, and -1 at their groups.
+
+    Attributes
+    ----------
+    data, indices, pointers
+        All entries, as csr; the gradients are still missing.
+    columns : (n,)
+        How many of the region, and groups.
+    place, column : (entries,)
+        Where the gradients go, and of which column each is.
+    """
+
+    data: Vector
+    indices: Labels
+    pointers: Labels
+    columns: int
+    place: Labels
+    column: Labels
+
+    @classmethod
+    def of(cls, choice: Choice, cells: Labels) -> _Rows:
+        """The rows of some cells of a choice, ascending."""
+        program, A = choice.program, choice.region.A
+        row = np.full(program.group.size + 1, -1)
+        row[cells] = np.arange(cells.size)
+        row = row[program.cell[choice.region.columns]]
+        column = np.argsort(row, kind="stable")[np.count_nonzero(row < 0) :]
+        ends = np.cumsum(np.bincount(row[column], minlength=cells.size) + 1)
+        place = A.nnz + np.arange(column.size) + row[column]  # a group before each further row
+        data = np.append(A.data, np.full(column.size + cells.size, -1.0))
+        indices = np.append(A.indices, np.zeros(column.size + cells.size, dtype=A.indices.dtype))
+        indices[place] = column
+        indices[A.nnz + ends - 1] = row.size + program.group[cells]
+        return cls(
+            data=data,
+            indices=indices,
+            pointers=np.append(A.indptr, (A.nnz + ends).astype(A.indptr.dtype)),
+            columns=row.size + program.groups,
+            place=place,
+            column=column,
+        )
+
+    def at(self, gradient: Vector) -> Sparse:
+        """The matrix where the region's columns cost so much more, (f,)."""
+        data = self.data.copy()
+        data[self.place] = gradient[self.column]
+        shape = (self.pointers.size - 1, self.columns)
+        return sp.csr_matrix((data, self.indices, self.pointers), shape=shape)

@@ -12,7 +12,7 @@ from typing import Any, Generic
 import numpy as np
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector
+from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, lines_of, picked
 from pypsa_p2p.solvers.program import Constraints, Program, RiskProgram, Solution
 
 
@@ -126,9 +126,7 @@ class Presolved(Generic[Program]):
 
 def presolve(program: Program) -> Presolved[Program]:
     """Reduce a program; see the module's text for what is removed."""
-    A = program.A.tocsr(copy=True)
-    A.sum_duplicates()
-    A.eliminate_zeros()
+    A = _without_zeros(program.A)
     bounds, single = _tightest_bounds(program, A)
     width = bounds.upper - bounds.lower
     size = np.maximum(1.0, np.minimum(abs(bounds.lower), abs(bounds.upper)))
@@ -138,9 +136,10 @@ def presolve(program: Program) -> Presolved[Program]:
     x_fixed = np.where(fixed & np.isfinite(middle), middle, 0.0)
 
     columns = np.flatnonzero(~fixed)
-    free_entries = np.asarray(abs(A).sign() @ (~fixed).astype(float))
-    rows = np.flatnonzero((free_entries > 0.5) & ~single)
-    empty = (free_entries < 0.5) & ~single
+    unsettled = np.zeros(A.shape[0], dtype=bool)
+    unsettled[lines_of(A)[~fixed[A.indices]]] = True
+    rows = np.flatnonzero(unsettled & ~single)
+    empty = ~unsettled & ~single
     crossed = np.flatnonzero(width < -ACCURACY.contradiction * size)
     return Presolved(
         original=program,
@@ -188,9 +187,18 @@ def with_bounds_in_rows(program: Constraints, y: Vector, z: Vector) -> Vector:
 
 def _bounds_of(program: Constraints) -> _Bounds:
     """The tightest bounds of every column."""
-    A = program.A.tocsr(copy=True)
+    return _tightest_bounds(program, _without_zeros(program.A))[0]
+
+
+def _without_zeros(A: Sparse) -> Sparse:
+    """As csr, every entry once; not to be written to."""
+    A = A.tocsr()
+    if A.has_canonical_format and A.data.all():
+        return A
+    A = A.copy()
+    A.sum_duplicates()
     A.eliminate_zeros()
-    return _tightest_bounds(program, A)[0]
+    return A
 
 
 def _tightest_bounds(program: Constraints, A: Sparse) -> tuple[_Bounds, Flags]:
@@ -238,9 +246,9 @@ def _reduced(
 ) -> Program:
     moved = (A @ x_fixed)[rows]
     kept: dict[str, Any] = {
-        "P": program.P.tocsc()[:, columns][columns, :],
+        "P": picked(program.P.tocsc(), columns, columns),
         "c": (program.c + program.P @ x_fixed)[columns],
-        "A": A[rows][:, columns],
+        "A": picked(A, rows, columns),
         "lower": program.lower[rows] - moved,
         "upper": program.upper[rows] - moved,
         "x_lower": bounds.lower[columns],

@@ -19,7 +19,7 @@ from pypsa_p2p.solvers.limits import from_reach, within_reach
 from pypsa_p2p.solvers.presolve import Presolved, presolve
 from pypsa_p2p.solvers.program import QuadraticProgram, Solution, no_solution
 from pypsa_p2p.solvers.rays import falls_forever
-from pypsa_p2p.solvers.residuals import price_error, quadratic_residuals
+from pypsa_p2p.solvers.residuals import quadratic_errors
 
 logger = logging.getLogger(__name__)
 
@@ -121,11 +121,12 @@ class _Judged:
     @classmethod
     def of(cls, program: QuadraticProgram, solution: Solution) -> _Judged:
         """Residuals of an answer; a solver's word counts for nothing."""
-        worst = _worst(program, solution)
-        error = worst
-        if worst < np.inf:
-            off, largest = price_error(program, solution, np.ones(program.c.size))
-            error = max(worst, ACCURACY.of_prices * off / max(1.0, largest))
+        if solution.status != "optimal" or not np.all(np.isfinite(solution.x)):
+            return cls(solution=solution, worst=np.inf, error=np.inf)
+        with np.errstate(over="ignore", invalid="ignore"):  # a diverged point is infinitely bad
+            residuals, (off, largest) = quadratic_errors(program, solution)
+        worst = residuals.worst
+        error = max(worst, ACCURACY.of_prices * off / max(1.0, largest))
         return cls(solution=solution, worst=worst, error=error)
 
     def rank(self, acceptable: float) -> tuple[float, float]:
@@ -134,10 +135,7 @@ class _Judged:
 
 
 def _worst(program: QuadraticProgram, solution: Solution) -> float:
-    if solution.status != "optimal" or not np.all(np.isfinite(solution.x)):
-        return np.inf
-    with np.errstate(over="ignore", invalid="ignore"):  # a diverged point is infinitely bad
-        return quadratic_residuals(program, solution).worst
+    return _Judged.of(program, solution).worst
 
 
 def _cost_size(program: QuadraticProgram) -> float:

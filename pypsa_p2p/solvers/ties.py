@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector
+from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, lines_of
 from pypsa_p2p.solvers.face import Undecided, optimal_face
 from pypsa_p2p.solvers.least_cost import Choice, LeastExpectedCost
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
@@ -136,8 +136,8 @@ class _Iterate:
 
     def split(self, y: Vector) -> tuple[Vector, Vector]:
         """Multipliers of rows and of cells."""
-        rows, cells = np.split(y, [self.choice.region.lower.size])
-        return rows, cells
+        rows = self.choice.region.lower.size
+        return y[:rows], y[rows:]
 
     def stepped(self) -> _Iterate | None:
         """The next one; None if the step has no solution."""
@@ -154,8 +154,10 @@ class _Iterate:
         if found.status != "optimal":
             return None
         x = self.x.copy()
-        x[columns], level = np.split(found.x, [columns.size])
-        touched = abs(qp.A[:, : columns.size]) @ free[: columns.size].astype(np.float64) > 0.0
+        x[columns], level = found.x[: columns.size], found.x[columns.size :]
+        free[columns.size :] = False
+        touched = np.zeros(self.y.size, dtype=bool)
+        touched[lines_of(qp.A)[free[qp.A.indices] & (qp.A.data != 0.0)]] = True
         y = np.where(touched, found.row_dual, self.y)
         multiplier = choice.multiplier(self.split(y)[1], choice.limited)
         step = replace(self, x=x, y=y, level=level, multiplier=multiplier)
@@ -193,5 +195,8 @@ class _Iterate:
 
 def _parts(A: Sparse) -> Labels:
     """Which columns rows join, directly or through others, (f,)."""
-    joined = connected_components(sp.bmat([[None, A], [A.T, None]]), directed=False)[1]
-    return np.unique(joined[A.shape[0] :], return_inverse=True)[1]
+    m, n = A.shape
+    ends = (lines_of(A), m + A.indices)
+    graph = sp.coo_matrix((np.ones(A.nnz), ends), (m + n, m + n))
+    joined = connected_components(graph, directed=False)[1]
+    return np.unique(joined[m:], return_inverse=True)[1]
