@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import Flags, Labels, Vector, sum_by
+from pypsa_p2p.solvers.arrays import Flags, Labels, Vector, lines_of, sum_by
 from pypsa_p2p.solvers.presolve import with_reduced_costs
 from pypsa_p2p.solvers.program import Constraints, Program, RiskProgram, Solution
 
@@ -124,15 +124,16 @@ def probability_of(program: RiskProgram) -> tuple[Vector, Vector]:
     An owned column has its cell's. A row has the largest of its columns', and an unowned
     column the largest of its rows'. What touches no cell at all has 1.
     """
-    entries = program.A.tocoo()
+    A = program.A.tocsr()
+    of_row, of_column = lines_of(A), A.indices
     column = np.where(program.cell >= 0, program.per_column(program.probability), 0.0)
     row = np.zeros(program.A.shape[0])
     for _ in range(_PASSES):
-        row = np.where(row > 0.0, row, _largest(entries.row, column[entries.col], row.size))
+        row = np.where(row > 0.0, row, _largest(of_row, column[of_column], row.size))
         missing = column == 0.0
         if not missing.any():
             break
-        reached = _largest(entries.col, row[entries.row], column.size)
+        reached = _largest(of_column, row[of_row], column.size)
         column = np.where(missing, reached, column)
     return np.where(column > 0.0, column, 1.0), np.where(row > 0.0, row, 1.0)
 

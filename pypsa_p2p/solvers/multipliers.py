@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import lsmr, splu
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector
+from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, lines_of, picked
 from pypsa_p2p.solvers.dual_face import DualFace
 from pypsa_p2p.solvers.presolve import limits_of_columns, with_bounds_in_rows
 from pypsa_p2p.solvers.program import Constraints
@@ -79,7 +79,7 @@ class Optimum:
     @cached_property
     def several(self) -> Flags:
         """(m,) rows of more than one column; others are bounds."""
-        return np.asarray(np.diff(self.program.A.tocsr().indptr) > 1)
+        return np.asarray(np.diff(self._rows.indptr) > 1)
 
     @cached_property
     def of_several(self) -> Vector:
@@ -98,28 +98,29 @@ class Optimum:
         """Rows whose multipliers could move, in parts of which something is reported."""
         inside = ~(self.sides[0] | self.sides[1])
         rows = np.flatnonzero(self._active)
-        terms = sp.csr_matrix(self.program.A.tocsr()[rows])
         loose = rows
         if self.known:
-            loose = rows[_undetermined(terms[:, inside])]
-            loose = loose[_movable(self._scaled(loose)[inside])]
-        terms = sp.csr_matrix(self.program.A.tocsr()[loose])[:, ~(self.sides[0] & self.sides[1])]
-        part = _parts(terms)
+            columns = np.flatnonzero(inside)
+            loose = rows[_undetermined(picked(self._rows, rows, columns))]
+            loose = loose[_movable(self._scaled(loose, columns).T.tocsr())]
+        movable = np.flatnonzero(~(self.sides[0] & self.sides[1]))
+        part = _parts(picked(self._rows, loose, movable))
         reported = (self.priced[loose] != 0.0) | self.tidy[loose]
         wanted = np.zeros(part.max(initial=-1) + 1, dtype=bool)
         wanted[part[reported]] = True
         return loose[wanted[part]]
 
-    def _scaled(self, rows: Labels) -> Sparse:
-        """What multipliers of some rows, per probability, leave of each column's, (n, rows)."""
-        scale = sp.diags(1.0 / self.of_column), sp.diags(self.of_row[rows])
-        return sp.csr_matrix(scale[0] @ self.program.A.tocsr()[rows].T @ scale[1])
+    def _scaled(self, rows: Labels, columns: Labels) -> Sparse:
+        """What multipliers of rows, per probability, leave of columns' each, (rows, columns)."""
+        terms = picked(self._rows, rows, columns)
+        terms.data *= self.of_row[rows][lines_of(terms)] / self.of_column[columns][terms.indices]
+        return terms
 
     @cached_property
     def face(self) -> DualFace:
         """What the free multipliers may be, all others as they are."""
         rows, (at_low, at_high) = self.free, self.sides
-        terms = self._scaled(rows)
+        terms = self._scaled(rows, np.arange(self.x.size)).T.tocsr()
         touched = np.diff(terms.indptr) > 0
         inside = np.flatnonzero(touched & ~at_low & ~at_high)
         low = np.flatnonzero(touched & at_low & ~at_high)
@@ -128,12 +129,12 @@ class Optimum:
         z = self.left / self.of_column
         left = np.concatenate([np.abs(z[inside]), -z[low], z[high]])
         proven = self.known and left.max(initial=0.0) <= self.exact
-        sided = sp.vstack([terms[low], -terms[high]], format="csr")
-        part = _parts(sp.vstack([terms[inside], sided]).T.tocsr())
+        equations, sided = terms[inside], sp.vstack([terms[low], -terms[high]], format="csr")
+        part = _parts(sp.vstack([equations, sided]).T.tocsr())
         lower, upper = self._signs(rows)
         return DualFace(
-            equations=terms[inside],
-            right=terms[inside] @ start + (0.0 if proven else z[inside]),
+            equations=equations,
+            right=equations @ start + (0.0 if proven else z[inside]),
             sided=sided,
             most=sided @ start + _room(np.append(z[low], -z[high]), proven),
             lower=np.minimum(lower, start),
@@ -143,6 +144,14 @@ class Optimum:
             priced=_relative(self.priced[rows] * self.of_row[rows], part),
             tidy=self.tidy[rows],
         )
+
+    @cached_property
+    def _rows(self) -> Sparse:
+        return self.program.A.tocsr()
+
+    @cached_property
+    def _values(self) -> Vector:
+        return np.asarray(self._rows @ self.x)
 
     def _left_by(self, y: Vector) -> Vector:
         """Multipliers of bounds where those of the rows are y, (n,)."""
@@ -157,7 +166,7 @@ class Optimum:
     def _signs(self, rows: Labels) -> tuple[Vector, Vector]:
         """Least and greatest multiplier of rows by the sides they are at."""
         lower, upper = self.program.lower[rows], self.program.upper[rows]
-        value = (self.program.A.tocsr()[rows]) @ self.x
+        value = self._values[rows]
         y = self.of_several[rows] / self.of_row[rows]
         at_lower = self._at(value - lower, y, value) | (lower == upper)
         at_upper = self._at(upper - value, -y, value) | (lower == upper)
@@ -179,7 +188,7 @@ class Optimum:
         """
         inside = ~(self.sides[0] | self.sides[1])
         rows = np.flatnonzero(self._active)
-        terms = sp.csr_matrix(self.program.A.tocsr()[rows][:, inside].T)
+        terms = picked(self._rows, rows, np.flatnonzero(inside)).T.tocsr()
         exact = {"atol": ACCURACY.rounding, "btol": ACCURACY.rounding, "maxiter": 10 * rows.size}
         mended = y.copy()
         mended[rows] += lsmr(terms, self._left_by(y)[inside], **exact)[0]
@@ -196,24 +205,24 @@ def _undetermined(terms: Sparse) -> Flags:
 
     A column with one row left fixes it; of two left in a column, one fixes the other.
     """
-    entries = abs(sp.csc_matrix(terms)).sign()
-    entries.eliminate_zeros()
-    loose = np.ones(entries.shape[0])
-    while loose.any():
-        left = np.rint(entries.T @ loose)
-        fixed = loose * np.asarray(entries @ (left == 1.0).astype(float)) > 0
-        pairs = sp.csc_matrix(sp.diags(loose) @ entries[:, left == 2.0])
-        pairs.eliminate_zeros()
-        ends = pairs.indices.reshape(-1, 2)
+    present = terms.data != 0.0
+    row, column = lines_of(terms)[present], terms.indices[present]
+    loose = np.ones(terms.shape[0], dtype=bool)
+    while True:
+        left = np.bincount(column, minlength=terms.shape[1])[column]
+        fixed = np.zeros(loose.size, dtype=bool)
+        fixed[row[left == 1]] = True
+        if not fixed.any():
+            return loose
+        two = np.flatnonzero(left == 2)
+        ends = row[two[np.argsort(column[two], kind="stable")]].reshape(-1, 2)
         graph = sp.coo_matrix((np.ones(len(ends)), ends.T), (loose.size, loose.size))
         _, part = connected_components(graph, directed=False)
         reached = np.zeros(loose.size, dtype=bool)
         reached[part[fixed]] = True
-        fixed = reached[part] & (loose > 0)
-        if not fixed.any():
-            break
-        loose[fixed] = 0.0
-    return loose > 0
+        loose[reached[part]] = False
+        here = loose[row]
+        row, column = row[here], column[here]
 
 
 def _movable(equations: Sparse) -> Flags:
@@ -233,8 +242,10 @@ def _movable(equations: Sparse) -> Flags:
 
 def _parts(terms: Sparse) -> Labels:
     """Which rows columns tie together, (r,)."""
-    ties = sp.csr_matrix(terms)
-    return np.asarray(connected_components(ties @ ties.T, directed=False)[1], dtype=np.int64)
+    r, n = terms.shape
+    ends = (lines_of(terms), r + terms.indices)
+    graph = sp.coo_matrix((np.ones(terms.nnz), ends), (r + n, r + n))
+    return np.asarray(connected_components(graph, directed=False)[1][:r], dtype=np.int64)
 
 
 def _relative(weight: Vector, part: Labels) -> Vector:

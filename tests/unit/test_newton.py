@@ -7,6 +7,7 @@ import pytest
 from scipy import sparse
 
 from pypsa_p2p.solvers.arrays import Sparse
+from pypsa_p2p.solvers.backends import newton
 from pypsa_p2p.solvers.backends.clusters import clusters_of
 from pypsa_p2p.solvers.backends.newton import NewtonSystem
 
@@ -41,10 +42,14 @@ PAIRS = {
 }
 
 
+@pytest.mark.parametrize("small", [0, 10**6], ids=["in parts", "as a whole"])
 @pytest.mark.parametrize("common_column", [False, True])
 @pytest.mark.parametrize("key", PAIRS)
 @pytest.mark.parametrize("seed", range(4))
-def test_the_system_is_solved(seed: int, key: str, common_column: bool) -> None:
+def test_the_system_is_solved(
+    seed: int, key: str, common_column: bool, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(newton, "SMALL", small)
     random = np.random.default_rng(100 + seed)
     P, A = curvature(PAIRS[key]), rows(seed, common_column)
     m, n = A.shape

@@ -12,6 +12,7 @@ and each touches only a few unknowns of it. Arrays hold all clusters of one shap
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -74,6 +75,12 @@ class _Shape:
     inner_at: Labels
     border_at: Labels
 
+    @cached_property
+    def pairs(self) -> tuple[Labels, Labels]:
+        """Pairs of outer unknowns i <= j."""
+        i, j = np.triu_indices(len(self.outer))
+        return i, j
+
     def factor(self, data: Vector) -> _Factored:
         """L D L' = K_e and Y = L^-1 B', vectorised over the clusters."""
         k = len(self.member)
@@ -106,11 +113,10 @@ class _Factored:
     def fill(self) -> Vector:
         """-B K_e^-1 B', pairs of outer unknowns i <= j, one after the other."""
         over = [-border / pivot for border, pivot in zip(self.border, self.pivot, strict=True)]
-        i, j = np.triu_indices(len(self.shape.outer))
+        i, j = self.shape.pairs
         total = np.zeros((i.size, self.shape.outer.shape[1]))
-        for p, (first, second) in enumerate(zip(i, j, strict=True)):
-            for left, right in zip(over, self.border, strict=True):
-                total[p] += left[first] * right[second]
+        for left, right in zip(over, self.border, strict=True):
+            total += left[i] * right[j]
         return total.ravel()
 
     def forward(self, target: Vector) -> list[Vector]:

@@ -18,7 +18,7 @@ probability of the scenario: unlikely scenarios are followed as closely as likel
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -83,9 +83,12 @@ class _Iterate:
 
     def moved(self, step: _Iterate, length: float) -> _Iterate:
         """The point `length` along the step."""
-        names = [field.name for field in fields(self)]
         return _Iterate(
-            **{name: getattr(self, name) + length * getattr(step, name) for name in names}
+            x=self.x + length * step.x,
+            eta=self.eta + length * step.eta,
+            equality=self.equality + length * step.equality,
+            slack=self.slack + length * step.slack,
+            multiplier=self.multiplier + length * step.multiplier,
         )
 
 
@@ -181,6 +184,11 @@ class InteriorPoint:
             multiplier=np.concatenate([self.weight[: slack.size], sigma, self.room - sigma]),
         )
 
+    def _parted(self, pairs: Vector) -> tuple[Vector, Vector, Vector]:
+        """Of complementary pairs those of limits, cells and excess costs."""
+        first, second = self.parts
+        return pairs[:first], pairs[first:second], pairs[second:]
+
     # ------------------------------------------------------------------ functions of x
 
     def _values(self, x: Vector) -> Vector:
@@ -200,15 +208,15 @@ class InteriorPoint:
 
     def _tau(self) -> Vector:
         tau = self.least.copy()
-        tau[self.cells] += np.split(self.iterate.multiplier, self.parts)[1]
+        tau[self.cells] += self._parted(self.iterate.multiplier)[1]
         return tau
 
     # ------------------------------------------------------------------ one iteration
 
     def _errors(self, gradient: Vector, weights: Vector) -> _Errors:
         now, limits = self.iterate, self.limits
-        s, t, u = np.split(now.slack, self.parts)
-        of_limits, sigma, _ = np.split(now.multiplier, self.parts)
+        s, t, u = self._parted(now.slack)
+        of_limits, sigma, _ = self._parted(now.multiplier)
         z, y = limits.multipliers(of_limits, now.equality)
         values = self._values(now.x)
         drift = limits.slack(values) - s
@@ -224,8 +232,8 @@ class InteriorPoint:
 
     def _factor(self, gradient: Vector, weights: Vector) -> None:
         """Refresh the Newton matrix at the current iterate."""
-        s, t, u = np.split(self.iterate.slack, self.parts)
-        y, sigma, rest = np.split(self.iterate.multiplier, self.parts)
+        s, t, u = self._parted(self.iterate.slack)
+        y, sigma, rest = self._parted(self.iterate.multiplier)
         on_columns, on_rows = self.limits.gather(y / s)
         # A row without limits has no stiffness; the floor leaves it out of the system.
         self.compliance = np.where(
@@ -236,9 +244,9 @@ class InteriorPoint:
     def _direction(self, errors: _Errors, products: Vector, refined: bool = True) -> _Iterate:
         """The Newton step that changes slack x multiplier by `products`."""
         now, limits = self.iterate, self.limits
-        s, t, u = np.split(now.slack, self.parts)
-        y, sigma, rest = np.split(now.multiplier, self.parts)
-        wanted, wanted_t, wanted_u = np.split(products, self.parts)
+        s, t, u = self._parted(now.slack)
+        y, sigma, rest = self._parted(now.multiplier)
+        wanted, wanted_t, wanted_u = self._parted(products)
         pull_x, pull = limits.gather(limits.sign * (wanted - y * errors.limits) / s)
         rows = pull * self.compliance
         rows[limits.equal] = errors.equality
@@ -261,7 +269,7 @@ class InteriorPoint:
     def _bent(self, errors: _Errors, step: _Iterate) -> _Errors:
         """Errors plus the curvature that a linear step leaves out of costs and gradients."""
         bend = self.P @ step.x
-        sigma = np.append(np.split(step.multiplier, self.parts)[1], 0.0)
+        sigma = np.append(self._parted(step.multiplier)[1], 0.0)
         return replace(
             errors,
             x=errors.x - sigma[self.member] * bend,
@@ -271,10 +279,8 @@ class InteriorPoint:
     def _longest(self, step: _Iterate) -> float:
         """The part of the step, at most 1, that keeps slacks and multipliers nonnegative."""
         now = self.iterate
-        shrink = max(
-            np.max(-step.slack / now.slack), np.max(-step.multiplier / now.multiplier), 1.0
-        )
-        return 1.0 / float(shrink)
+        fall = min((step.slack / now.slack).min(), (step.multiplier / now.multiplier).min())
+        return 1.0 / max(-float(fall), 1.0)
 
     def _step(self, errors: _Errors, gap_floor: float) -> tuple[_Iterate, float]:
         """Mehrotra's combined step and the part of it to take."""
@@ -335,7 +341,7 @@ class InteriorPoint:
 
     def answer(self) -> tuple[Vector, Vector, Vector, Vector]:
         """(x, y, z, tau) in the units of the program."""
-        of_limits = np.split(self.iterate.multiplier, self.parts)[0]
+        of_limits = self._parted(self.iterate.multiplier)[0]
         z, y = self.limits.multipliers(of_limits, self.iterate.equality)
         return self.iterate.x, y, z, self._tau()
 

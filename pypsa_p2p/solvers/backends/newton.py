@@ -22,6 +22,8 @@ from pypsa_p2p.solvers.backends.clusters import Clusters, clusters_of
 from pypsa_p2p.solvers.backends.core import Core
 
 _REFINEMENTS = 2
+#: Unknowns up to which nothing leaves in closed form: that takes longer than it saves.
+SMALL = 2000
 
 
 class NewtonSystem:
@@ -66,9 +68,10 @@ class NewtonSystem:
         self._owned = np.flatnonzero(member >= 0)
         above = sparse.triu(P, k=1, format="coo")
         self._fill(above, A.tocoo(), member[self._owned], group)
-        of_columns, of_rows = np.split(clusters_of(A.tocsr(), (above.row, above.col)), [n])
-        stays = [np.full(size, -1) for size in (groups, group.size)]
-        label = np.concatenate([of_columns, stays[0], of_rows, stays[1]])
+        label = np.full(self.scale.size, -1)
+        if label.size > SMALL:
+            left = clusters_of(A.tocsr(), (above.row, above.col))
+            label[:n], label[n + groups : n + groups + m] = left[:n], left[n:]
         self._clusters = Clusters(self.matrix, label)
         kept = self._clusters.core
         at_risk = np.flatnonzero((kept >= n) & (kept < n + groups))
@@ -81,6 +84,7 @@ class NewtonSystem:
         row = [above.row, everywhere, self._owned, A.col, n + group]
         column = [above.col, everywhere, first_cell + member, first_row + A.row, cells]
         position, self.matrix = _upper_triangle(row, column, everywhere.size)
+        self._lower = self.matrix.T  # of the same data
         self._above, self._diagonal, self._gradient, of_A, of_group = position
         scales = [self.scale[i] * self.scale[j] for i, j in zip(row, column, strict=True)]
         self.matrix.data[of_A] = A.data * scales[3]
@@ -127,7 +131,9 @@ class NewtonSystem:
             if np.max(abs(error), initial=0.0) <= ACCURACY.differences * size:
                 break
             step = step + self._solve(error)
-        return np.split(step * self.scale, self.sizes)
+        step = step * self.scale
+        first, second, third = self.sizes
+        return [step[:first], step[first:second], step[second:third], step[third:]]
 
     def _solve(self, target: Vector) -> Vector:
         found, core = self._clusters.forward(target)
@@ -135,8 +141,7 @@ class NewtonSystem:
 
     def _multiply(self, step: Vector) -> Vector:
         """The symmetric matrix times a vector, from its upper triangle."""
-        upper = self.matrix
-        return np.asarray(upper @ step + upper.T @ step - self._diagonal_values * step)
+        return np.asarray(self.matrix @ step + self._lower @ step - self._diagonal_values * step)
 
 
 def _upper_triangle(

@@ -7,7 +7,7 @@ import piqp
 from scipy import sparse
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import Vector
+from pypsa_p2p.solvers.arrays import Flags, Sparse, Vector, picked
 from pypsa_p2p.solvers.program import QuadraticProgram
 
 Point = tuple[Vector, Vector, Vector, int]  # x, y, z, iterations
@@ -43,9 +43,9 @@ def solve_piqp(
     solver.setup(
         sparse.csc_matrix(program.P),
         program.c,
-        sparse.csc_matrix(A[equal]),
+        _columns_of(A, equal),
         program.lower[equal],
-        sparse.csc_matrix(A[limited]),
+        _columns_of(A, limited),
         program.lower[limited],
         program.upper[limited],
         program.x_lower,
@@ -58,3 +58,8 @@ def solve_piqp(
     y[limited] = np.asarray(result.z_l) - np.asarray(result.z_u)
     z = np.asarray(result.z_bl) - np.asarray(result.z_bu)
     return np.array(result.x), y, z, int(result.info.iter)
+
+
+def _columns_of(A: Sparse, rows: Flags) -> Sparse:
+    """Some rows, as csc."""
+    return picked(A, np.flatnonzero(rows), np.arange(A.shape[1])).tocsc()
