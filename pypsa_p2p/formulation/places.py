@@ -90,7 +90,7 @@ class Places:
             exports=export_columns(compiled),
             priced=balance_rows(compiled, data.prosumers),
             reported=reported,
-            partner=_partner(compiled, data, quantity),
+            partner=partner_prices(compiled, data, quantity),
         )
 
 
@@ -124,9 +124,10 @@ def _labels(labels: xr.DataArray, names: pd.Index) -> Positions:
     return found if SCENARIO in labels.dims else found[None]
 
 
-def _partner(
+def partner_prices(
     compiled: CompiledModel, data: MarketData, quantity: tuple[Positions, Positions]
 ) -> Sparse:
+    """How much a column's own price rises with its partner's quantity, EUR/MW2, (n, n)."""
     size, (here, there) = compiled.owner.size, quantity
     price = data.congestion.to_numpy()[:, None] * data.weighting.to_numpy()[:, None]
     both = np.concatenate([here, there], axis=None), np.concatenate([there, here], axis=None)

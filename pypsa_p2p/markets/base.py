@@ -24,6 +24,7 @@ from pypsa_p2p.formulation.delivery import define_delivery
 from pypsa_p2p.formulation.model import build_model
 from pypsa_p2p.formulation.places import Places
 from pypsa_p2p.formulation.posed import pose_linear
+from pypsa_p2p.formulation.renumbered import renumbered
 from pypsa_p2p.formulation.trading import define_trading, trade_cost
 from pypsa_p2p.markets.checks import check_network
 from pypsa_p2p.markets.clearing.clearing import solve_market
@@ -44,7 +45,7 @@ from pypsa_p2p.markets.price_series import write_price_series
 from pypsa_p2p.markets.record import forget_market, record_market
 from pypsa_p2p.markets.risk import NEUTRAL, Envelope, RiskMeasure
 from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, write_solution
-from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.market_data import MarketData, read_market, with_numbers_of
 from pypsa_p2p.solvers.program import RiskProgram
 
 #: `cross` of a market in which everybody minds her own cost only.
@@ -176,6 +177,17 @@ class Market(ABC):
             extra_functionality(n, data.snapshots)
         compiled = self._compiled(n, data)
         return Posed(data, compiled, Places.of(compiled, data), plain)
+
+    def repose(self, n: pypsa.Network, posed: Posed) -> Posed:
+        """The market of a network that differs from one on which it was posed in numbers only.
+
+        In capacities of generators and trades, and congestion: `renumbered` says what of the model
+        that is. For plain models.
+        """
+        data = with_numbers_of(n, posed.data)
+        self.require(n, data)
+        compiled, places = renumbered(posed.compiled, posed.places, n, data, self.cross)
+        return Posed(data, compiled, places, posed.plain)
 
     def clear(self, n: pypsa.Network, posed: Posed) -> tuple[str, str]:
         """Solve the market that was posed on a network and write the solution there."""

@@ -5,7 +5,7 @@ Read once from PyPSA's tables, whatever is then solved on the network (MODEL.md 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -90,9 +90,9 @@ def read_books(n: pypsa.Network, data: MarketData) -> Books:
     """The books of a network in which a market's data were read."""
     generators = data.names("Generator")
     elastic = carrier_names(n, "Generator", ELASTIC_DEMAND_CARRIER)
-    must_take = _must_take(n, generators.difference(elastic))
+    fixed = must_take(n, generators.difference(elastic))
     others = {
-        "Generator": generators.difference([*elastic, *must_take]),
+        "Generator": generators.difference([*elastic, *fixed]),
         "StorageUnit": data.names("StorageUnit"),
         "Store": data.names("Store"),
     }
@@ -101,7 +101,7 @@ def read_books(n: pypsa.Network, data: MarketData) -> Books:
     return Books(
         consumed=_injected(n, data, "Load", data.names("Load")),
         given_up=_injected(n, data, "Generator", elastic),
-        must_take=_injected(n, data, "Generator", must_take),
+        must_take=_injected(n, data, "Generator", fixed),
         generated=generated + _of_branches(n, data),
         operated=_operated(n, data, {c: data.names(c) for c, *_ in OPERATING_PRICES}),
         forgone=_operated(n, data, {"Generator": generators.intersection(elastic)}),
@@ -112,11 +112,16 @@ def read_books(n: pypsa.Network, data: MarketData) -> Books:
     )
 
 
+def with_congestion_of(data: MarketData, books: Books) -> Books:
+    """The books of a network that differs in capacities and congestion only."""
+    return replace(books, congestion=_by_trade(data.congestion, data.congestion))
+
+
 def _by_trade(at_bus0: xr.DataArray, at_bus1: xr.DataArray) -> Numbers:
     return np.concatenate([at_bus0.to_numpy(), at_bus1.to_numpy()], axis=-1)
 
 
-def _must_take(n: pypsa.Network, names: pd.Index) -> pd.Index:
+def must_take(n: pypsa.Network, names: pd.Index) -> pd.Index:
     """Those of some generators that have no choice, p_min_pu = p_max_pu, at any time.
 
     All of the network's snapshots count, so that the answer is the same for a part of them.

@@ -159,7 +159,7 @@ def read_market(n: pypsa.Network, sns: object = None, *, grid: bool = False) -> 
             "add_prosumers(n, ...) or assign_prosumers(n, ...)."
         )
     edges = carrier_names(n, "Link", TRADE_CARRIER)
-    p_nom = static_values(n, "Link", "p_nom", edges)
+    numbers = _edge_numbers(n, edges, sns)
     owners = bus_owners(n)
     data = MarketData(
         stochastic=bool(n.has_scenarios),
@@ -176,17 +176,33 @@ def read_market(n: pypsa.Network, sns: object = None, *, grid: bool = False) -> 
         import_price=_by_prosumer(dynamic_values(n, "Bus", IMPORT_PRICE, prosumers, sns)),
         bus0=_ends(n, "bus0", edges),
         bus1=_ends(n, "bus1", edges),
-        capacity0=-p_nom * dynamic_values(n, "Link", "p_min_pu", edges, sns),
-        capacity1=p_nom * dynamic_values(n, "Link", "p_max_pu", edges, sns),
         price0=_of_edges(n, PRICE0, edges),
         price1=_of_edges(n, PRICE1, edges),
-        congestion=_of_edges(n, CONGESTION, edges),
+        capacity0=numbers[0],
+        capacity1=numbers[1],
+        congestion=numbers[2],
         owners=owners,
         assets=own_assets(n, owners),
         sites=None,
     )
     _check(n, data)
     return replace(data, sites=read_sites(n, prosumers)) if grid else data
+
+
+def with_numbers_of(n: pypsa.Network, data: MarketData) -> MarketData:
+    """The data of a network that differs in capacities and congestion only."""
+    capacity0, capacity1, congestion = _edge_numbers(n, data.edges, data.snapshots)
+    return replace(data, capacity0=capacity0, capacity1=capacity1, congestion=congestion)
+
+
+def _edge_numbers(n: pypsa.Network, edges: pd.Index, sns: pd.Index) -> list[xr.DataArray]:
+    """Capacities in both directions, and congestion."""
+    p_nom = static_values(n, "Link", "p_nom", edges)
+    return [
+        -p_nom * dynamic_values(n, "Link", "p_min_pu", edges, sns),
+        p_nom * dynamic_values(n, "Link", "p_max_pu", edges, sns),
+        _of_edges(n, CONGESTION, edges),
+    ]
 
 
 def _snapshots(n: pypsa.Network, sns: object) -> pd.Index:

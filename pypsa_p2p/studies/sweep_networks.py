@@ -8,7 +8,7 @@ from pypsa_p2p.common.tables import Numbers, dynamic_numbers
 from pypsa_p2p.common.values import is_hashable
 from pypsa_p2p.markets.base import Market, Posed
 from pypsa_p2p.markets.record import recorded_units
-from pypsa_p2p.network.books import Books, read_books
+from pypsa_p2p.network.books import Books, read_books, with_congestion_of
 from pypsa_p2p.solution.accounts import Accounts
 from pypsa_p2p.solution.decided import in_solution
 from pypsa_p2p.solution.results import read_results
@@ -20,10 +20,16 @@ class SweptNetwork:
     """A network that nobody changes any more, and what was found on it.
 
     Markets of one formulation share its model; a market that comes again is not solved again.
+
+    Parameters
+    ----------
+    like : SweptNetwork, optional
+        One that differs from this in known dimensions only, whose models serve for this as well.
     """
 
-    def __init__(self, n: pypsa.Network) -> None:
+    def __init__(self, n: pypsa.Network, like: SweptNetwork | None = None) -> None:
         self._n = n
+        self._like = {} if like is None else like._posed
         self._inputs = ""
         self._posed: dict[Market, tuple[Posed, Books, Numbers]] = {}
         self._found: dict[tuple[Market, tuple[str, ...]], Figures] = {}
@@ -47,17 +53,28 @@ class SweptNetwork:
         if formulation is None:
             return self._solved_and_written(market, keep)
         if formulation not in self._posed:
-            posed = market.pose(self._n)
+            posed = self._pose(market, formulation)
             if not posed.plain:
                 market.clear(self._n, posed)
                 return self._read(keep)
-            self._posed[formulation] = posed, read_books(self._n, posed.data), self._load(posed)
         else:
             market.require(self._n, self._posed[formulation][0].data)
         posed, books, load = self._posed[formulation]
         solution = market.solution(posed.compiled, posed.places, posed.data)
         found = in_solution(market, posed, solution, load)
         return figures_of_accounts(Accounts(data=posed.data, books=books, found=found), keep)
+
+    def _pose(self, market: Market, formulation: Market) -> Posed:
+        """Pose a market whose formulation is new here, and remember it if its model is plain."""
+        if formulation in self._like:
+            same, books, load = self._like[formulation]
+            posed = market.repose(self._n, same)
+            self._posed[formulation] = posed, with_congestion_of(posed.data, books), load
+            return posed
+        posed = market.pose(self._n)
+        if posed.plain:
+            self._posed[formulation] = posed, read_books(self._n, posed.data), self._load(posed)
+        return posed
 
     def _load(self, posed: Posed) -> Numbers:
         data = posed.data

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any, Final
 
+import pandas as pd
 import pypsa
 
 from pypsa_p2p.common.errors import MarketError, P2PError
@@ -17,8 +19,10 @@ from pypsa_p2p.common.names import (
     TRADE_CARRIER,
 )
 from pypsa_p2p.common.quiet import quiet_libraries
+from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.common.values import is_hashable
 from pypsa_p2p.markets.base import Market
+from pypsa_p2p.network.books import must_take
 from pypsa_p2p.studies.sweep_figures import Figures
 from pypsa_p2p.studies.sweep_networks import SweptNetwork
 
@@ -58,13 +62,17 @@ def label(point: Point) -> str:
 
 
 def solve_points(network: bytes, job: Job, points: Iterable[Point]) -> Iterator[Outcome]:
-    """Solve points of one network on their own copy of it; errors are an outcome, not raised."""
+    """Solve points of one model on copies of the network; errors are an outcome, not raised."""
+    copy = _Copy(network)
     on: SweptNetwork | None = None
+    of: Any = None
     for point in points:
         key = ""
         try:
             with quiet_libraries():
-                on = on or SweptNetwork(_changed(network, job, point))
+                values = _known_data(point)
+                if on is None or values != of:
+                    on, of = SweptNetwork(copy.at(point, job.apply), like=on), values
                 market = _market(job.markets, point)
                 key = on.fingerprint(market, job.keep) if job.stored else ""
                 known = job.collect or (key and key in job.known)
@@ -77,12 +85,18 @@ def solve_points(network: bytes, job: Job, points: Iterable[Point]) -> Iterator[
         yield outcome
 
 
-def by_network(points: list[Point], apply: Apply | None) -> list[list[int]]:
-    """Places of the points, those that change nothing else of the network together."""
-    together: dict[Hashable, list[int]] = {}
+def by_model(points: list[Point], apply: Apply | None) -> list[list[int]]:
+    """Places of the points, those of one model together, those of one network side by side."""
+    together: dict[Hashable, dict[str, list[int]]] = {}
     for place, point in enumerate(points):
-        together.setdefault(_data_of(place, point, apply), []).append(place)
-    return list(together.values())
+        of_model = together.setdefault(_structure(place, point, apply), {})
+        of_model.setdefault(repr(_known_data(point)), []).append(place)
+    return [list(chain.from_iterable(of_model.values())) for of_model in together.values()]
+
+
+def _known_data(point: Point) -> list[tuple[str, Any]]:
+    """Values of the known dimensions that change numbers of the network."""
+    return [(name, point[name]) for name in DATA_DIMENSIONS if name in point]
 
 
 def dimensions_of(key: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -90,27 +104,47 @@ def dimensions_of(key: str | tuple[str, ...]) -> tuple[str, ...]:
     return key if isinstance(key, tuple) else (key,)
 
 
-def _data_of(place: int, point: Point, apply: Apply | None) -> Hashable:
-    """What of a point changes the network; its place where that cannot be known."""
-    names = [name for name in DATA_DIMENSIONS if name in point]
-    if isinstance(apply, Mapping):
-        names += [name for key in apply for name in dimensions_of(key)]
-    elif apply is not None:
+def _structure(place: int, point: Point, apply: Apply | None) -> Hashable:
+    """What of a point may change more of the network; its place where that cannot be known.
+
+    Where there are changes of the user's own they come last, and what they do may depend on all.
+    """
+    if apply is None:
+        return None
+    if not isinstance(apply, Mapping):
         return place
-    data = tuple((name, point[name]) for name in names)
+    names = [*DATA_DIMENSIONS, *(name for key in apply for name in dimensions_of(key))]
+    data = tuple((name, point[name]) for name in names if name in point)
     return data if is_hashable(data) else place
 
 
-def _changed(network: bytes, job: Job, point: Point) -> pypsa.Network:
-    """A copy of the network with the data of a point."""
-    n: pypsa.Network = pickle.loads(network)
-    for name, set_to in DATA_DIMENSIONS.items():
-        if name in point:
-            set_to(n, point[name])
-    for part, change in _changes(job.apply, point):
-        returned = change(n, part)
-        n = n if returned is None else returned
-    return n
+class _Copy:
+    """A copy of the network, to which the data of one point after the other are given."""
+
+    def __init__(self, network: bytes) -> None:
+        self._network = network
+        self._n: pypsa.Network | None = None
+
+    def at(self, point: Point, apply: Apply | None) -> pypsa.Network:
+        """It with the data of a point: as it was, but for the known dimensions, or a new one."""
+        if self._n is None or apply is not None:
+            self._n = pickle.loads(self._network)
+            statics = {component: self._n.c[component].static for component, _ in _KNOWN_COLUMNS}
+            self._given = {
+                (component, column): statics[component][column].copy()
+                for component, column in _KNOWN_COLUMNS
+                if column in statics[component]
+            }
+        n = self._n
+        for (component, column), given in self._given.items():
+            n.c[component].static[column] = given
+        for name, set_to in DATA_DIMENSIONS.items():
+            if name in point:
+                set_to(n, point[name])
+        for part, change in _changes(apply, point):
+            returned = change(n, part)
+            n = n if returned is None else returned
+        return n
 
 
 def _changes(apply: Apply | None, point: Point) -> Iterator[tuple[Point, Change]]:
@@ -157,12 +191,9 @@ def _with(part: str, field: str) -> Callable[[Market, Any], Market]:
 def _scale_renewables(n: pypsa.Network, factor: float) -> None:
     """Multiply the capacity of must-take generators."""
     static = n.c["Generator"].static
-    limits = [n.get_switchable_as_dense("Generator", end) for end in ("p_min_pu", "p_max_pu")]
-    fixed = (limits[0] == limits[1]).all()
-    by_name = fixed.groupby(level="name").all() if fixed.index.nlevels > 1 else fixed
-    names = static.index.get_level_values("name")
+    every = pd.Index(first_scenario(n, "Generator").index)
     elastic = (static["carrier"] == ELASTIC_DEMAND_CARRIER).to_numpy(bool)
-    chosen = by_name.reindex(names).to_numpy(bool) & ~elastic
+    chosen = static.index.get_level_values("name").isin(must_take(n, every)) & ~elastic
     Range(0).require("renewables, a factor on capacities:", factor)
     static.loc[chosen, "p_nom"] *= float(factor)
 
@@ -183,6 +214,8 @@ def _set_congestion(n: pypsa.Network, value: float) -> None:
     static.loc[trades, CONGESTION] = float(value)
 
 
+#: Columns that the dimensions below set.
+_KNOWN_COLUMNS: Final = (("Generator", "p_nom"), ("Link", "p_nom"), ("Link", CONGESTION))
 #: Dimensions that need no `apply`, and what a value of theirs does.
 MARKET_DIMENSIONS: Final = {
     "attitude": _with("risk", "attitude"),

@@ -32,7 +32,7 @@ from pypsa_p2p.studies.sweep_points import (
     Markets,
     Outcome,
     Point,
-    by_network,
+    by_model,
     dimensions_of,
     solve_points,
 )
@@ -302,7 +302,7 @@ def _solve(
                 "out, take fewer workers. Points already in store are not solved again."
             ) from error
     else:
-        for places in by_network(points, job.apply):
+        for places in by_model(points, job.apply):
             outcomes = solve_points(network, job, [points[place] for place in places])
             for place, outcome in zip(places, outcomes, strict=True):
                 solved(place, outcome)
@@ -314,7 +314,7 @@ def _spread(
     """Solve points on an executor; what has not begun when this ends is called off."""
     pieces = [
         whole[start : start + _PIECE]
-        for whole in by_network(points, job.apply)
+        for whole in by_model(points, job.apply)
         for start in range(0, len(whole), _PIECE)
     ]
     futures = {

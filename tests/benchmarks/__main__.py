@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import warnings
-from collections.abc import Iterable
 from itertools import chain
 
 from tests.benchmarks.report import (
@@ -16,6 +14,7 @@ from tests.benchmarks.report import (
     SIZES,
     measure_direct,
     measure_hook,
+    say,
     table,
 )
 
@@ -30,15 +29,9 @@ def main() -> None:
     count = 1 if options.smallest else None
     direct = (measure_direct(size, options.repeat) for size in SIZES[:count])
     hook = (measure_hook(size, options.repeat) for size in HOOK_SIZES[:count])
-    _say(table(DIRECT_HEAD, chain.from_iterable(direct)))
-    _say([""])
-    _say(table(HOOK_HEAD, chain.from_iterable(hook)))
-
-
-def _say(lines: Iterable[str]) -> None:
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+    say(table(DIRECT_HEAD, chain.from_iterable(direct)))
+    say([""])
+    say(table(HOOK_HEAD, chain.from_iterable(hook)))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import pypsa_p2p as p2p
 from pypsa_p2p.markets.base import Market
@@ -14,7 +16,7 @@ from tests.reference.instances import network, random_instance
 
 Size = tuple[int, int, int]  # prosumers, scenarios, snapshots
 
-SIZES: tuple[Size, ...] = ((14, 10, 1), (14, 100, 1), (14, 1000, 1), (30, 20, 24))
+SIZES: tuple[Size, ...] = ((14, 10, 1), (14, 100, 1), (14, 1000, 1), (30, 20, 24), (100, 20, 24))
 HOOK_SIZES: tuple[Size, ...] = SIZES[:2]
 SEED = 1
 
@@ -59,7 +61,7 @@ class Direct:
     def cells(self) -> list[str]:
         parts = (self.parts[name] for name in ("building", "solver", "ties", "writing"))
         return [
-            _size(self.size),
+            shown(self.size),
             self.design,
             f"{self.program} ({self.status})",
             f"{self.raw.cpu:.3f}",
@@ -82,7 +84,7 @@ class Hook:
         whole = self.parts["whole"]
         parts = (self.parts[name] for name in ("create_model", "market", "solve_and_write"))
         return [
-            _size(self.size),
+            shown(self.size),
             self.design,
             f"{whole.cpu:.2f}",
             f"{whole.wall:.2f}",
@@ -136,7 +138,13 @@ def measure_hook(size: Size, repeat: int) -> Iterator[Hook]:
         yield Hook(size, design.name, medians(runs))
 
 
-def table(head: tuple[str, ...], lines: Iterable[Direct | Hook]) -> Iterator[str]:
+class Cells(Protocol):
+    """A line of a table."""
+
+    def cells(self) -> list[str]: ...
+
+
+def table(head: tuple[str, ...], lines: Iterable[Cells]) -> Iterator[str]:
     """A Markdown table, line by line as the measurements come in."""
     yield "| " + " | ".join(head) + " |"
     yield "|" + "---|" * len(head)
@@ -144,5 +152,13 @@ def table(head: tuple[str, ...], lines: Iterable[Direct | Hook]) -> Iterator[str
         yield "| " + " | ".join(line.cells()) + " |"
 
 
-def _size(size: Size) -> str:
+def shown(size: Size) -> str:
+    """A size as the tables have it."""
     return ", ".join(map(str, size))
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines as they come."""
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()

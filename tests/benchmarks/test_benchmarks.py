@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.benchmarks import growth, solvers, sweeps
 from tests.benchmarks.clock import Parts
 from tests.benchmarks.report import (
     DIRECT_HEAD,
@@ -53,3 +54,29 @@ def _adds_up(parts: Parts) -> None:
     others = [part for name, part in parts.items() if name != "whole"]
     assert sum(part.wall for part in others) == pytest.approx(parts["whole"].wall)
     assert all(part.wall > 0 for part in others)
+
+
+def test_bare_solvers_get_the_program_they_can_solve() -> None:
+    found = {(line.program, line.solver): line.status for line in solvers.measure((4, 3, 1), 1)}
+    assert found["QP", "Clarabel"] == "Solved"
+    assert found["QP", "PIQP"] == "PIQP_SOLVED"
+    assert found["cones", "this package's interior point"] == "optimal"
+
+
+def test_sweeps_are_counted_whole() -> None:
+    lines = list(sweeps.measure(2))
+    assert [line.markets for line in lines] == [2, 2, 2]
+    assert all(line.each > 0 for line in lines)
+
+
+def test_growth_is_measured_in_a_process_of_its_own() -> None:
+    line = growth.measured((3, 2, 1), "risk-averse")
+    assert line.variables > 0
+    assert 0 < line.solver + line.ties < line.whole
+
+
+def test_growth_is_the_slope_of_times() -> None:
+    """Eight times the time at four times the size: an exponent of 1.5."""
+    times = {10: 1.0, 20: 2.0, 40: 2.0, 160: 16.0}
+    lines = [growth.Line((n, 1, 1), "it", n, t, t, 0.0, 0.0) for n, t in times.items()]
+    assert growth.Growth("N", "it", lines).cells()[-2:] == ["1.50", "1.50"]

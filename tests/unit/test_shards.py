@@ -15,8 +15,8 @@ import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.markets.base import Market
-from pypsa_p2p.studies.sweep_networks import SweptNetwork
 from pypsa_p2p.studies.sweep_figures import Figures
+from pypsa_p2p.studies.sweep_networks import SweptNetwork
 from pypsa_p2p.studies.sweep_points import Outcome
 from pypsa_p2p.studies.sweep_shards import Shard
 from pypsa_p2p.studies.sweep_store import PointStore

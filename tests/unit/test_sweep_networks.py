@@ -72,10 +72,10 @@ def test_networks_are_changed_once_for_each_of_their_values(
     n: pypsa.Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever dimension runs fastest."""
-    posed = count(monkeypatch, "pose")
+    posed = count(monkeypatch, "repose")
     over = {"attitude": [0.1, 0.3, 0.6], "renewables": [0.5, 0.8, 0.9, 1.0]}
     d = p2p.sweep(n, ALONE, over, progress=False)
-    assert len(posed) == 4
+    assert len(posed) == 3
     assert (d.social_cost.diff("renewables") < 0.0).all()
 
 
@@ -183,3 +183,26 @@ def test_a_sweep_keeps_what_results_say_of_the_solved_network(n: pypsa.Network) 
 def test_changes_that_are_none(n: pypsa.Network, apply: Any, match: str) -> None:
     with pytest.raises(p2p.MarketError, match=match):
         p2p.sweep(n, ALONE, {"by": [1.0]}, apply=apply, progress=False)
+
+
+def test_numbers_of_a_model_are_written_anew(
+    n: pypsa.Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One model for all values of the known dimensions, and what each would have given alone."""
+    over = {
+        "renewables": [0.0, 0.7, 1.3],
+        "congestion": [0.0, 0.2],
+        "trade_capacity": [0.0, 0.3, 2.0],
+    }
+    markets = {"alone": ALONE, "planned": p2p.CentralizedMarket(surplus=False)}
+    posed = count(monkeypatch, "pose")
+    shared = p2p.sweep(n, markets, over, keep=["quantity", "nodal_price"], progress=False)
+    assert len(posed) == 2
+    each = p2p.sweep(n, markets, over, keep=["quantity", "nodal_price"], apply=nothing,
+                     progress=False)  # fmt: skip
+    assert len(posed) == 2 + 2 * 18
+    assert (shared.error == each.error).all()
+    xr.testing.assert_allclose(shared.drop_vars("error"), each.drop_vars("error"), atol=1e-8)
+    assert (shared.error.sel(market="alone") == "").all()
+    for dimension in over:
+        assert float(abs(shared.social_cost.diff(dimension)).max()) > 0.01
