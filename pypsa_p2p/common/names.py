@@ -52,6 +52,11 @@ PROSUMER_COLUMNS: Final = (
 PRICE0: Final = "price0"  # price of the agent at bus0, EUR/MWh
 PRICE1: Final = "price1"  # price of the agent at bus1, EUR/MWh
 CONGESTION: Final = "congestion"  # a, EUR/MW2h
+FEE0: Final = "fee0"  # fee that the agent at bus0 pays, EUR/MWh
+FEE1: Final = "fee1"  # fee that the agent at bus1 pays, EUR/MWh
+TRADE_COLUMNS: Final = (PRICE0, PRICE1, CONGESTION, FEE0, FEE1)
+#: Those of them that may vary in time, and are then series of n.links_t.
+TRADE_SERIES: Final = (PRICE0, PRICE1, FEE0, FEE1)
 
 #: Column of generators: whether their set point is the optimiser's to move, as in pandapower.
 CONTROLLABLE: Final = "controllable"

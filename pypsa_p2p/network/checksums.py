@@ -11,7 +11,7 @@ import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
-from pypsa_p2p.common.names import GRID_BUS, NAME, RISK_ATTITUDE
+from pypsa_p2p.common.names import FEE0, FEE1, GRID_BUS, NAME, RISK_ATTITUDE
 from pypsa_p2p.common.tables import dynamic_values, first_scenario, static_values
 from pypsa_p2p.network.assets import (
     CAPACITIES,
@@ -76,10 +76,11 @@ def require_unchanged(
 
 def _inputs(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, xr.DataArray]:
     """Data that a solution and its prices follow from, as numbers."""
+    left_out = {RISK_ATTITUDE} if data.charged else {RISK_ATTITUDE, FEE0, FEE1}
     inputs = {
         name: array
         for name, array in vars(data).items()
-        if isinstance(array, xr.DataArray) and array.dtype.kind == "f" and name != RISK_ATTITUDE
+        if isinstance(array, xr.DataArray) and array.dtype.kind == "f" and name not in left_out
     }
     # What is kept beside stands in the order of these.
     inputs["prosumers"] = _order(data.risk_attitude)

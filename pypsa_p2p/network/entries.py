@@ -9,6 +9,7 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.common.errors import DataError, listed
+from pypsa_p2p.common.names import TRADE_SERIES
 from pypsa_p2p.common.tables import as_numbers
 
 
@@ -28,7 +29,8 @@ def require_entries(n: pypsa.Network, sns: pd.Index) -> None:
             if dtype.kind not in "fiub":
                 _check_column(c, str(attribute))
         for attribute, table in c.dynamic.items():
-            if len(table.columns) and _is_input(c, attribute):
+            ours = c.name == "Link" and attribute in TRADE_SERIES
+            if len(table.columns) and (ours or _is_input(c, attribute)):
                 _check_series(c.name, attribute, table, sns)
 
 

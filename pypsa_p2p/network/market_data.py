@@ -15,6 +15,8 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import DataError, listed, shown
 from pypsa_p2p.common.names import (
     CONGESTION,
+    FEE0,
+    FEE1,
     FIXED_COST,
     IMPORT_PRICE,
     NAME,
@@ -65,8 +67,10 @@ class MarketData:
         Prosumers at the two ends of each trade edge; ``name`` are the Links.
     capacity0, capacity1 : DataArray (scenario, snapshot, name)
         Most that the prosumer at bus0 (bus1) may buy over the edge, MW.
-    price0, price1, congestion : DataArray (scenario, name)
-        EUR/MWh, EUR/MWh, EUR/MW2h.
+    price0, price1, fee0, fee1 : DataArray (scenario, name), with snapshot where one of two varies
+        Of the prosumer at bus0 (bus1) on what she trades over the edge, EUR/MWh.
+    congestion : DataArray (scenario, name)
+        EUR/MW2h.
     owners : Series (bus)
         The prosumer each bus belongs to; `NOBODY` for buses of the grid.
     assets : mapping of DataArray (name)
@@ -88,6 +92,8 @@ class MarketData:
     capacity1: xr.DataArray
     price0: xr.DataArray
     price1: xr.DataArray
+    fee0: xr.DataArray
+    fee1: xr.DataArray
     congestion: xr.DataArray
     owners: pd.Series
     assets: Mapping[str, xr.DataArray]
@@ -112,6 +118,11 @@ class MarketData:
     def edges(self) -> pd.Index:
         """Names of the Links that are trade edges, (E,)."""
         return self.bus0.indexes[NAME]
+
+    @property
+    def charged(self) -> bool:
+        """Whether anybody pays a fee on what she trades."""
+        return bool(self.fee0.any() or self.fee1.any())
 
     @property
     def fixed_part(self) -> xr.DataArray:
@@ -161,6 +172,8 @@ def read_market(n: pypsa.Network, sns: object = None, *, grid: bool = False) -> 
     edges = carrier_names(n, "Link", TRADE_CARRIER)
     numbers = _edge_numbers(n, edges, sns)
     owners = bus_owners(n)
+    prices = _of_ends(n, (PRICE0, PRICE1), edges, sns)
+    fees = _of_ends(n, (FEE0, FEE1), edges, sns, optional=True)
     data = MarketData(
         stochastic=bool(n.has_scenarios),
         probability=probabilities(n),
@@ -176,8 +189,10 @@ def read_market(n: pypsa.Network, sns: object = None, *, grid: bool = False) -> 
         import_price=_by_prosumer(dynamic_values(n, "Bus", IMPORT_PRICE, prosumers, sns)),
         bus0=_ends(n, "bus0", edges),
         bus1=_ends(n, "bus1", edges),
-        price0=_of_edges(n, PRICE0, edges),
-        price1=_of_edges(n, PRICE1, edges),
+        price0=prices[0],
+        price1=prices[1],
+        fee0=fees[0],
+        fee1=fees[1],
         capacity0=numbers[0],
         capacity1=numbers[1],
         congestion=numbers[2],
@@ -238,12 +253,35 @@ def _by_prosumer(by_name: xr.DataArray) -> xr.DataArray:
 
 
 def _of_edges(n: pypsa.Network, attribute: str, edges: pd.Index) -> xr.DataArray:
+    _require_column(n, attribute, edges)
+    return static_values(n, "Link", attribute, edges)
+
+
+def _of_ends(
+    n: pypsa.Network,
+    attributes: tuple[str, str],
+    edges: pd.Index,
+    sns: pd.Index,
+    *,
+    optional: bool = False,
+) -> list[xr.DataArray]:
+    """Numbers of both ends of every edge: by snapshot where a series of one of them is there."""
+    if not optional:
+        for attribute in attributes:
+            _require_column(n, attribute, edges)
+    tables = [n.c["Link"].dynamic.get(attribute) for attribute in attributes]
+    columns = [table.columns for table in tables if table is not None and not table.empty]
+    if any(names.get_level_values(-1).isin(edges).any() for names in columns):
+        return [dynamic_values(n, "Link", attribute, edges, sns) for attribute in attributes]
+    return [static_values(n, "Link", attribute, edges) for attribute in attributes]
+
+
+def _require_column(n: pypsa.Network, attribute: str, edges: pd.Index) -> None:
     if len(edges) and attribute not in n.c["Link"].static:
         raise DataError(
             f"n.links has no column {attribute!r}, which trade edges {listed(edges)} need: "
             f"add_trades writes it; set n.links[{attribute!r}] = 0.0 if it is 0."
         )
-    return static_values(n, "Link", attribute, edges)
 
 
 def _ends(n: pypsa.Network, end: str, edges: pd.Index) -> xr.DataArray:
@@ -280,6 +318,8 @@ def _check(n: pypsa.Network, data: MarketData) -> None:
         (data.capacity0, "capacity (p_nom * -p_min_pu)"),
         (data.capacity1, "capacity (p_nom * p_max_pu)"),
         (data.congestion, CONGESTION),
+        (data.fee0, FEE0),
+        (data.fee1, FEE1),
     ):
         _require(array, array.to_numpy() >= 0, what, "not be negative")
     if data.stochastic:

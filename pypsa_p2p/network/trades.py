@@ -18,27 +18,28 @@ from pypsa_p2p.common.names import (
     AC,
     CONGESTION,
     DC,
+    FEE0,
+    FEE1,
     GRID_BUS,
     PRICE0,
     PRICE1,
+    PROSUMER,
+    SNAPSHOT,
     TRADE_CARRIER,
 )
-from pypsa_p2p.common.tables import Numbers, first_scenario
-from pypsa_p2p.common.values import (
-    add_carriers,
-    as_array,
-    refuse,
-    require_free,
-    require_network,
+from pypsa_p2p.common.tables import Numbers, first_scenario, write_series
+from pypsa_p2p.common.values import add_carriers, labelled, require_free, require_network
+from pypsa_p2p.network.edge_values import (
+    EdgeValue,
+    directed,
+    require_pairs,
+    sorted_pairs,
+    symmetric,
 )
 from pypsa_p2p.network.ownership import branches, ports
 from pypsa_p2p.network.prosumers import prosumer_names
 from pypsa_p2p.network.sites import note_connections
 
-EdgeValue = float | Mapping[tuple[str, str], float] | pd.Series | pd.DataFrame
-"""A number for all edges, or numbers by a pair of prosumers."""
-
-BY_PAIR = (Mapping, pd.Series, pd.DataFrame)
 EDGES = "give pairs of prosumers, a networkx.Graph, 'complete' or 'grid'"
 
 
@@ -49,16 +50,19 @@ def add_trades(
     capacity: EdgeValue,
     price: EdgeValue = 0.0,
     congestion: EdgeValue = 0.0,
+    fee: EdgeValue = 0.0,
 ) -> None:
     r"""Let pairs of prosumers trade: one link for each edge {m, n} of the trade graph.
 
-    q_mn <= capacity, and the agent that decides q_mn pays (a_mn (q_mn + q_nm) + b_mn) q_mn
-    (MODEL.md sections 1 and 2; arXiv 2004.02470, equation 6). Nobody buys more than the capacity;
-    where surplus is sold at the import price, sales over an edge may exceed it.
+    q_mn <= capacity, and the agent that decides q_mn pays
+    (a_mn (q_mn + q_nm) + b_mn) q_mn + f_mn |q_mn| (MODEL.md sections 1 and 2; arXiv 2004.02470,
+    equation 6, without the fee f). Nobody buys more than the capacity; where surplus is sold at
+    the import price, sales over an edge may exceed it.
 
     The price b is the paper's preference and is signed: it costs the buyer b q and pays the seller
     b |q|. It is no charge: alike on both ends it deters nothing, and unlike it can make trades in
-    circles earn money. Nobody pays it either; bills leave it out.
+    circles earn money. Nobody pays it either; bills leave it out. A charge that deters trade is
+    the fee: whoever buys or sells over the edge pays it to whoever runs the network.
 
     Parameters
     ----------
@@ -70,12 +74,17 @@ def add_trades(
         any. Directions do not matter, each pair comes once.
     capacity
         kappa of each edge, at least 0, MW: a number, a mapping or Series by pair (one of its two
-        orders, or both alike), or a symmetric DataFrame.
+        orders, or both alike), or a symmetric DataFrame; also by snapshot, see the notes.
     price
         Preference price b, EUR/MWh: a number, a mapping or Series {(buyer, seller): b}, or a
-        DataFrame buyer x seller. Both directions of every edge.
+        DataFrame buyer x seller. Both directions of every edge; also by snapshot.
     congestion
-        Coefficient a of each edge, at least 0, EUR/MW2h; in the forms of `capacity`.
+        Coefficient a of each edge, at least 0, EUR/MW2h: a number, or by pair as `capacity`.
+    fee
+        Fee f on what is bought or sold, at least 0, EUR/MWh: a number that either end pays, or
+        {(payer, partner): f} in the forms of `price`; also by snapshot. Where surplus is sold, the
+        seller alone pays her fee on it. `distance_fees`, `voltage_fees` and `zone_fees` make
+        usual tariffs.
 
     Raises
     ------
@@ -87,7 +96,14 @@ def add_trades(
     -----
     The edge ("a", "b") is the Link "a - b" from bus0 "a" to bus1 "b", `p_nom` = capacity and
     `p_min_pu` = -1, `marginal_cost` next to nothing (PyPSA builds no model where nothing at all
-    costs anything), with the columns `price0` (of "a" buying from "b"), `price1` and `congestion`.
+    costs anything), with the columns `price0` (of "a" buying from "b"), `price1`, `congestion`,
+    `fee0` (that "a" pays) and `fee1`.
+
+    By snapshot: a Series over ``n.snapshots`` holds for all edges; a mapping by pair may have one
+    for each; a DataFrame has rows of snapshots and columns of pairs; a DataArray has the dims
+    ``snapshot``, ``buyer`` and ``seller``, some of them, or ``trade`` with the last two as its
+    coordinates, as `results` has them. What varies is in ``n.links_t``: `price0`, `price1`,
+    `fee0`, `fee1`, and of capacities `p_min_pu` and `p_max_pu` of the largest, `p_nom`.
 
     Examples
     --------
@@ -98,6 +114,14 @@ def add_trades(
     >>> add_trades(n, "complete", capacity=3, price={("a", "b"): 1.0, ("b", "a"): 2.0})
     >>> print(*n.links.loc["a - b", ["bus0", "bus1", "p_nom", "price0", "price1"]])
     a b 3.0 1.0 2.0
+
+    Whoever trades pays the network 0.5 EUR/MWh, at night nothing:
+
+    >>> n = pypsa.Network(snapshots=["night", "day"])
+    >>> add_prosumers(n, ["a", "b"], demand=5, demand_max=10, utility_quadratic=0.5)
+    >>> add_trades(n, "complete", capacity=3, fee=pd.Series({"night": 0.0, "day": 0.5}))
+    >>> n.links_t.fee0["a - b"].tolist()
+    [0.0, 0.5]
     """
     require_network(n)
     prosumers = prosumer_names(n)
@@ -106,13 +130,18 @@ def add_trades(
         return
     _require_new(n, pairs)
     labels = _edge_names(n, pairs)
-    price0, price1 = _directed(price, "price", pairs, prosumers)
-    columns: dict[str, Any] = {
-        "p_nom": _symmetric(capacity, "capacity", _sorted(pairs), prosumers),
-        CONGESTION: _symmetric(congestion, "congestion", _sorted(pairs), prosumers),
-        PRICE0: price0,
-        PRICE1: price1,
-    }
+    ordered, sns = sorted_pairs(pairs), n.snapshots
+    price0, price1 = directed(price, "price", pairs, prosumers, sns)
+    fee0, fee1 = directed(fee, "fee", pairs, prosumers, sns, signed=False)
+    largest, share = _capacity(symmetric(capacity, "capacity", ordered, prosumers, sns))
+    coefficient = symmetric(congestion, "congestion", ordered, prosumers, sns)
+    if coefficient.ndim > 1:
+        raise DataError("Argument congestion is by snapshot: give one number for each edge.")
+    series = {PRICE0: price0, PRICE1: price1, FEE0: fee0, FEE1: fee1}
+    columns: dict[str, Any] = {"p_nom": largest, CONGESTION: coefficient}
+    for name, values in series.items():
+        columns[name] = np.where(_varies(values), 0.0, _first(values))
+    _without_fees_yet(n)
     add_carriers(n, [TRADE_CARRIER])
     n.add(
         "Link",
@@ -124,6 +153,9 @@ def add_trades(
         marginal_cost=ACCURACY.next_to_nothing,
         **columns,
     )
+    series |= {"p_min_pu": -share, "p_max_pu": share}
+    for attribute, values in series.items():
+        _write_varying(n, attribute, labels, values)
     note_connections(n)
 
 
@@ -150,7 +182,7 @@ def _pairs(n: pypsa.Network, edges: object, prosumers: pd.Index) -> pd.MultiInde
             "Argument edges has no pair: give one at least. The network has the prosumers "
             f"{listed(prosumers) or 'none'}."
         )
-    pairs = _multi_index(found, "edges")
+    pairs = require_pairs(found, "edges")
     first, second = pairs.get_level_values(0), pairs.get_level_values(1)
     unknown = first.append(second).unique().difference(prosumers, sort=False)
     if len(unknown):
@@ -162,7 +194,7 @@ def _pairs(n: pypsa.Network, edges: object, prosumers: pd.Index) -> pd.MultiInde
         raise DataError(
             f"Argument edges joins {listed(selves.unique())} to herself: leave that out."
         )
-    repeated = _sorted(pairs).duplicated()
+    repeated = sorted_pairs(pairs).duplicated()
     if repeated.any():
         raise DataError(
             f"Argument edges repeats {listed(pairs[repeated])}: give each pair once, in one order."
@@ -247,7 +279,7 @@ def _require_new(n: pypsa.Network, pairs: pd.MultiIndex) -> None:
     if existing.empty:
         return
     known = pd.MultiIndex.from_arrays([existing["bus0"], existing["bus1"]])
-    old = _sorted(pairs).isin(_sorted(known))
+    old = sorted_pairs(pairs).isin(sorted_pairs(known))
     if old.any():
         raise DataError(
             f"Prosumers trade already over the edges {listed(pairs[old])}: leave those out."
@@ -263,79 +295,35 @@ def _edge_names(n: pypsa.Network, pairs: pd.MultiIndex) -> pd.Index:
     return labels
 
 
-def _symmetric(value: object, argument: str, edges: pd.MultiIndex, prosumers: pd.Index) -> Numbers:
-    """One number of at least 0 for each sorted pair, given in either or both of its orders."""
-    if isinstance(value, BY_PAIR):
-        given = _by_pair(value, argument, edges, prosumers)
-        given.index = _sorted(given.index)
-        values, others = (
-            as_array(given[~given.index.duplicated(keep=kept)], argument, {"edge": edges})
-            for kept in ("first", "last")
-        )
-        unlike = f"{argument} differs between the two orders"
-        refuse(values != others, unlike, "it belongs to the edge: give it once, or alike")
-    else:
-        values = as_array(value, argument, {})
-    refuse(values < 0, f"{argument} is negative", "it must be at least 0")
-    return np.array(np.broadcast_to(values, len(edges)))
+def _capacity(values: Numbers) -> tuple[Numbers, Numbers]:
+    """The largest capacity of each edge, (E,), MW, and what there is of it, (E,) or (T, E)."""
+    if values.ndim == 1:
+        return values, np.ones_like(values)
+    largest = values.max(axis=0)
+    return largest, np.divide(values, largest, out=np.ones_like(values), where=largest > 0)
 
 
-def _directed(value: object, argument: str, pairs: pd.MultiIndex, prosumers: pd.Index) -> Numbers:
-    """The number of each end of every edge, who buys from the other: bus0's, bus1's; (2, edges)."""
-    if not isinstance(value, BY_PAIR):
-        return np.full((2, len(pairs)), float(as_array(value, argument, {})))
-    given = _by_pair(value, argument, _sorted(pairs), prosumers)
-    both = pairs.append(pairs.swaplevel())
-    return as_array(given, argument, {"buyer, seller": both}).to_numpy().reshape(2, -1)
+def _varies(values: Numbers) -> Numbers:
+    """(E,) whether a number is not the same in all snapshots."""
+    return np.asarray((np.atleast_2d(values) != _first(values)).any(axis=0))
 
 
-def _by_pair(
-    value: Mapping[Any, Any] | pd.Series | pd.DataFrame,
-    argument: str,
-    edges: pd.MultiIndex,
-    prosumers: pd.Index,
-) -> pd.Series:
-    """Numbers as they are, by ordered pair; what a matrix has beyond the edges does not matter."""
-    if isinstance(value, pd.DataFrame):
-        _require_prosumers(value, argument, prosumers)
-        index = pd.MultiIndex.from_product([value.index, value.columns])
-        entries = pd.Series(value.to_numpy().ravel(), index=index, dtype=object).dropna()
-        return entries.loc[_sorted(entries.index).isin(edges)]
-    index = _multi_index(value.keys(), argument)
-    if not index.is_unique:
-        repeated = listed(index[index.duplicated()].unique())
-        raise DataError(f"Argument {argument} repeats {repeated}: give each pair once.")
-    raw = value.to_numpy() if isinstance(value, pd.Series) else list(value.values())
-    return pd.Series(raw, index=index, dtype=object)
+def _first(values: Numbers) -> Numbers:
+    return np.asarray(np.atleast_2d(values)[0])
 
 
-def _require_prosumers(matrix: pd.DataFrame, argument: str, prosumers: pd.Index) -> None:
-    """Refuse a matrix whose rows or columns are not prosumers, each once."""
-    for axis, labels in (("rows", matrix.index), ("columns", matrix.columns)):
-        unknown = labels[~labels.isin(prosumers)]
-        if len(unknown) or not labels.is_unique:
-            wrong = unknown if len(unknown) else labels[labels.duplicated()]
-            raise DataError(
-                f"Argument {argument} has the {axis} {listed(wrong)}: name prosumers, each once."
-            )
+def _write_varying(n: pypsa.Network, attribute: str, edges: pd.Index, values: Numbers) -> None:
+    """Put the numbers of those edges whose numbers vary, of (T, E), into the dynamic table."""
+    varying = _varies(values)
+    if varying.any():
+        chosen = edges[varying]
+        array = labelled(values[:, varying], {SNAPSHOT: n.snapshots, PROSUMER: chosen})
+        write_series(n, "Link", attribute, chosen, array)
 
 
-def _multi_index(pairs: Iterable[Any], argument: str) -> pd.MultiIndex:
-    found = list(pairs)
-    wrong = [
-        pair
-        for pair in found
-        if not isinstance(pair, (tuple, list, np.ndarray))
-        or len(pair) != 2
-        or not all(isinstance(name, str) for name in pair)
-    ]
-    if wrong:
-        raise DataError(f"Argument {argument} has {listed(wrong)}: it must be a pair of names.")
-    return pd.MultiIndex.from_arrays([[str(pair[side]) for pair in found] for side in (0, 1)])
-
-
-def _sorted(pairs: pd.Index) -> pd.MultiIndex:
-    """The pairs with their two names in alphabetical order."""
-    one, other = (np.asarray(pairs.get_level_values(level), dtype=object) for level in (0, 1))
-    swap = one > other
-    return pd.MultiIndex.from_arrays([np.where(swap, other, one), np.where(swap, one, other)])
+def _without_fees_yet(n: pypsa.Network) -> None:
+    """Note that the trade edges of a network that knows no fees have none."""
+    static = n.components.links.static
+    for column in (FEE0, FEE1):
+        if column not in static and (static["carrier"] == TRADE_CARRIER).any():
+            static[column] = np.where(static["carrier"] == TRADE_CARRIER, 0.0, np.nan)

@@ -10,12 +10,10 @@ import pypsa
 from pypsa_p2p.common.errors import DataError, listed
 from pypsa_p2p.common.names import (
     CARRIERS,
-    CONGESTION,
     NAME,
-    PRICE0,
-    PRICE1,
     PROSUMER_COLUMNS,
     TRADE_CARRIER,
+    TRADE_COLUMNS,
 )
 from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.common.values import require_network
@@ -77,7 +75,7 @@ def release_prosumers(n: pypsa.Network) -> None:
     if prosumer_names(n).empty:
         _drop(n, "Bus", columns, *PROSUMER_COLUMNS)
     if trade_edges(n).empty:
-        _drop(n, "Link", columns, PRICE0, PRICE1, CONGESTION)
+        _drop(n, "Link", columns, *TRADE_COLUMNS)
     restore(n)
     _remove_carriers(n, carriers)
 
