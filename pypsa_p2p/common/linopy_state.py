@@ -21,19 +21,33 @@ from linopy.constraints import Constraint
 
 Numbers = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 def add_free_variables(m: linopy.Model, name: str, coords: Mapping[str, pd.Index]) -> xr.DataArray:
     """Add variables without bounds, one for each entry of the coordinates; their labels."""
+    return _add_variables(m, name, coords, -np.inf, np.array(True))
+
+
+def add_positive_variables(
+    m: linopy.Model, name: str, coords: Mapping[str, pd.Index], there: Flags
+) -> xr.DataArray:
+    """Add variables of at least 0 for those entries that are `there`; labels, -1 elsewhere."""
+    return _add_variables(m, name, coords, 0.0, there)
+
+
+def _add_variables(
+    m: linopy.Model, name: str, coords: Mapping[str, pd.Index], lower: float, there: Flags
+) -> xr.DataArray:
     dims, shape = tuple(coords), tuple(len(index) for index in coords.values())
     start, end = m._xCounter, m._xCounter + int(np.prod(shape))
-    no_limit = xr.Variable(dims, np.full(shape, np.inf))
+    labels = m._allocate_labels(start, end).reshape(shape)
     data = xr.Dataset(
         {
-            "lower": -no_limit,
-            "upper": no_limit,
+            "lower": xr.Variable(dims, np.full(shape, lower)),
+            "upper": xr.Variable(dims, np.full(shape, np.inf)),
             "scaling": xr.Variable(dims, np.ones(shape)),
-            "labels": xr.Variable(dims, m._allocate_labels(start, end).reshape(shape)),
+            "labels": xr.Variable(dims, np.where(there, labels, -1).astype(labels.dtype)),
         },
         coords=coords,
         attrs={
@@ -53,12 +67,18 @@ def add_constraints(
     coefficients: npt.ArrayLike,
     sign: str,
     rhs: xr.DataArray,
+    there: Flags | None = None,
 ) -> None:
-    """Add constraints, one for each entry of `rhs`; `labels` are (*rhs.shape, terms)."""
+    """Add constraints, one for each entry of `rhs`; `labels` are (*rhs.shape, terms).
+
+    Where `there` says so, if it is given: entries of others have the label -1 and no terms.
+    """
     dims, shape = rhs.dims, rhs.shape
     start, end = m._cCounter, m._cCounter + rhs.size
     factors = np.broadcast_to(np.asarray(coefficients, dtype=float), labels.shape).copy()
     rows = m._allocate_labels(start, end).reshape(shape)
+    if there is not None:
+        rows = np.where(there, rows, -1).astype(rows.dtype)
     data = xr.Dataset(
         {
             "coeffs": xr.Variable((*dims, TERM_DIM), factors),
@@ -104,12 +124,17 @@ def assign_result(
     m.objective._value = objective
     m.status, m.termination_condition = status.status.value, status.termination_condition.value
     parts: list[tuple[Any, str, Numbers]] = [
-        *((variable, "solution", primal) for variable in m.variables.data.values()),
-        *((constraint, "dual", dual) for constraint in m.constraints.data.values()),
+        *((part, "solution", _whole(primal, m._xCounter)) for part in m.variables.data.values()),
+        *((part, "dual", _whole(dual, m._cCounter)) for part in m.constraints.data.values()),
     ]
     for part, what, values in parts:
         part._data = _with(part.data, what, values[slice(*part.range)])
     return str(m.status), str(m.termination_condition)
+
+
+def _whole(values: Numbers, size: int) -> Numbers:
+    """Values of all labels ever given, NaN of those behind the last that is there."""
+    return np.append(values, np.full(size - values.size, np.nan))
 
 
 def _with(data: xr.Dataset, name: str, values: Numbers) -> xr.Dataset:

@@ -12,6 +12,7 @@ from pypsa_p2p.common.names import NAME, SCENARIO
 from pypsa_p2p.common.tables import ONLY_SCENARIO
 from pypsa_p2p.formulation.compiled import CompiledModel, by_label
 from pypsa_p2p.formulation.delivery import SURPLUS
+from pypsa_p2p.formulation.fees import BOUGHT, SOLD, fee_labels
 from pypsa_p2p.formulation.trading import (
     NODAL_BALANCE,
     QUANTITY1,
@@ -34,9 +35,21 @@ def variable_owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArra
             owners[component] = names.copy(
                 data=data.prosumers.get_indexer(pd.Index(names.to_numpy()))
             )
-    position = data.prosumers.get_indexer(pd.Index(data.bus1.to_numpy()))
-    owners[QUANTITY1] = data.bus1.copy(data=position)
+    at0, at1 = (
+        end.copy(data=data.prosumers.get_indexer(pd.Index(end.to_numpy())))
+        for end in (data.bus0, data.bus1)
+    )
+    owners[QUANTITY1] = at1
+    for bought, sold, at in zip(BOUGHT, SOLD, (at0, at1), strict=True):
+        owners |= {bought: at, sold: at}
     return owners
+
+
+def fee_columns(compiled: CompiledModel) -> Labels:
+    """Columns of what fees are paid on: what is bought and what is sold over edges with a fee."""
+    labels = [of.to_numpy().ravel() for of in fee_labels(compiled.model)]
+    found = np.concatenate([*labels, np.empty(0, dtype=np.int64)])
+    return compiled.columns(xr.DataArray(found[found >= 0]))
 
 
 def balances(m: linopy.Model) -> list[str]:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import xarray as xr
 
 from pypsa_p2p.common.names import NAME, SCENARIO, SNAPSHOT
-from pypsa_p2p.formulation.columns import balance_rows, balances, export_columns
+from pypsa_p2p.formulation.columns import balance_rows, balances, export_columns, fee_columns
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.formulation.trading import CAPACITY0, CAPACITY1, QUANTITY1, RECIPROCITY
 from pypsa_p2p.network.market_data import MarketData
@@ -36,6 +36,8 @@ class Places:
         Rows of the balances of their buses of the grid, where it delivers the trades.
     quantity : pair of (S, T, E)
         Columns of p0 and p1 of every edge.
+    fees : (F,)
+        Columns of what fees are paid on.
     reciprocity : (S, T, E)
         Rows of (1).
     capacity : pair of (S, T, E)
@@ -54,6 +56,7 @@ class Places:
     energy: Positions
     grid: Positions | None
     quantity: tuple[Positions, Positions]
+    fees: Positions
     reciprocity: Positions
     capacity: tuple[Positions, Positions]
     exports: Positions
@@ -85,6 +88,7 @@ class Places:
             energy=rows_of_balances(compiled, data.prosumers),
             grid=None if sites is None else rows_of_balances(compiled, pd.Index(sites)),
             quantity=quantity,
+            fees=fee_columns(compiled),
             reciprocity=reciprocity,
             capacity=(rows(CAPACITY0), rows(CAPACITY1)),
             exports=export_columns(compiled),

@@ -17,6 +17,7 @@ from linopy.constraints import Constraint
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.linopy_state import add_constraints, add_free_variables, change
 from pypsa_p2p.common.names import NAME
+from pypsa_p2p.formulation.fees import define_fees, fee_terms
 from pypsa_p2p.formulation.rows import total_cost
 from pypsa_p2p.network.market_data import MarketData
 
@@ -30,7 +31,7 @@ NODAL_BALANCE = "nodal_balance"  # how PyPSA's names of its balances end
 
 
 def define_trading(m: linopy.Model, data: MarketData, surplus: bool) -> None:
-    """Turn PyPSA's lossless p2p Links into the paper's bilateral trades: (1), (2), (3).
+    """Turn PyPSA's lossless p2p Links into bilateral trades: (1), (2), (3), and fees on them.
 
     Raises
     ------
@@ -52,6 +53,8 @@ def define_trading(m: linopy.Model, data: MarketData, surplus: bool) -> None:
     define_reciprocity_constraints(m, data, surplus)
     define_capacity_constraints(m, data)
     define_exchange(m, data)
+    if data.charged:
+        define_fees(m, data, quantities(m, data))
 
 
 def define_quantity_variables(m: linopy.Model, data: MarketData) -> None:
@@ -122,6 +125,7 @@ def trade_cost(m: linopy.Model, data: MarketData, cross: float) -> Any:
 
     .. math:: \sum_\omega p_\omega \sum_t w_t \sum_n \sum_m
         (a_{mn} q_{mn} + \mathrm{cross}\, a_{mn} q_{nm} + b_{mn} + p^0_n) q_{mn}
+        + f_{mn} |q_{mn}|
 
     `cross` is 1 in the social cost (8) and 1/2 in the potential whose minimiser is the
     risk-neutral variational equilibrium (MODEL.md §4).
@@ -138,7 +142,8 @@ def trade_cost(m: linopy.Model, data: MarketData, cross: float) -> Any:
         (a, p1, p1),
         (2 * cross * a, p0, p1),
     ]
-    return total_cost(m, [(_as_model(c, data, p0), *factors) for c, *factors in terms])
+    of_trades = [(_as_model(c, data, p0), *factors) for c, *factors in terms]
+    return total_cost(m, [*of_trades, *fee_terms(m, data)])
 
 
 def _at(by_prosumer: xr.DataArray, ends: xr.DataArray) -> xr.DataArray:

@@ -313,6 +313,7 @@ class Market(ABC):
             cross=self.cross,
             share=np.append(self.shares(data), 1.0)[compiled.owner],
             trades=np.stack(places.quantity).reshape(2, -1),
+            fees=places.fees,
             reciprocity=places.reciprocity.ravel(),
             exports=places.exports,
             priced=places.priced.astype(float),

@@ -13,7 +13,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.names import ELASTIC_DEMAND_CARRIER, NAME, SCENARIO
+from pypsa_p2p.common.names import ELASTIC_DEMAND_CARRIER, NAME, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import Numbers, carrier_names, dynamic_numbers, first_scenario
 from pypsa_p2p.network.assets import (
     CAPACITIES,
@@ -70,8 +70,8 @@ class Books:
         here, as nothing decides about it.
     buyer : (2 E,)
         Positions of the buyers of all trades: both directions of every edge.
-    price, congestion : (S, 2 E)
-        EUR/MWh, EUR/MW2h.
+    price, fee, congestion : (S, T, 2 E), or (S, 1, 2 E) where it does not vary in time
+        Of the buyer, EUR/MWh, and on what she buys or sells; EUR/MW2h.
     """
 
     consumed: list[Entry]
@@ -83,6 +83,7 @@ class Books:
     built: list[Entry]
     buyer: Labels
     price: Numbers
+    fee: Numbers
     congestion: Numbers
 
 
@@ -108,6 +109,7 @@ def read_books(n: pypsa.Network, data: MarketData) -> Books:
         built=_built(n, data),
         buyer=data.prosumers.get_indexer(pd.Index(buyers)),
         price=_by_trade(data.price0, data.price1),
+        fee=_by_trade(data.fee0, data.fee1),
         congestion=_by_trade(data.congestion, data.congestion),
     )
 
@@ -118,7 +120,12 @@ def with_congestion_of(data: MarketData, books: Books) -> Books:
 
 
 def _by_trade(at_bus0: xr.DataArray, at_bus1: xr.DataArray) -> Numbers:
-    return np.concatenate([at_bus0.to_numpy(), at_bus1.to_numpy()], axis=-1)
+    """Numbers of both ends of every edge, (S, T, 2 E), or (S, 1, 2 E)."""
+    ends = []
+    for one in (at_bus0, at_bus1):
+        whole = one if SNAPSHOT in one.dims else one.expand_dims(SNAPSHOT)
+        ends.append(whole.transpose(SCENARIO, SNAPSHOT, NAME).to_numpy())
+    return np.concatenate(ends, axis=-1)
 
 
 def must_take(n: pypsa.Network, names: pd.Index) -> pd.Index:

@@ -46,8 +46,18 @@ class Accounts:
         dispatch, trades = self.dispatch(), self.trades()
         costs = self.costs(trades)
         paid = self.payments(trades, costs)
-        cost = costs["cost"]
-        return {**dispatch, **trades, "cost": cost, **paid, **self.risks(cost, paid["net_cost"])}
+        cost, fee = costs["cost"], costs["fee"]
+        risks = self.risks(cost, paid["net_cost"])
+        return {
+            **dispatch,
+            **trades,
+            "cost": cost,
+            "fee": fee,
+            "fee_revenue": fee.sum(axis=1),
+            **paid,
+            **risks,
+            "social_cost_without_fees": risks["social_cost"] - (self.found.tau * fee).sum(),
+        }
 
     # ------------------------------------------------------------------ powers and prices
 
@@ -93,20 +103,22 @@ class Accounts:
     # ------------------------------------------------------------------ money
 
     def costs(self, trades: Figures) -> Figures:
-        """Pi (7) of every prosumer, and what in it is no money, EUR, (S, N).
+        """Pi (7) of every prosumer, fees included, and what in it is no money, EUR, (S, N).
 
         That is the ``preference`` sum b q, paid to nobody, and the ``utility`` of consumption.
         """
         books, quantity = self.books, trades["quantity"]
         bought = quantity * self._hours
-        rising = books.congestion[:, None] * (quantity + other_direction(quantity))
-        preference = self._of_buyer(books.price[:, None] * bought).sum(axis=1)
+        rising = books.congestion * (quantity + other_direction(quantity))
+        preference = self._of_buyer(books.price * bought).sum(axis=1)
+        fee = self._of_buyer(books.fee * np.abs(bought)).sum(axis=1)
         congested = self._of_buyer(rising * bought).sum(axis=1)
         imported = (self.data.import_price.to_numpy() * trades["net_import"] * self._hours).sum(1)
         own = self._cost(books.operated) + self._capital()
         benefit = self.data.usage_benefit.to_numpy() * self.data.weighting.to_numpy().sum()
         return {
-            "cost": own + preference + congested + imported + self.data.fixed_part.to_numpy(),
+            "cost": own + preference + congested + imported + fee + self.data.fixed_part.to_numpy(),
+            "fee": fee,
             "preference": preference,
             "utility": benefit - self._cost(books.forgone),
         }

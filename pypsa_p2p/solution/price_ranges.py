@@ -121,7 +121,7 @@ def _ends(
     by_prosumer = weight.transpose(PROSUMER, SCENARIO).to_numpy()
     slope = _slope(game, partners_share(settings))
     row = largest_entries(game.program.A)
-    units = typical_units(game.program, row, game.trades)
+    units = typical_units(game.program, row, np.append(game.trades, game.fees))
     optimum = _optimum(game, slope, by_prosumer, row, units)
     number = np.arange(game.compiled.row_labels.size, dtype=np.float64)
     own = pd.Series(data.prosumers, index=data.prosumers)

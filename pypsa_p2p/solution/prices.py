@@ -14,6 +14,10 @@ is averse to risk or not:
     \lambda_n &= 2 a_{mn} (q_{mn} + q_{nm}) + b_{mn} + p^0 + \xi_{nm} + \zeta_{mn} \quad (12) \\
     \lambda_n &= 2 a_{mn} q_{mn} + a_{mn} q_{nm} + b_{mn} + p^0 + \xi_{nm} + \zeta_{mn} \quad (22)
 
+Where prosumers pay fees on what they trade, the right-hand sides of (12) and (22) have
+:math:`\sigma f_{mn}` besides, sigma 1 where n buys, -1 where she sells and anything between where
+she does neither (MODEL.md §2).
+
 With ``delivery="grid"`` the right-hand sides of (12) and (22) have the price :math:`\pi_n` of
 using the grid besides (MODEL.md §6). They are the multipliers' sides of (14)-(16), (19), (20)
 and (23) in I. Shilov, H. Le Cadre, A. Bušić, Risk-Averse Equilibrium Analysis and Computation,
@@ -188,11 +192,12 @@ def price_from_balance(n: pypsa.Network) -> xr.DataArray:
 def price_from_trades(n: pypsa.Network) -> xr.DataArray:
     r"""Nodal price of the buyer as each of her trades has it, (12) or (22).
 
-    .. math:: \lambda_n = a_{mn} (2 q_{mn} + k q_{nm}) + b_{mn} + p^0
+    .. math:: \lambda_n = a_{mn} (2 q_{mn} + k q_{nm}) + b_{mn} + p^0 + \sigma f_{mn}
         + \xi_{nm} + \zeta_{mn} + \pi_n
 
     with k = 2 in the centralized and k = 1 in the peer-to-peer design, and the price of the grid,
-    if it delivers. At a solution all trades of a prosumer agree.
+    if it delivers. At a solution all trades of a prosumer agree: those that a fee keeps idle with
+    some sigma.
 
     Parameters
     ----------
@@ -216,7 +221,8 @@ def price_from_trades(n: pypsa.Network) -> xr.DataArray:
     """
     solved = SolvedMarket.of(n)
     cost = solved.trade_cost(solved.share) + solved.at(solved.grid_price, "buyer")
-    return cost + solved.r["capacity_price"] + solved.r["trade_price"]
+    found = cost + solved.r["capacity_price"] + solved.r["trade_price"]
+    return found + solved.fee_at(solved.at(solved.r["nodal_price"], "buyer") - found)
 
 
 def price_from_partner(n: pypsa.Network) -> xr.DataArray:
@@ -225,11 +231,11 @@ def price_from_partner(n: pypsa.Network) -> xr.DataArray:
     .. math:: \lambda_n = \frac{\tau_m}{\tau_n} (\lambda_m - c_{nm} - \xi_{mn} - \pi_m)
         + c_{mn} + \xi_{nm} + \pi_n
 
-    where :math:`c_{mn}` is the cost of a trade in (12) or (22) and the bracket what the edge is
-    worth to the seller, :math:`\zeta_{nm}`: both pay one price for it now, in their own money of
-    the scenario one that is :math:`\tau_m / \tau_n` times the other's (not at generalized
-    equilibria). Without congestion, risk and binding capacity, prices at the ends differ by the
-    difference of the preferences b.
+    where :math:`c_{mn}` is the cost of a trade in (12) or (22), its fee included, and the bracket
+    what the edge is worth to the seller, :math:`\zeta_{nm}`: both pay one price for it now, in
+    their own money of the scenario one that is :math:`\tau_m / \tau_n` times the other's (not at
+    generalized equilibria). Without congestion, risk, fees and binding capacity, prices at the ends
+    differ by the difference of the preferences b.
 
     Parameters
     ----------
@@ -254,7 +260,9 @@ def price_from_partner(n: pypsa.Network) -> xr.DataArray:
     solved = SolvedMarket.of(n)
     own = solved.trade_cost(solved.share) + solved.r["capacity_price"]
     own = own + solved.at(solved.grid_price, "buyer")
-    of_edge = solved.at(solved.r["nodal_price"], "seller") - solved.reverse(own)
+    edge, nodal = solved.r["trade_price"], solved.r["nodal_price"]
+    own = own + solved.fee_at(solved.at(nodal, "buyer") - edge - own)
+    of_edge = solved.at(nodal, "seller") - solved.reverse(own)
     return solved.relative_weight * of_edge + own
 
 
@@ -295,6 +303,8 @@ def price_gap_between_designs(n: pypsa.Network) -> xr.DataArray:
 def implied_trade_price(n: pypsa.Network) -> xr.DataArray:
     r""":math:`\zeta_{mn} = \lambda_n - c_{mn} - \xi_{nm} - \pi_n`: (12), (22) for the edge.
 
+    Where a fee keeps the edge idle, it is the nearest to its price that the fee allows.
+
     Parameters
     ----------
     n : pypsa.Network
@@ -318,7 +328,8 @@ def implied_trade_price(n: pypsa.Network) -> xr.DataArray:
     solved = SolvedMarket.of(n)
     cost = solved.trade_cost(solved.share)
     price = solved.r["nodal_price"] - solved.grid_price
-    return solved.at(price, "buyer") - cost - solved.r["capacity_price"]
+    found = solved.at(price, "buyer") - cost - solved.r["capacity_price"]
+    return found - solved.fee_at(found - solved.r["trade_price"])
 
 
 def surplus(n: pypsa.Network) -> xr.DataArray:

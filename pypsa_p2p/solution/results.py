@@ -42,7 +42,9 @@ DESCRIBED: Final = {
     "cost": (_EUR, "the paper's Pi: with utility, without what prosumers pay each other"),
     "payment": (_EUR, "for trades in the scenario, where all weigh it alike; not part of cost"),
     "payment_now": (_EUR, "for trades, EUR now: sum of zeta * quantity; not part of cost"),
-    "bill": (_EUR, "money alone: generation, imports, trades, contracts; without utility"),
+    "fee": (_EUR, "fees on what is traded over edges, in cost and in bill"),
+    "fee_revenue": (_EUR, "all fees, which whoever runs the network gets; no transfer inside"),
+    "bill": (_EUR, "money alone: generation, imports, fees, trades, contracts; without utility"),
     "net_cost": (_EUR, "cost and bill in one: cost, payment for trades, contracts settled"),
     "expected_cost": (_EUR, "expectation of cost"),
     "expected_net_cost": (_EUR, "expectation of net_cost"),
@@ -76,7 +78,15 @@ DIMS: Final = {
         (SCENARIO, SNAPSHOT, TRADE),
     ),
     **dict.fromkeys(
-        ("payment_now", "payment", "cost", "bill", "net_cost", "risk_adjusted_probability"),
+        (
+            "payment_now",
+            "payment",
+            "cost",
+            "fee",
+            "bill",
+            "net_cost",
+            "risk_adjusted_probability",
+        ),
         (SCENARIO, PROSUMER),
     ),
     **dict.fromkeys(
@@ -90,7 +100,9 @@ DIMS: Final = {
         ),
         (PROSUMER,),
     ),
+    "fee_revenue": (SCENARIO,),
     "social_cost": (),
+    "social_cost_without_fees": (),
 }
 
 
@@ -132,13 +144,14 @@ def results(n: pypsa.Network) -> xr.Dataset:
     answers that agents found (`solve_equilibrium`), who agree on no price of it. Where
     demand and supply are steps or at limits, several prices would do (``price_unique`` is False):
     the middle between those of least and of greatest total price, or the finite end
-    (MODEL.md §4). `price_range` has both ends of each.
+    (MODEL.md §4). `price_range` has both ends of each. So it is where fees keep partners from
+    trading.
 
     ``payment``, ``bill`` and ``net_cost`` are NaN in scenarios that prosumers weigh differently,
     whose money has no one worth to them; ``payment_now`` is there always, and cancels over every
     edge of a variational equilibrium. Where all agree, net costs of a scenario sum to its costs
-    (insurance apart). ``bill`` counts what generation, congestion, imports at p0, trades,
-    contracts and capital cost, and no preference b, which is paid to nobody.
+    (insurance apart). ``bill`` counts what generation, congestion, imports at p0, fees,
+    trades, contracts and capital cost, and no preference b, which is paid to nobody.
 
     ``renewable`` is the output of must-take generators, whatever their carrier: those whose
     ``p_min_pu`` equals ``p_max_pu`` in every snapshot and scenario of the network. Elastic

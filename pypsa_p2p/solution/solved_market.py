@@ -173,6 +173,16 @@ class SolvedMarket:
             share,
         )
 
+    def fee_at(self, gap: xr.DataArray) -> xr.DataArray:
+        r"""The fee in the marginal cost of every trade, :math:`\sigma f`, EUR/MWh.
+
+        sigma is 1 where the buyer buys and -1 where she sells. Where she does neither it is
+        anything between: what comes nearest to `gap`, EUR/MWh, that a price leaves to be explained.
+        """
+        quantity, fee = self.r["quantity"], self.by_trade(self.data.fee0, self.data.fee1)
+        idle = abs(quantity) <= ACCURACY.promised * abs(quantity).max()
+        return (fee * np.sign(quantity)).where(~idle, gap.clip(-fee, fee))
+
     def by_trade(self, one: xr.DataArray, other: xr.DataArray | None = None) -> xr.DataArray:
         """Values of edges, by direction, with the labels of the results' trades."""
         both = xr.concat([one, one if other is None else other], NAME).rename({NAME: TRADE})

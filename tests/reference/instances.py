@@ -46,6 +46,13 @@ class Instance:
     price: Array  # (2E,) b of the trade's buyer
     congestion: Array  # (E,) a of the edge
     import_price: Array  # (S, T, N) p0
+    fee: Array | None = None  # (2E, T) f of the trade's buyer; None: there are no fees
+
+    @property
+    def fees(self) -> Array:
+        """f of the trade's buyer, (2E, T)."""
+        nothing = np.zeros((2 * len(self.edges), len(self.weighting)))
+        return nothing if self.fee is None else self.fee
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -123,13 +130,15 @@ def random_instance(
     congestion: bool = False,
     symmetric_prices: bool = False,
     equal_attitudes: bool = False,
+    fees: float = 0.0,
 ) -> Instance:
     """A random market that is always feasible: no trade at all is.
 
     About a third of the prosumers cannot generate, some cannot stop consuming, and a third of the
     edges are narrow enough to bind. The graph is a ring plus chords, so that circulating trades
     exist. Import prices are negative for some (the surplus costs her less than nothing) and small,
-    so that surplus is sold in some markets and not in others.
+    so that surplus is sold in some markets and not in others. Fees up to `fees` vary by agent, edge
+    and snapshot; a third are 0.
     """
     rng = np.random.default_rng(seed)
     n, s, t = prosumers, scenarios, snapshots
@@ -142,7 +151,9 @@ def random_instance(
     backward = forward if symmetric_prices else rng.uniform(0.2, 2.0, e)
     attitude = rng.uniform(0.05, 0.9, n)
     probability = rng.dirichlet(np.full(s, 5.0))
+    drawn = np.random.default_rng([seed, 6]).uniform(-0.5 * fees, fees, (2 * e, t))
     return Instance(
+        fee=drawn.clip(min=0.0) if fees else None,
         names=tuple(f"p{k}" for k in range(n)),
         probability=probability / probability.sum(),
         weighting=rng.uniform(0.5, 3.0, t) if t > 1 else np.ones(1),
@@ -205,8 +216,11 @@ def permuted(instance: Instance, order: npt.NDArray[np.int64]) -> Instance:
 def edges_turned(instance: Instance) -> Instance:
     """The same market with every edge written the other way round."""
     e = len(instance.edges)
-    price = np.concatenate([instance.price[e:], instance.price[:e]])
-    return replace(instance, edges=instance.edges[:, ::-1].copy(), price=price)
+    turned = {
+        name: np.concatenate([values[e:], values[:e]])
+        for name, values in (("price", instance.price), ("fee", instance.fees))
+    }
+    return replace(instance, edges=instance.edges[:, ::-1].copy(), **turned)
 
 
 def money_scaled(instance: Instance, factor: float) -> Instance:
@@ -221,7 +235,8 @@ def money_scaled(instance: Instance, factor: float) -> Instance:
         "congestion",
         "import_price",
     ]
-    return replace(instance, **{name: factor * getattr(instance, name) for name in money})
+    scaled = {name: factor * getattr(instance, name) for name in money}
+    return replace(instance, fee=factor * instance.fees, **scaled)
 
 
 def snapshots_split(instance: Instance) -> Instance:
@@ -232,6 +247,7 @@ def snapshots_split(instance: Instance) -> Instance:
         demand=np.repeat(instance.demand, 2, axis=2),
         renewable=np.repeat(instance.renewable, 2, axis=2),
         import_price=np.repeat(instance.import_price, 2, axis=1),
+        fee=np.repeat(instance.fees, 2, axis=1),
     )
 
 
@@ -271,11 +287,19 @@ def network(instance: Instance) -> pypsa.Network:
         capacity=dict(zip(edges, instance.capacity.tolist(), strict=True)),
         price=dict(zip(trades, instance.price.tolist(), strict=True)),
         congestion=dict(zip(edges, instance.congestion.tolist(), strict=True)),
+        fee=_fee(instance, snapshots, trades),
     )
     if len(instance.probability) > 1:
         probability = pd.Series(instance.probability, instance.scenarios)
         p2p.set_scenarios(n, probability, _scenario_data(instance, snapshots))
     return n
+
+
+def _fee(instance: Instance, snapshots: pd.Index, trades: list[tuple[str, str]]) -> object:
+    """Fees as `p2p.add_trades` takes them: none, or snapshot x (payer, partner)."""
+    if instance.fee is None:
+        return 0.0
+    return pd.DataFrame(instance.fee.T, snapshots, pd.MultiIndex.from_tuples(trades))
 
 
 def _scenario_data(instance: Instance, snapshots: pd.Index) -> xr.Dataset:

@@ -94,8 +94,9 @@ def physical_model(instance: Instance, surplus: bool) -> Model:
 
 
 def own_cost(model: Model) -> cp.Expression:
-    """(7) without the congestion term, (N, S T) per hour: C(G) + b q + p0 Q - U(D)."""
+    """(7) without the congestion term, (N, S T) per hour: C(G) + b q + f |q| + p0 Q - U(D)."""
     data = model.instance
+    fees = np.tile(data.fees, (1, data.shape[1]))
     shortfall = model.D - columns(data.demand)
     import_price = columns(data.import_price.transpose(2, 0, 1))
     generation = cp.multiply(data.a[:, None] / 2, cp.square(model.G))
@@ -105,6 +106,7 @@ def own_cost(model: Model) -> cp.Expression:
         + cp.multiply(data.utility_quadratic[:, None], cp.square(shortfall))
         + (data.d - data.usage_benefit)[:, None]
         + data.incidence @ cp.multiply(data.price[:, None], model.q)
+        + data.incidence @ cp.multiply(fees, cp.abs(model.q))
         + cp.multiply(import_price, data.incidence @ model.q)
     )
 
@@ -270,6 +272,7 @@ def cost_of(instance: Instance, demand: Array, generation: Array, quantity: Arra
     both = np.tile(q[:e] + q[e:], (2, 1, 1))
     preference = np.tile(instance.congestion, 2)[:, None, None] * both
     preference = (preference + instance.price[:, None, None]) * q
+    preference = preference + instance.fees[:, None, :] * np.abs(q)
     net_import = np.einsum("nk,kst->nst", instance.incidence, q)
     wide = (slice(None), None, None)
     hourly = (

@@ -53,7 +53,7 @@ class OwnUnits:
         program, terms = problem.program, problem.terms
         row = largest_entries(program.A)
         return cls(
-            units=typical_units(program, row, problem.trades),
+            units=typical_units(program, row, np.append(problem.trades, problem.fees)),
             row=row,
             shift=_certain(program),
             payoff=None if terms is None else _largest_payoff(terms),
@@ -142,7 +142,7 @@ def typical_units(program: RiskProgram, row: Vector, trade_columns: Labels) -> U
     row : (rows,)
         Largest coefficient of every row.
     trade_columns : array of int
-        Columns of traded quantities.
+        Columns of traded quantities, and of what fees are paid on.
     """
     trades = np.zeros(program.c.size, dtype=bool)
     trades[trade_columns.ravel()] = True

@@ -6,7 +6,7 @@ a (q_mn + q_nm) + b_mn rises with both. Everything a design does about that is h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ class MarketProblem:
         Rosen's weight of each column's owner, 1 on average; 1 of what is nobody's.
     trades : (2, S T E)
         Columns of p0 and of p1 of every trade.
+    fees : (F,)
+        Columns of what fees are paid on: what is bought and what is sold over edges with a fee.
     reciprocity : (S T E,)
         Rows of (1), in the same order.
     exports : (X,)
@@ -60,6 +62,7 @@ class MarketProblem:
     cross: float
     share: Vector
     trades: Labels
+    fees: Labels = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     reciprocity: Labels
     exports: Labels
     priced: Vector

@@ -64,6 +64,8 @@ class Trading:
         rho of the prosumer at the end.
     preference : DataArray
         b + p0 of the prosumer at the end, EUR/MWh.
+    fee : DataArray
+        f of the prosumer at the end, EUR/MWh.
     capacity : DataArray
         Most the prosumer at the end may buy, MW.
     congestion : DataArray (scenario, name)
@@ -78,6 +80,7 @@ class Trading:
     grid_price: xr.DataArray
     density: xr.DataArray
     preference: xr.DataArray
+    fee: xr.DataArray
     capacity: xr.DataArray
     congestion: xr.DataArray
 
@@ -129,6 +132,7 @@ def read_trading(money: Money, grid_price: xr.DataArray, *, own: bool) -> Tradin
         grid_price=grid.where(limit, at_ends(grid_price) / counted),
         density=(at_ends(money.tau) / counted).where(~limit, 1.0),
         preference=_ends(data.price0, data.price1) + at_ends(data.import_price),
+        fee=_ends(data.fee0, data.fee1),
         capacity=_ends(data.capacity0, data.capacity1),
         congestion=data.congestion,
     )
@@ -179,18 +183,31 @@ def balances_and_limits(game: HeldMarket, scale: Scale) -> float:
 def trade_stationarity(trading: Trading, share: float, scale: Scale) -> float:
     r"""The price at her bus is that of each of her trades and of the grid.
 
-    .. math:: \rho_n (a (2 q_{mn} + k q_{nm}) + b + p^0) + \xi_{nm} + \zeta_{mn} + \pi_n
-        = \lambda_n
+    .. math:: \rho_n (a (2 q_{mn} + k q_{nm}) + b + p^0 + \sigma f) + \xi_{nm} + \zeta_{mn}
+        + \pi_n = \lambda_n
 
     (12) of the centralized design for k = `share` = 2, (22) of the peer-to-peer for k = 1; pi is
-    the price of using the grid at her bus of it, where that delivers (MODEL.md §6).
+    the price of using the grid at her bus of it, where that delivers (MODEL.md §6). sigma is in
+    the subgradient of |q|: 1 where she buys, -1 where she sells, in between where she does neither.
     """
     cost = trade_marginal_cost(
         trading.quantity, trading.reverse, trading.congestion, trading.preference, share
     )
     found = trading.density * cost + trading.capacity_price + trading.trade_price
     found = found + trading.grid_price
-    return relative(found - trading.nodal_price, scale.price)
+    missing = trading.nodal_price - found  # sigma rho f
+    fee = trading.density * trading.fee
+    return max(
+        relative((abs(missing) - fee).clip(min=0.0), scale.price),
+        _at_its_fee(fee - missing, trading.quantity, scale),
+        _at_its_fee(fee + missing, -trading.quantity, scale),
+    )
+
+
+def _at_its_fee(gap: xr.DataArray, bought: xr.DataArray, scale: Scale) -> float:
+    """What is traded in a direction costs its fee in full: the product with the gap is 0."""
+    traded = bought.clip(min=0.0)
+    return relative(gap.clip(min=0.0) * traded, scale.price * scale.power)
 
 
 def reciprocity(trading: Trading, surplus: bool, scale: Scale) -> float:

@@ -18,9 +18,10 @@ import xarray as xr
 from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.pypsa_state import copy_without_model
 from pypsa_p2p.common.tables import dynamic_values, static_values
-from pypsa_p2p.formulation.columns import variable_owners
+from pypsa_p2p.formulation.columns import fee_columns, variable_owners
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.delivery import NET_IMPORT, SURPLUS, define_delivery
+from pypsa_p2p.formulation.fees import BOUGHT, SOLD, parted
 from pypsa_p2p.formulation.model import build_model, build_plain_model, is_plain
 from pypsa_p2p.formulation.trading import (
     NODAL_BALANCE,
@@ -54,6 +55,8 @@ class HeldMarket:
         Decisions in the tables, MW or MWh; capacities to build among them.
     trades : (2 E S T,)
         Columns of the traded quantities.
+    fees : (F,)
+        Columns of what fees are paid on, which the quantities decide.
     net_import, flows : (N S T,), (columns,)
         Where the grid delivers: columns of what each prosumer takes from it, which her trades
         decide; and of flows on its branches and the surplus that leaves it. Else none.
@@ -72,6 +75,7 @@ class HeldMarket:
     program: RiskProgram
     held: Vector
     trades: Labels
+    fees: Labels
     net_import: Labels
     flows: Labels
     unit: Vector
@@ -83,7 +87,7 @@ class HeldMarket:
     def assets(self) -> Flags:
         """(columns,) whether a prosumer decides it and it is not a trade."""
         flags = np.asarray(self.compiled.owner >= 0)
-        flags[np.append(self.trades, self.net_import)] = False
+        flags[np.concatenate([self.trades, self.fees, self.net_import])] = False
         return flags
 
     @property
@@ -170,6 +174,7 @@ def rebuild(
         program=program,
         held=_held(n, data, compiled),
         trades=compiled.columns(*quantities(m, data)),
+        fees=fee_columns(compiled),
         net_import=net_import,
         flows=flows,
         unit=unit,
@@ -243,7 +248,10 @@ def _held(n: pypsa.Network, data: MarketData, compiled: CompiledModel) -> Vector
         if component in n.branch_components and attribute in ("p", "s"):
             attribute = "p0" if "p0" in n.c[component].dynamic else attribute
         labels, names = variable.labels, variable.indexes[NAME]
-        if SNAPSHOT in labels.dims:
+        if name in (*BOUGHT, *SOLD):
+            sent = dynamic_values(n, "Link", f"p{attribute[-1]}", names, data.snapshots)
+            values = parted(sent, name)
+        elif SNAPSHOT in labels.dims:
             values = dynamic_values(n, component, attribute, names, data.snapshots)
         else:  # a capacity, the same in all scenarios
             built = static_values(n, component, f"{attribute}_opt", names)
