@@ -9,10 +9,11 @@ Both ends of an edge hold their own idea q of what they buy. Each iteration
 
 An edge's multiplier of (1) is one number for both ends, so what it converges to is the
 *variational* equilibrium. Risk-neutral, it solves the convex potential problem of MODEL.md §4,
-whose congestion terms join the second step, and converges from any start; the same for
-risk-averse agents with a = 0 (Proposition 12). Risk-averse with a > 0 there is no potential: each
-agent takes the partner's quantity in a q_mn q_nm from the last exchange. A fixed point is a
-variational equilibrium; that it is reached is observed, not proved.
+whose congestion terms join the second step (fees stay with whoever pays them, in the first), and
+converges from any start; the same for risk-averse agents with a = 0 (Proposition 12). Risk-averse
+with a > 0 there is no potential: each agent takes the partner's quantity in a q_mn q_nm from the
+last exchange. A fixed point is a variational equilibrium; that it is reached is observed, not
+proved.
 """
 
 from __future__ import annotations

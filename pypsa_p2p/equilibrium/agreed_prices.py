@@ -17,6 +17,7 @@ from pypsa_p2p.equilibrium.game.knapsack import Array, Flags
 from pypsa_p2p.equilibrium.running import Answer
 from pypsa_p2p.formulation.columns import balances, of_balances, of_constraint, variable_owners
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
+from pypsa_p2p.formulation.fees import BOUGHT, PARTED, SOLD, parted
 from pypsa_p2p.formulation.model import build_model
 from pypsa_p2p.formulation.places import Places
 from pypsa_p2p.formulation.trading import CAPACITY0, CAPACITY1, RECIPROCITY, quantities
@@ -87,21 +88,42 @@ def _decisions(compiled: CompiledModel, game: Game, point: Array) -> Vector:
     names = (game.generators, game.data.edges, game.data.edges)
     for values, label, of in zip((power, p0, p1), labels, names, strict=True):
         _put(x, compiled.columns(label), game, game.labelled(values, of), label)
+    for bought, sold, sent in zip(BOUGHT, SOLD, (p0, p1), strict=True):
+        for name in (bought, sold) if bought in compiled.model.variables else ():
+            label = compiled.model[name].labels
+            part = parted(game.labelled(sent, game.data.edges), name)
+            _put(x, compiled.columns(label), game, part, label)
     return x
 
 
 def _multipliers(compiled: CompiledModel, game: Game, answer: Answer) -> Vector:
-    """lambda and zeta, (rows,), EUR/MW; multipliers of bounds follow from them."""
+    """lambda, zeta and what fees add to prices, (rows,), EUR/MW; those of bounds follow."""
     y = np.zeros(compiled.row_labels.size)
     hours = game.probability[:, None, None] * game.hours[:, None]
     zeta, _ = np.split(answer.reciprocity, 2, axis=-1)
     prices = game.labelled(hours * answer.price, game.data.prosumers)
     rows = dict.fromkeys(balances(compiled.model), prices)
     rows[RECIPROCITY] = game.labelled(hours * zeta, game.data.edges)
+    for name, fee in zip(PARTED, np.split(_fees(game, answer), 2, axis=-1), strict=True):
+        if name in compiled.model.constraints:
+            rows[name] = game.labelled(hours * fee, game.data.edges)
     for name, values in rows.items():
         label = compiled.model.constraints[name].labels
         _put(y, compiled.rows(label), game, values, label)
     return y
+
+
+def _fees(game: Game, answer: Answer) -> Array:
+    """Fees in the marginal costs of trades, (S, T, 2E), over p w, of which none is 0 by choice.
+
+    Where nothing is traded, what the other prices leave to be explained, as far as the fee goes.
+    """
+    _, quantity = game.parted(answer.point)
+    ratio = (answer.risk_adjusted_probability / game.probability[:, None])[:, None, game.buyer]
+    most = ratio * game.fee
+    cost = game.congestion * (2 * quantity + game.partner(quantity)) + game.price
+    gap = answer.price[..., game.buyer] - ratio * cost - answer.reciprocity - answer.capacity
+    return np.where(quantity == 0, np.clip(gap, -most, most), np.sign(quantity) * most)
 
 
 def _put(

@@ -73,7 +73,7 @@ def units_of(game: Game) -> GameUnits:
     """
     power = typical(_given_power(game)) or typical(_least_limits(game)) or 1.0
     hours = typical(game.hours) or 1.0
-    price = typical(_prices(game, power)) or 1.0
+    price = typical(_prices(game, power)) or typical(game.fee) or 1.0
     return GameUnits(power=power, money=price * power * hours, hours=hours)
 
 
@@ -121,6 +121,7 @@ def scaled(game: Game, units: GameUnits) -> Game:
         capacity=units.powers(game.capacity),
         marginal_cost=units.prices(game.marginal_cost),
         price=units.prices(game.price),
+        fee=units.prices(game.fee),
         quadratic_cost=units.curvatures(game.quadratic_cost),
         congestion=units.curvatures(game.congestion),
         fixed_cost=_seen((game.fixed_cost - game.constants) / units.money),

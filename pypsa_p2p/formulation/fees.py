@@ -26,7 +26,8 @@ from pypsa_p2p.network.market_data import MarketData
 #: writes what belongs to no component of its own to no table.
 BOUGHT: Final = ("p2p-bought0", "p2p-bought1")
 SOLD: Final = ("p2p-sold0", "p2p-sold1")
-_PARTED = ("p2p-parted0", "p2p-parted1")
+#: That what is sold less what is bought is p0, or p1; the multiplier is the fee's part in prices.
+PARTED: Final = ("p2p-parted0", "p2p-parted1")
 
 
 def define_fees(m: linopy.Model, data: MarketData, quantities: list[xr.DataArray]) -> None:
@@ -50,7 +51,7 @@ def define_fees(m: linopy.Model, data: MarketData, quantities: list[xr.DataArray
         whole = np.where(there, p.sel({NAME: charged.indexes[NAME]}).to_numpy(), -1)
         labels = np.stack([whole, bought, sold], axis=-1)
         zero = xr.zeros_like(charged, dtype=float)
-        add_constraints(m, _PARTED[end], labels, [1.0, 1.0, -1.0], "=", zero, there)
+        add_constraints(m, PARTED[end], labels, [1.0, 1.0, -1.0], "=", zero, there)
 
 
 def fee_terms(m: linopy.Model, data: MarketData) -> Iterator[tuple[xr.DataArray, xr.DataArray]]:

@@ -64,6 +64,7 @@ DESCRIBED: Final = {
     "insurance_price": ("1", "gamma, EUR now per EUR in the scenario"),
     "at_cap": ("1", "whether every tau is at the cap of the least averse; coordinate regime"),
     "social_cost": (_EUR, "sum of R, or the risk measure of the community's cost"),
+    "social_cost_without_fees": (_EUR, "less what fees are worth now to whoever pays them"),
 }
 
 #: Dims of what `Accounts.figures` returns.

@@ -30,6 +30,8 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "trade_price": ((S, T, E), "EUR/MWh"),
     "capacity_price": ((S, T, E), "EUR/MWh"),
     "cost": ((S, P), "EUR"),
+    "fee": ((S, P), "EUR"),
+    "fee_revenue": ((S,), "EUR"),
     "payment": ((S, P), "EUR"),
     "payment_now": ((S, P), "EUR"),
     "bill": ((S, P), "EUR"),
@@ -42,6 +44,7 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "risk_adjusted_cost": ((P,), "EUR"),
     "risk_adjusted_probability": ((S, P), "1"),
     "social_cost": ((), "EUR"),
+    "social_cost_without_fees": ((), "EUR"),
 }
 OF_CONTRACTS = {
     "contract": ((S, P), "EUR"),

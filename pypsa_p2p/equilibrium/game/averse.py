@@ -68,7 +68,7 @@ class Reply:
     own, price : (S, T, n, K), (S, T, n)
         Pieces, MW, and lambda over p w, EUR/MWh.
     gradient : (S, T, n, K)
-        Of tau Pi + P over p w, EUR/MWh.
+        Of tau Pi + P over p w, EUR/MWh: of one MW more where a fee bends it.
     cost, rate : (S, n)
         Pi, EUR, and dPi/dtau <= 0, EUR.
     """
@@ -130,16 +130,19 @@ def reply_to(problem: Subproblem, tau: Array) -> Reply:
     slope = pieces.slope + pieces.congestion * problem.facing
     curvature = ratio * pieces.curvature + penalty
     pull = ratio * slope + problem.price - penalty * problem.target
-    own, price = solve_knapsacks(Knapsack(curvature, pull, pieces.lower, pieces.upper, pieces.load))
+    fee = None if pieces.fee is None else ratio * pieces.fee
+    own, price = solve_knapsacks(
+        Knapsack(curvature, pull, pieces.lower, pieces.upper, pieces.load, fee)
+    )
     unseen = np.broadcast_to(ratio[..., 0] < ACCURACY.unseen, price.shape)
     if bool(unseen.any()):
         own = dispatched(pieces, own, unseen)
     return Reply(
         own=own,
         price=price,
-        gradient=curvature * own + pull,
+        gradient=curvature * own + pull + ratio * pieces.fee_at(own),
         cost=pieces.costs(own, problem.facing),
-        rate=_rate(problem, curvature, own, pieces.curvature * own + slope),
+        rate=_rate(problem, curvature, own, pieces.curvature * own + slope + pieces.fee_at(own)),
     )
 
 
@@ -153,6 +156,8 @@ def _rate(problem: Subproblem, curvature: Array, own: Array, marginal: Array) ->
     pieces = problem.pieces
     slack = ACCURACY.rounding * np.maximum(1.0, np.abs(own))
     free = (own > pieces.lower + slack) & (own < pieces.upper - slack)
+    if pieces.fee is not None:  # which keeps some at 0
+        free &= (np.abs(own) > slack) | (pieces.fee == 0)
     weight = free / np.maximum(curvature, ACCURACY.rounding)
     total = weight.sum(axis=-1, keepdims=True)
     mean = (weight * marginal).sum(axis=-1, keepdims=True) / np.where(total > 0, total, 1.0)

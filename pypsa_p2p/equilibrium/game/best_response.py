@@ -8,7 +8,7 @@ her risk-adjusted probabilities only scale its multipliers. What is left of a sc
 a convex quadratic knapsack, whose price is :math:`\lambda_n/(\tau w)`:
 
 .. math:: \min \sum_g c_g p_g + d_g p_g^2
-    + \sum_m (a_{mn} q_{mn} + a_{mn} \bar q_{nm} + b_{mn} + p^0) q_{mn}, \quad
+    + \sum_m (a_{mn} q_{mn} + a_{mn} \bar q_{nm} + b_{mn} + p^0) q_{mn} + f_{mn} |q_{mn}|, \quad
     \sum_g p_g + \sum_m q_{mn} = \text{load}, \quad
     q_{mn} \le \min(\kappa_{mn}, -\bar q_{nm}).
 
@@ -69,7 +69,8 @@ def best_response(
     if regularisation:
         curvature = curvature + regularisation * trades
         slope = slope - regularisation * trades * own
-    return solve_knapsacks(Knapsack(curvature, slope, lower, upper, pieces.load), near=own)
+    problem = Knapsack(curvature, slope, lower, upper, pieces.load, pieces.fee)
+    return solve_knapsacks(problem, near=own)
 
 
 def dispatch(game: Game, quantity: Array) -> Array:
@@ -130,15 +131,19 @@ class Multipliers(NamedTuple):
 def multipliers(game: Game, point: Array) -> Multipliers:
     r"""Each prosumer's own multipliers at her best response (22).
 
-    .. math:: \zeta_{nm} + \xi_{nm} = \lambda_n - 2a q_{mn} - a q_{nm} - b_{mn} - p^0
+    .. math:: \zeta_{nm} + \xi_{nm}
+        = \lambda_n - 2a q_{mn} - a q_{nm} - b_{mn} - p^0 - \sigma f_{mn}
 
-    Where a trade is at both of its limits, zeta is that of the partner as far as it goes. For
-    markets with surplus: without it the prosumer decides no trade, and none of this is hers.
+    where a limit binds, sigma being -1 if that makes her sell and else 1. Where a trade is at both
+    of its limits, zeta is that of the partner as far as it goes. For markets with surplus: without
+    it the prosumer decides no trade, and none of this is hers.
     """
     _, price = best_response(game, point)
     _, quantity = game.parted(point)
     partner = game.partner(quantity)
     marginal = game.congestion * (2 * quantity + partner) + game.price
+    must_sell = (quantity < 0) & (np.minimum(game.capacity, -partner) <= 0)
+    marginal = marginal + np.where(must_sell, -game.fee, game.fee)
     both = np.maximum(price[..., game.buyer] - marginal, 0.0)
     slack = ACCURACY.full * np.maximum(1.0, game.capacity)
     full = game.capacity <= -partner + slack

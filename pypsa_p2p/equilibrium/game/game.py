@@ -58,8 +58,8 @@ class Game:
         (T,), w, h.
     load, fixed_cost
         (S, T, N), MW, and (S, N), EUR.
-    price, capacity, congestion
-        (S, T, 2E): b + p0 of the buyer, EUR/MWh; kappa, MW; a, EUR/MW2h.
+    price, capacity, congestion, fee
+        (S, T, 2E): b + p0 of the buyer, EUR/MWh; kappa, MW; a, EUR/MW2h; f of the buyer, EUR/MWh.
     """
 
     data: MarketData
@@ -79,6 +79,7 @@ class Game:
     price: Array
     capacity: Array
     congestion: Array
+    fee: Array
 
     @cached_property
     def probability(self) -> Array:
@@ -129,6 +130,7 @@ class Game:
             congestion=side_by_side(nothing, self.congestion, 0.0),
             lower=side_by_side(self.lower, endless, 0.0),
             upper=side_by_side(self.upper, self.capacity, 0.0),
+            fee=side_by_side(nothing, self.fee, 0.0) if self.fee.any() else None,
             load=self.load,
             fixed_cost=self.fixed_cost,
             hours=self.hours,
@@ -282,6 +284,7 @@ def _trade_arrays(data: MarketData) -> dict[str, Array]:
         "price": (data.price0 + import0, data.price1 + import1),
         "capacity": (data.capacity0, data.capacity1),
         "congestion": (data.congestion, data.congestion),
+        "fee": (data.fee0, data.fee1),
     }
     return {
         name: np.concatenate([_array(part.broadcast_like(like)) for part in parts], axis=-1)

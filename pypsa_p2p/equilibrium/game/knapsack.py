@@ -17,7 +17,7 @@ _FAR = ACCURACY.rounding / np.finfo(float).eps
 
 
 class Knapsack(NamedTuple):
-    r"""min :math:`\sum_i \frac12 h_i x_i^2 + c_i x_i` with :math:`\sum_i x_i = b`, l <= x <= u.
+    r"""Least :math:`\sum_i \frac12 h_i x_i^2 + c_i x_i + f_i |x_i|` with a sum b, l <= x <= u.
 
     Attributes
     ----------
@@ -25,6 +25,8 @@ class Knapsack(NamedTuple):
         h >= 0, c, l and u, shape (..., K); l and u finite.
     total
         b, shape (...).
+    fee
+        f >= 0, shape (..., K); None: 0.
     """
 
     curvature: Array
@@ -32,6 +34,7 @@ class Knapsack(NamedTuple):
     lower: Array
     upper: Array
     total: Array
+    fee: Array | None = None
 
 
 def solve_knapsacks(problem: Knapsack, near: Array | None = None) -> tuple[Array, Array]:
@@ -45,8 +48,13 @@ def solve_knapsacks(problem: Knapsack, near: Array | None = None) -> tuple[Array
     Where several x_i with h_i = 0 tie at the price, the minimiser closest to `near` (..., K)
     is returned, or without it the one that fills them in proportion to their widths. A total
     that the limits do not allow leaves x at its limits.
+
+    An x_i with a fee is :math:`(\lambda - c_i \mp f_i)/h_i` above and below 0, and 0 where its
+    marginal cost without the fee is nearer than that to the price.
     """
-    h, c, lower, upper, total = problem
+    if problem.fee is not None and problem.fee.any():
+        return _solve_with_fees(problem, problem.fee, near)
+    h, c, lower, upper, total, _ = problem
     curved = (h > 0) | (lower >= upper)  # what is fixed jumps nowhere
     flats = not curved.all()
     inverse = np.divide(1.0, h, out=np.zeros_like(h), where=h > 0)
@@ -78,6 +86,33 @@ def solve_knapsacks(problem: Knapsack, near: Array | None = None) -> tuple[Array
     if flats and near is not None:
         x = _closest(x, ~curved & (c == at) & (lower < upper), near, problem)
     return x, price + step
+
+
+def _solve_with_fees(problem: Knapsack, fee: Array, near: Array | None) -> tuple[Array, Array]:
+    """Every x with a fee as two: what is above 0, at c + f, and what is below, at c - f.
+
+    One of them is 0, since the first costs more than the second wherever both are not.
+    """
+    h, c, lower, upper, total, _ = problem
+    charged = fee > 0
+    k = np.flatnonzero(charged.any(axis=tuple(range(fee.ndim - 1))))
+
+    def parted(x: Array) -> Array:
+        above = np.where(charged, np.maximum(x, 0.0), x)
+        below = np.where(charged, np.minimum(x, 0.0), 0.0)
+        return np.concatenate([above, below[..., k]], axis=-1)
+
+    parts = Knapsack(
+        np.concatenate([h, h[..., k]], axis=-1),
+        np.concatenate([c + fee, (c - fee)[..., k]], axis=-1),
+        parted(lower),
+        parted(upper),
+        total,
+    )
+    found, price = solve_knapsacks(parts, None if near is None else parted(near))
+    x, below = np.split(found, [c.shape[-1]], axis=-1)
+    x[..., k] += below
+    return x, price
 
 
 def _step(total: Array, x: Array, rate: Array) -> Array:

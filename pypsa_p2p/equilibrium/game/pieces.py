@@ -16,10 +16,10 @@ Positions = npt.NDArray[np.int64]
 class Pieces:
     r"""Decisions of n prosumers, up to K each: generators, then trades, then padding.
 
-    A piece x costs :math:`\frac12 h x^2 + (c + a r) x` an hour, r being the partner's quantity:
-    with h = 2a, c = b + p0 for a trade, (6) and (7); with a = 0 for a generator. Padding is
-    fixed at 0. A *point* of the game is an array (S, T, G + 2E + 1): powers, quantities, and a
-    last 0 that padding reads.
+    A piece x costs :math:`\frac12 h x^2 + (c + a r) x + f |x|` an hour, r being the partner's
+    quantity: with h = 2a, c = b + p0 for a trade, (6) and (7); with a = f = 0 for a generator.
+    Padding is fixed at 0. A *point* of the game is an array (S, T, G + 2E + 1): powers,
+    quantities, and a last 0 that padding reads.
 
     Attributes
     ----------
@@ -32,6 +32,8 @@ class Pieces:
     curvature, slope, congestion, lower, upper : (S, T, n, K)
         h, EUR/MW2h; c, EUR/MWh; a, EUR/MW2h; limits, MW. Of trades, `upper` is the capacity
         and `lower` minus infinity: see `floored`.
+    fee : (S, T, n, K) or None
+        f, EUR/MWh; None where nobody pays one.
     load, fixed_cost, hours
         (S, T, n), MW; (S, n), EUR; (T,), h.
     """
@@ -45,6 +47,7 @@ class Pieces:
     congestion: Array
     lower: Array
     upper: Array
+    fee: Array | None
     load: Array
     fixed_cost: Array
     hours: Array
@@ -62,6 +65,7 @@ class Pieces:
             congestion=self.congestion[..., rows, :],
             lower=self.lower[..., rows, :],
             upper=self.upper[..., rows, :],
+            fee=None if self.fee is None else self.fee[..., rows, :],
             load=self.load[..., rows],
             fixed_cost=self.fixed_cost[:, rows],
         )
@@ -86,13 +90,14 @@ class Pieces:
         """Write the prosumers' pieces into a point."""
         point[..., self.columns] = own  # padding writes its 0 into the last place
 
-    def marginal(self, own: Array, facing: Array) -> Array:
-        """Marginal cost of every piece, EUR/MWh."""
-        return self.curvature * own + self.slope + self.congestion * facing
+    def fee_at(self, own: Array) -> Array | float:
+        """The fee in the marginal cost of every piece, EUR/MWh: of one MW more where it is 0."""
+        return 0.0 if self.fee is None else np.where(own < 0, -self.fee, self.fee)
 
     def costs(self, own: Array, facing: Array) -> Array:
         """Pi (7), (S, n), EUR, constants included."""
-        hourly = ((self.curvature / 2 * own + self.slope + self.congestion * facing) * own).sum(-1)
+        marginal = self.curvature / 2 * own + self.slope + self.congestion * facing
+        hourly = ((marginal + self.fee_at(own)) * own).sum(-1)
         return np.einsum("t,stn->sn", self.hours, hourly) + self.fixed_cost
 
     def floored(self, upper: Array) -> Array:
