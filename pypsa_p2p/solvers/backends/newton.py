@@ -8,7 +8,8 @@ Unknowns (dx, d eta, -dy, d sigma):
     [ J             -E     .      -D   ]          per column; E: the group of each cell
 
 The pattern is laid out once; an iteration only refreshes values. Columns leave in closed form,
-and with them rows of two (`clusters`), then the rest, values at risk last (`core`).
+and with them rows of two (`clusters`), then the rest, values at risk last: entry by entry (`core`),
+or where many prices hang together by dense matrices (`blocks`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from scipy import sparse
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Labels, Sparse, Vector
+from pypsa_p2p.solvers.backends.blocks import BlockCore, Kinds, NotDefiniteError
 from pypsa_p2p.solvers.backends.clusters import Clusters, clusters_of
 from pypsa_p2p.solvers.backends.core import Core
 
@@ -73,9 +75,27 @@ class NewtonSystem:
             left = clusters_of(A.tocsr(), (above.row, above.col))
             label[:n], label[n + groups : n + groups + m] = left[:n], left[n:]
         self._clusters = Clusters(self.matrix, label)
-        kept = self._clusters.core
-        at_risk = np.flatnonzero((kept >= n) & (kept < n + groups))
-        self._core = Core(self._clusters.row, self._clusters.column, kept.size, at_risk)
+        self._core: Core | BlockCore = self._core_in_blocks() or self._core_by_entry()
+
+    def _core_by_entry(self) -> Core:
+        n, first_row, _ = self.sizes
+        clusters, kept = self._clusters, self._clusters.core
+        at_risk = np.flatnonzero((kept >= n) & (kept < first_row))
+        return Core(clusters.row, clusters.column, kept.size, at_risk)
+
+    def _core_in_blocks(self) -> BlockCore | None:
+        """Where rows and cells alone are left, and many rows hang together apart from others."""
+        n, first_row, first_cell = self.sizes
+        clusters, kept = self._clusters, self._clusters.core
+        if kept.size and kept[0] < n:
+            return None
+        kinds = Kinds.of(
+            clusters.row,
+            clusters.column,
+            (kept >= first_row) & (kept < first_cell),
+            kept >= first_cell,
+        )
+        return BlockCore(clusters.row, clusters.column, kinds) if kinds.full else None
 
     def _fill(self, above: Sparse, A: Sparse, member: Labels, group: Labels) -> None:
         """Lay out the pattern, fill in what stays constant, and note where the rest goes."""
@@ -119,7 +139,12 @@ class NewtonSystem:
         data[self._gradient] = gradient[self._owned] * self._gradient_scale
         data[self._diagonal] = self._squared_scale * diagonal + self._regularisation
         self._diagonal_values = data[self._diagonal]
-        self._core.factor(self._clusters.factor(data))
+        values = self._clusters.factor(data)
+        try:
+            self._core.factor(values)
+        except NotDefiniteError:
+            self._core = self._core_by_entry()
+            self._core.factor(values)
 
     def solve(self, right: list[Vector], refined: bool = True) -> list[Vector]:
         """(dx, d eta, -dy, d sigma), refined against rounding in the factors if need be."""
