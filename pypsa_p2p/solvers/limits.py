@@ -80,9 +80,11 @@ def within_reach(program: Program) -> Program:
     with them; `from_reach` gives what such costs add back to the multipliers of bounds.
     """
     far = ACCURACY.far
+    if not _has_far(program):
+        return program
     lower, upper = _without_far(program.lower, program.upper)
     x_lower, x_upper = _without_far(program.x_lower, program.x_upper)
-    found = replace(
+    return replace(
         program,
         c=np.clip(program.c, -far, far),
         lower=lower,
@@ -90,9 +92,18 @@ def within_reach(program: Program) -> Program:
         x_lower=x_lower,
         x_upper=x_upper,
     )
-    ends = ("c", "lower", "upper", "x_lower", "x_upper")
-    same = all(np.array_equal(getattr(found, end), getattr(program, end)) for end in ends)
-    return program if same else found
+
+
+def _has_far(program: Constraints) -> bool:
+    """Whether a cost, or a limit of what is not fixed, is finite and so far away."""
+    far = ACCURACY.far
+    if np.abs(program.c).max(initial=0.0) > far:
+        return True
+    for lower, upper in ((program.lower, program.upper), (program.x_lower, program.x_upper)):
+        away = ((lower < -far) & (lower > -np.inf)) | ((upper > far) & (upper < np.inf))
+        if (away & (lower != upper)).any():
+            return True
+    return False
 
 
 def _without_far(lower: Vector, upper: Vector) -> tuple[Vector, Vector]:

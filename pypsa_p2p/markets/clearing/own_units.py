@@ -20,7 +20,7 @@ from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.markets.contract_terms import Terms
-from pypsa_p2p.solvers.arrays import Flags, Labels, Vector, largest_entries, sum_by
+from pypsa_p2p.solvers.arrays import Flags, Labels, Vector, largest_entries, lines_of, sum_by
 from pypsa_p2p.solvers.presolve import limits_of_columns
 from pypsa_p2p.solvers.program import Constraints, RiskProgram
 
@@ -108,10 +108,12 @@ class OwnUnits:
 
     def _constraints(self, program: Constraints) -> dict[str, Any]:
         power, of_row = self.units.power, self.units.power * self.row
+        A = program.A.tocsr()
+        values = A.data * (1.0 / self.row)[lines_of(A)]
         return {
             "P": program.P * (power / self.units.price),
             "c": program.c / self.units.price,
-            "A": sp.diags(1.0 / self.row) @ program.A,
+            "A": sp.csr_matrix((values, A.indices, A.indptr), shape=A.shape),
             "lower": program.lower / of_row,
             "upper": program.upper / of_row,
             "x_lower": program.x_lower / power,
