@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +97,15 @@ class Places:
             reported=reported,
             partner=partner_prices(compiled, data, quantity),
         )
+
+
+class Posed(NamedTuple):
+    """A market posed on a network: its data, its model as arrays, whether that is a plain one."""
+
+    data: MarketData
+    compiled: CompiledModel
+    places: Places
+    plain: bool
 
 
 def columns_of(compiled: CompiledModel, variable: str, names: pd.Index) -> Positions:

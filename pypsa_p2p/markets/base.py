@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, Self
 
 import linopy
 import numpy as np
@@ -22,7 +22,7 @@ from pypsa_p2p.formulation.columns import (
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.delivery import define_delivery
 from pypsa_p2p.formulation.model import build_model
-from pypsa_p2p.formulation.places import Places
+from pypsa_p2p.formulation.places import Places, Posed
 from pypsa_p2p.formulation.posed import pose_linear
 from pypsa_p2p.formulation.renumbered import renumbered
 from pypsa_p2p.formulation.trading import define_trading, trade_cost
@@ -52,15 +52,6 @@ from pypsa_p2p.solvers.program import RiskProgram
 EQUILIBRIUM: Final = 0.5
 
 Extra = Callable[[pypsa.Network, pd.Index], Any]
-
-
-class Posed(NamedTuple):
-    """A market posed on a network: its data, its model as arrays, whether that is a plain one."""
-
-    data: MarketData
-    compiled: CompiledModel
-    places: Places
-    plain: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,8 @@ from pypsa_p2p.common.names import (
 )
 from pypsa_p2p.common.tables import Numbers, dynamic_numbers, static_values
 from pypsa_p2p.common.units import Units
-from pypsa_p2p.formulation.places import values_at
-from pypsa_p2p.markets.base import Market, Posed
+from pypsa_p2p.formulation.places import Posed, values_at
+from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.price_series import prices_in_range, unweighed_prices
 from pypsa_p2p.markets.record import contracts_held, recorded_risk, units_of, usual_units

@@ -6,7 +6,8 @@ import pypsa
 
 from pypsa_p2p.common.tables import Numbers, dynamic_numbers
 from pypsa_p2p.common.values import is_hashable
-from pypsa_p2p.markets.base import Market, Posed
+from pypsa_p2p.formulation.places import Posed
+from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.record import recorded_units
 from pypsa_p2p.network.books import Books, read_books, with_congestion_of
 from pypsa_p2p.solution.accounts import Accounts
