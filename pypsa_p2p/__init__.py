@@ -19,6 +19,7 @@ from pypsa_p2p.network.scenarios.copula import sample_copula
 from pypsa_p2p.network.scenarios.history import scenarios_from_history
 from pypsa_p2p.network.scenarios.sampling import sample_scenarios
 from pypsa_p2p.network.scenarios.setting import set_scenarios
+from pypsa_p2p.network.tariffs import distance_fees, voltage_fees, zone_fees
 from pypsa_p2p.network.trades import add_trades
 from pypsa_p2p.solution import prices
 from pypsa_p2p.solution.certificate.certificate import Certificate
@@ -56,6 +57,7 @@ __all__ = [
     "certify",
     "check_power_flow",
     "compare",
+    "distance_fees",
     "fairness",
     "from_pandapower",
     "list_grids",
@@ -73,4 +75,6 @@ __all__ = [
     "set_scenarios",
     "solve_equilibrium",
     "sweep",
+    "voltage_fees",
+    "zone_fees",
 ]

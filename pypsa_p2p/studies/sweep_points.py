@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any, Final
@@ -16,6 +16,8 @@ from pypsa_p2p.common.given import Range
 from pypsa_p2p.common.names import (
     CONGESTION,
     ELASTIC_DEMAND_CARRIER,
+    FEE0,
+    FEE1,
     TRADE_CARRIER,
 )
 from pypsa_p2p.common.quiet import quiet_libraries
@@ -109,42 +111,46 @@ def _structure(place: int, point: Point, apply: Apply | None) -> Hashable:
 
     Where there are changes of the user's own they come last, and what they do may depend on all.
     """
-    if apply is None:
-        return None
-    if not isinstance(apply, Mapping):
+    names = [name for name in DATA_DIMENSIONS if name not in _NUMBERS]
+    if isinstance(apply, Mapping):
+        names = [*DATA_DIMENSIONS, *(name for key in apply for name in dimensions_of(key))]
+    elif apply is not None:
         return place
-    names = [*DATA_DIMENSIONS, *(name for key in apply for name in dimensions_of(key))]
     data = tuple((name, point[name]) for name in names if name in point)
     return data if is_hashable(data) else place
 
 
 class _Copy:
-    """A copy of the network, to which the data of one point after the other are given."""
+    """A copy of the network, to which the numbers of one point after the other are given."""
 
     def __init__(self, network: bytes) -> None:
         self._network = network
-        self._n: pypsa.Network | None = None
+        self._n: Any = None  # a Network, once somebody asks for it
 
     def at(self, point: Point, apply: Apply | None) -> pypsa.Network:
-        """It with the data of a point: as it was, but for the known dimensions, or a new one."""
+        """It with the data of a point, of which all but the numbers are as in the last one."""
         if self._n is None or apply is not None:
             self._n = pickle.loads(self._network)
-            statics = {component: self._n.c[component].static for component, _ in _KNOWN_COLUMNS}
-            self._given = {
-                (component, column): statics[component][column].copy()
-                for component, column in _KNOWN_COLUMNS
-                if column in statics[component]
-            }
+            self._set(point, DATA_DIMENSIONS.keys() - _NUMBERS.keys())
+            self._given = {where: self._column(*where) for where in _NUMBERS.values()}
         n = self._n
         for (component, column), given in self._given.items():
-            n.c[component].static[column] = given
-        for name, set_to in DATA_DIMENSIONS.items():
-            if name in point:
-                set_to(n, point[name])
+            if given is not None:
+                n.c[component].static[column] = given
+        self._set(point, _NUMBERS.keys())
         for part, change in _changes(apply, point):
             returned = change(n, part)
             n = n if returned is None else returned
         return n
+
+    def _column(self, component: str, column: str) -> pd.Series | None:
+        static = self._n.c[component].static
+        return static[column].copy() if column in static else None
+
+    def _set(self, point: Point, names: Collection[str]) -> None:
+        for name, set_to in DATA_DIMENSIONS.items():
+            if name in point and name in names:
+                set_to(self._n, point[name])
 
 
 def _changes(apply: Apply | None, point: Point) -> Iterator[tuple[Point, Change]]:
@@ -214,8 +220,18 @@ def _set_congestion(n: pypsa.Network, value: float) -> None:
     static.loc[trades, CONGESTION] = float(value)
 
 
-#: Columns that the dimensions below set.
-_KNOWN_COLUMNS: Final = (("Generator", "p_nom"), ("Link", "p_nom"), ("Link", CONGESTION))
+def _scale_fees(n: pypsa.Network, factor: float) -> None:
+    """Multiply the fees of every trade edge."""
+    Range(0).require("fees, a factor on those of trades:", factor)
+    links = n.c["Link"]
+    trades = links.static["carrier"] == TRADE_CARRIER
+    for fee in (FEE0, FEE1):
+        if fee in links.static:
+            links.static.loc[trades, fee] *= float(factor)
+        if fee in links.dynamic:
+            links.dynamic[fee] = links.dynamic[fee] * float(factor)
+
+
 #: Dimensions that need no `apply`, and what a value of theirs does.
 MARKET_DIMENSIONS: Final = {
     "attitude": _with("risk", "attitude"),
@@ -227,4 +243,11 @@ DATA_DIMENSIONS: Final = {
     "renewables": _scale_renewables,
     "trade_capacity": _scale_capacity,
     "congestion": _set_congestion,
+    "fees": _scale_fees,
+}
+#: Of these what changes numbers of a compiled model only, and in which column.
+_NUMBERS: Final = {
+    "renewables": ("Generator", "p_nom"),
+    "trade_capacity": ("Link", "p_nom"),
+    "congestion": ("Link", CONGESTION),
 }

@@ -83,6 +83,7 @@ def sweep(
         ``renewables``      factor on the capacity of must-take generators
         ``trade_capacity``  factor on the capacity of trade edges
         ``congestion``      coefficient of every trade edge, EUR/MW2h
+        ``fees``            factor on the fees of every trade edge
         =================== ====================================================================
 
         The first four leave markets without risk measure or without contracts as they are.
