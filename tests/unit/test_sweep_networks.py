@@ -206,3 +206,17 @@ def test_numbers_of_a_model_are_written_anew(
     assert (shared.error.sel(market="alone") == "").all()
     for dimension in over:
         assert float(abs(shared.social_cost.diff(dimension)).max()) > 0.01
+
+
+def test_fees_are_numbers_of_another_model(n: pypsa.Network) -> None:
+    """Where there are none the model has no variables for them; each factor counts once."""
+    for fee in ("fee0", "fee1"):
+        n.links[fee] = np.where(n.links.carrier == "p2p", 0.2, 0.0)
+    over = {"fees": [0.0, 1.0, 3.0], "trade_capacity": [0.5, 1.0], "attitude": [0.1, 0.6]}
+    keep = ["fee", "quantity"]
+    shared = p2p.sweep(n, ALONE, over, keep=keep, progress=False)
+    each = p2p.sweep(n, ALONE, over, keep=keep, apply=nothing, progress=False)
+    xr.testing.assert_allclose(shared.drop_vars("error"), each.drop_vars("error"), atol=1e-8)
+    paid = shared.fee.sum(["scenario", "prosumer"])
+    assert (paid.sel(fees=0.0) == 0.0).all()
+    assert (paid.sel(fees=1.0) > 0.1).all()

@@ -83,6 +83,19 @@ def test_contracts_between_none_and_complete(n: pypsa.Network, whole: xr.Dataset
     assert float(insured.insurance_bought[1]) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_fees_are_a_dimension(n: pypsa.Network) -> None:
+    """A factor on fees, which may vary in time for some edges."""
+    charged = n.copy()
+    links = charged.c.links
+    links.static[["fee0", "fee1"]] = 0.5
+    links.dynamic["fee0"] = pd.DataFrame(0.25, charged.snapshots, links.static.index[:1])
+    found = swept(charged, ALONE, {"fees": [0.0, 1.0, 4.0]}, keep=["fee_revenue"])
+    revenue = found.fee_revenue.sum("scenario")
+    assert float(revenue[0]) == 0.0
+    assert float(revenue[1]) > 0.0
+    assert (found.social_cost.diff("fees") > 0).all()
+
+
 def test_the_network_stays_as_it_is(n: pypsa.Network) -> None:
     before = SweptNetwork(n).fingerprint(ALONE, ())
     swept(n, ALONE, {"renewables": [0.5], "congestion": [0.0], "trade_capacity": [0.9]})
