@@ -9,6 +9,8 @@ from scipy import sparse
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 from pypsa_p2p.solvers.backends import blocks
 from pypsa_p2p.solvers.backends.blocks import BlockCore, Kinds, NotDefiniteError
+from pypsa_p2p.solvers.backends.interior_point import solve_risk_interior_point
+from tests.unit.solver_markets import random_market
 
 SCENARIOS, PARTS, PRICES, CELLS = 2, 3, 40, 12
 
@@ -76,3 +78,27 @@ def test_an_indefinite_scenario_is_refused() -> None:
     wrong = np.where((row == column) & cells[row], -values, values)
     with pytest.raises(NotDefiniteError):
         BlockCore(row, column, Kinds.of(row, column, prices, cells)).factor(wrong)
+
+
+@pytest.mark.parametrize("indefinite", [False, True], ids=["in blocks", "rounding in the way"])
+def test_a_market_of_many_is_solved_as_entry_by_entry(
+    indefinite: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factored = []
+
+    def refused(core: BlockCore, values: Vector) -> None:
+        factored.append(core)
+        if indefinite:
+            raise NotDefiniteError
+        whole(core, values)
+
+    whole = BlockCore.factor
+    monkeypatch.setattr(BlockCore, "factor", refused)
+    program = random_market(prosumers=90, scenarios=3, seed=2)
+    found = solve_risk_interior_point(program)
+    assert factored, "90 prosumers that trade with each other hang together"
+    monkeypatch.setattr(blocks, "_LARGE", 1000)
+    expected = solve_risk_interior_point(program)
+    assert found.status == expected.status == "optimal"
+    np.testing.assert_allclose(found.objective, expected.objective, rtol=1e-9)
+    np.testing.assert_allclose(found.row_dual, expected.row_dual, atol=1e-6)
