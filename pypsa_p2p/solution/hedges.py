@@ -29,7 +29,7 @@ INSURED, TRADED, WORTHLESS = "insured", "traded", "worthless"
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedHedges:
-    """Contracts of a solved market, as its network keeps them.
+    """Contracts of a solved market, as its network keeps them or its solution has them.
 
     Attributes
     ----------

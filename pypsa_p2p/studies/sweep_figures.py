@@ -46,6 +46,10 @@ FIGURES: Final = {
 }
 
 
+#: Of these what there is only where contracts are traded.
+OF_CONTRACTS: Final = ("contracts_traded", "insurance_bought")
+
+
 class Figures(NamedTuple):
     """Arrays by name.
 
@@ -67,7 +71,7 @@ class Figures(NamedTuple):
             str(name): (tuple(map(str, array.dims)), array.to_numpy())
             for name, array in dataset.data_vars.items()
         }
-        return cls(values, {str(dim): index for dim, index in dataset.indexes.items()})
+        return cls(values, {str(dim): _plain(index) for dim, index in dataset.indexes.items()})
 
     def dataset(self) -> xr.Dataset:
         """The same with labels, units and meanings."""
@@ -76,6 +80,11 @@ class Figures(NamedTuple):
         }
         used = {dim for dims, _ in self.values.values() for dim in dims}
         return xr.Dataset(variables, {dim: self.labels[dim] for dim in self.labels if dim in used})
+
+
+def _plain(index: pd.Index) -> pd.Index:
+    """Labels as networks have them: text read from a file has a type of its own."""
+    return index.astype(object) if pd.api.types.is_string_dtype(index.dtype) else index
 
 
 def described(name: str) -> dict[str, str]:

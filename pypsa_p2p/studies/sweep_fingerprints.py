@@ -38,8 +38,8 @@ def fingerprint(inputs: str, market: Market, keep: tuple[str, ...]) -> str:
 def inputs_of(n: pypsa.Network) -> str:
     """A name for a network's inputs; results that an earlier solve left in it do not count."""
     digest = hashlib.sha256()
-    for frame in (n.snapshot_weightings, *_inputs(n)):
-        digest.update(repr([frame.shape, *map(str, frame.columns)]).encode())
+    for name, frame in (("snapshot_weightings", n.snapshot_weightings), *_inputs(n)):
+        digest.update(repr([name, frame.shape, *map(str, frame.columns)]).encode())
         digest.update(pd.util.hash_pandas_object(frame.index).to_numpy().tobytes())
         digest.update(b"".join(_content(frame[column]) for column in frame))
     if n.has_scenarios:
@@ -54,8 +54,8 @@ def _content(column: pd.Series) -> bytes:
     return pd.util.hash_array(column.to_numpy(object)).tobytes()
 
 
-def _inputs(n: pypsa.Network) -> list[pd.DataFrame]:
-    """Tables of the network without results, in a fixed order of tables and columns."""
+def _inputs(n: pypsa.Network) -> list[tuple[str, pd.DataFrame]]:
+    """Tables of the network without results and their names, tables and columns in fixed order."""
     tables = []
     for name in sorted(n.all_components):
         component = n.c[name]
@@ -64,11 +64,13 @@ def _inputs(n: pypsa.Network) -> list[pd.DataFrame]:
         defaults = component.defaults
         ignored = _WRITTEN.union(defaults.index[defaults["status"] == "Output"])
         columns = sorted(set(component.static.columns) - ignored)
-        tables.append(component.static[columns])
+        tables.append((name, component.static[columns]))
         for attribute in sorted(set(component.dynamic) - ignored):
             frame = component.dynamic[attribute]
             if not frame.empty:
-                tables.append(frame.set_axis(frame.columns.map(str), axis=1))
+                tables.append(
+                    (f"{name} {attribute}", frame.set_axis(frame.columns.map(str), axis=1))
+                )
     return tables
 
 
@@ -86,7 +88,7 @@ def _taken_apart(value: Any) -> Any:
     """Labels and numbers of a labelled value, fields of a dataclass; others as they are."""
     if is_dataclass(value) and not isinstance(value, type):
         named = {field.name: getattr(value, field.name) for field in fields(value)}
-        return [type(value).__name__, named]
+        return [type(value).__module__, type(value).__qualname__, named]
     if isinstance(value, xr.DataArray):
         indexes = {dim: list(index) for dim, index in value.indexes.items()}
         return [value.dims, indexes, value.to_numpy()]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pypsa_p2p.studies.sweep_figures import Figures, described
+from pypsa_p2p.studies.sweep_figures import FIGURES, OF_CONTRACTS, Figures, described
 from pypsa_p2p.studies.sweep_points import Outcome
 
 ERROR: Final = "error"
@@ -26,7 +26,7 @@ def joined(dimensions: Mapping[str, Mapping[Any, Any]], outcomes: list[Outcome])
         if outcome.figures is not None
     }
     labels = _labels(found.values())
-    variables: dict[str, Any] = {}
+    variables: dict[str, Any] = {} if found else _nothing(shape, list(swept))
     for figures in found.values():
         for name in figures.values:
             if name not in variables:
@@ -37,6 +37,15 @@ def joined(dimensions: Mapping[str, Mapping[Any, Any]], outcomes: list[Outcome])
     coordinates = {**swept, **labels}
     used = {dim for array in variables.values() for dim in array.dims}
     return xr.Dataset(variables, coords={d: v for d, v in coordinates.items() if d in used})
+
+
+def _nothing(shape: tuple[int, ...], swept: list[str]) -> dict[str, xr.DataArray]:
+    """Figures of a sweep in which no point has a solution."""
+    return {
+        name: xr.DataArray(np.full(shape, np.nan), dims=swept, attrs=described(name))
+        for name in FIGURES
+        if name not in OF_CONTRACTS
+    }
 
 
 def _labels(figures: Iterable[Figures]) -> dict[str, pd.Index]:

@@ -201,33 +201,44 @@ def _scale_renewables(n: pypsa.Network, factor: float) -> None:
     elastic = (static["carrier"] == ELASTIC_DEMAND_CARRIER).to_numpy(bool)
     chosen = static.index.get_level_values("name").isin(must_take(n, every)) & ~elastic
     Range(0).require("renewables, a factor on capacities:", factor)
-    static.loc[chosen, "p_nom"] *= float(factor)
+    if not chosen.any():
+        raise MarketError(
+            "renewables: no generator here is must-take, p_min_pu = p_max_pu, so that the factor "
+            "would change nothing. Scale what you mean with apply=, or leave the dimension out."
+        )
+    static["p_nom"] = static["p_nom"].where(~chosen, static["p_nom"] * float(factor))
+
+
+def _trades(n: pypsa.Network, dimension: str) -> tuple[pd.DataFrame, pd.Series]:
+    """The table of Links, and which of them are trade edges."""
+    static = n.c["Link"].static
+    trades = static["carrier"] == TRADE_CARRIER
+    if not trades.any():
+        raise MarketError(f"{dimension}: the network has no trade edges. Leave the dimension out.")
+    return static, trades
 
 
 def _scale_capacity(n: pypsa.Network, factor: float) -> None:
     """Multiply the capacity of every trade edge."""
-    static = n.c["Link"].static
-    trades = static["carrier"] == TRADE_CARRIER
+    static, trades = _trades(n, "trade_capacity")
     Range(0).require("trade_capacity, a factor on capacities:", factor)
-    static.loc[trades, "p_nom"] *= float(factor)
+    static["p_nom"] = static["p_nom"].where(~trades, static["p_nom"] * float(factor))
 
 
 def _set_congestion(n: pypsa.Network, value: float) -> None:
     """Give every trade edge the same congestion coefficient."""
-    static = n.c["Link"].static
-    trades = static["carrier"] == TRADE_CARRIER
+    static, trades = _trades(n, "congestion")
     Range(0).require("congestion of trades:", value)
-    static.loc[trades, CONGESTION] = float(value)
+    static[CONGESTION] = static[CONGESTION].where(~trades, float(value))
 
 
 def _scale_fees(n: pypsa.Network, factor: float) -> None:
     """Multiply the fees of every trade edge."""
     Range(0).require("fees, a factor on those of trades:", factor)
-    links = n.c["Link"]
-    trades = links.static["carrier"] == TRADE_CARRIER
+    (static, trades), links = _trades(n, "fees"), n.c["Link"]
     for fee in (FEE0, FEE1):
-        if fee in links.static:
-            links.static.loc[trades, fee] *= float(factor)
+        if fee in static:
+            static[fee] = static[fee].where(~trades, static[fee] * float(factor))
         if fee in links.dynamic:
             links.dynamic[fee] = links.dynamic[fee] * float(factor)
 

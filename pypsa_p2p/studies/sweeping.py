@@ -17,11 +17,13 @@ import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError, listed, shown
 from pypsa_p2p.common.given import Range
+from pypsa_p2p.common.names import CONTRACT_NAME, PROSUMER, SCENARIO, SNAPSHOT, TRADE
 from pypsa_p2p.common.progress import progress_bar
 from pypsa_p2p.common.pypsa_state import model_of
 from pypsa_p2p.common.values import require_network
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.solution.results import DESCRIBED
+from pypsa_p2p.studies.sweep_figures import FIGURES, KEPT
 from pypsa_p2p.studies.sweep_joining import ERROR, joined
 from pypsa_p2p.studies.sweep_points import (
     DATA_DIMENSIONS,
@@ -40,7 +42,9 @@ from pypsa_p2p.studies.sweep_shards import asked_shard, require_all, require_kep
 from pypsa_p2p.studies.sweep_store import PointStore
 
 _BUILT_IN: Final = (*MARKET_DIMENSIONS, *DATA_DIMENSIONS)
-_TAKEN: Final = (MARKET, ERROR, "scenario", "snapshot", "prosumer", "trade")
+_TAKEN: Final = frozenset(
+    {MARKET, ERROR, SCENARIO, SNAPSHOT, PROSUMER, TRADE, CONTRACT_NAME, *FIGURES, *KEPT}
+)
 
 #: Most points of one network that a process solves in one go.
 _PIECE: Final = 20
@@ -146,8 +150,9 @@ def sweep(
     contracts  8.21  12.718
     """
     require_network(n)
-    dimensions = _dimensions(markets, {} if over is None else over, apply)
-    points, wanted = _points(dimensions), _kept(keep)
+    wanted = _kept(keep)
+    dimensions = _dimensions(markets, {} if over is None else over, apply, wanted)
+    points = _points(dimensions)
     own = asked_shard(shard, collect=collect, stored=store is not None)
     kept = PointStore(store, parts=None if shard is None else own.of)
     job = Job(
@@ -180,7 +185,7 @@ def sweep(
 
 
 def _dimensions(
-    markets: Any, over: Mapping[str, Iterable[Any]], apply: Apply | None
+    markets: Any, over: Mapping[str, Iterable[Any]], apply: Apply | None, wanted: tuple[str, ...]
 ) -> dict[str, dict[Any, Any]]:
     """Values of every dimension by their labels, checked."""
     if not isinstance(over, Mapping):
@@ -194,9 +199,12 @@ def _dimensions(
             f"{', '.join(_BUILT_IN)}. Say what it changes with apply=, a function of the network "
             "and the point."
         )
-    taken = [name for name in over if name in _TAKEN]
+    taken = [name for name in over if name in _TAKEN.union(wanted)]
     if taken:
-        raise MarketError(f"over: {listed(taken)} is a name of the results; take another.")
+        raise MarketError(
+            f"over: {listed(taken)} is a name of the results; take another, or leave it out of "
+            "keep."
+        )
     named = {MARKET: _named_markets(markets)} if isinstance(markets, Mapping) else {}
     if not named and not isinstance(markets, Market) and not callable(markets):
         raise MarketError(

@@ -1,8 +1,8 @@
 """``python -m tests.benchmarks.sweeps``: markets a second, of sweeps on one core.
 
 Everything counts: reading, checking and compiling the network, solving, figures and the dataset
-that comes back. Beside it the same markets one by one, `market.optimize(n)` and `results(n)`, and
-a bare solver on the first.
+that comes back. Beside it some of the same markets one by one, `market.optimize(n)` and
+`results(n)`, and a bare solver on them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pypsa
 
 import pypsa_p2p as p2p
+from pypsa_p2p.markets.base import Market
+from pypsa_p2p.studies.sweep_points import DATA_DIMENSIONS, MARKET_DIMENSIONS
 from tests.benchmarks.clock import Duration, direct_route
 from tests.benchmarks.raw import conical, quadratic
 from tests.benchmarks.report import SEED, say, table
@@ -27,6 +30,7 @@ HEAD = (
     "market", "over", "markets", "ms a market", "markets a second", "/ one by one",
     "/ bare Clarabel",
 )  # fmt: skip
+_FEW = 5  # markets of each sweep that are solved one by one
 AVERSE = p2p.PeerToPeerMarket(risk=p2p.CVaR())
 HEDGED = p2p.PeerToPeerMarket(risk=p2p.CVaR(), contracts=p2p.Contracts())
 #: Name, market, dimension, values, and the program that the bare solver gets.
@@ -64,22 +68,38 @@ def measure(count: int) -> Iterator[Line]:
     """Every case, of `count` markets of 14 prosumers and 10 scenarios."""
     n = network(random_instance(SEED, 14, 10, 1))
     for name, market, dimension, (first, last), build in CASES:
-        raw = build(direct_route(market, n)[1])
-        p2p.results(n)  # warms up
         values = list(np.linspace(first, last, count))
+        singles = [_single(n, market, dimension, value) for value in values[:: -(-count // _FEW)]]
+        one_by_one = [_alone(own, on) for own, on in singles]
+        bare = [build(direct_route(own, on)[1]).run()[0].cpu for own, on in singles]
         gc.collect()
         start = Duration.now()
         d = p2p.sweep(n, market, {dimension: values}, progress=False)
         swept = Duration.now() - start
         assert (d.error == "").all()
-        few = 5
-        start = Duration.now()
-        for _ in range(few):
-            market.optimize(n)
-            p2p.results(n)
-        single = Duration.now() - start
-        bare = np.median([raw.run()[0].cpu for _ in range(few)])
-        yield Line(name, dimension, count, swept.cpu / count, single.cpu / few, float(bare))
+        each = swept.cpu / count
+        yield Line(
+            name, dimension, count, each, float(np.median(one_by_one)), float(np.median(bare))
+        )
+
+
+def _single(
+    n: pypsa.Network, market: Market, dimension: str, value: float
+) -> tuple[Market, pypsa.Network]:
+    """The market and the network of a value."""
+    if dimension in MARKET_DIMENSIONS:
+        return MARKET_DIMENSIONS[dimension](market, value), n
+    on = n.copy()
+    DATA_DIMENSIONS[dimension](on, value)
+    return market, on
+
+
+def _alone(market: Market, n: pypsa.Network) -> float:
+    """CPU seconds of one market with its results."""
+    start = Duration.now()
+    market.optimize(n)
+    p2p.results(n)
+    return (Duration.now() - start).cpu
 
 
 def main() -> None:

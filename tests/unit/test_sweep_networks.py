@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pypsa
 import pytest
 import xarray as xr
@@ -220,3 +222,52 @@ def test_fees_are_numbers_of_another_model(n: pypsa.Network) -> None:
     paid = shared.fee.sum(["scenario", "prosumer"])
     assert (paid.sel(fees=0.0) == 0.0).all()
     assert (paid.sel(fees=1.0) > 0.1).all()
+
+
+def test_points_are_known_by_which_series_is_which(n: pypsa.Network, tmp_path: Path) -> None:
+    """The same numbers as a fee of one end or of the other are not the same network."""
+
+    def charged(copy: pypsa.Network, point: dict[str, Any]) -> None:
+        for fee in ("fee0", "fee1"):
+            copy.links[fee] = 0.0
+        series = pd.DataFrame(0.3, copy.snapshots, copy.links.index)
+        copy.links_t[point["payer"]] = series
+
+    over = {"payer": ["fee0", "fee1"]}
+    calls = [
+        p2p.sweep(n, ALONE, over, apply=charged, keep=["fee"], store=tmp_path, progress=False)
+        for _ in range(2)
+    ]
+    xr.testing.assert_allclose(*calls)
+    assert len(list(tmp_path.glob("*.nc"))) == 2
+    assert float(abs(calls[0].fee.diff("payer")).max()) > 0.01
+
+
+@pytest.mark.parametrize("dimension", ["trade_capacity", "congestion", "renewables", "fees"])
+def test_dimensions_that_change_nothing(dimension: str) -> None:
+    n = p2p.load_grid("three_node")
+    n.remove("Link", list(n.links.index.get_level_values("name").unique()))
+    for limit, value in (("p_min_pu", 0.0), ("p_max_pu", 1.0)):
+        n.generators[limit] = value
+        n.generators_t[limit] = n.generators_t[limit].iloc[:, :0]
+    d = p2p.sweep(n, ALONE, {dimension: [0.5]}, progress=False)
+    why = "no generator here is must-take" if dimension == "renewables" else "has no trade edges"
+    assert why in d.error.item()
+    assert np.isnan(d.social_cost.item())
+
+
+def test_whole_numbers_in_columns(n: pypsa.Network) -> None:
+    """A user's own column of whole numbers takes any value of a sweep."""
+    n.links["p_nom"] = 5
+    n.links["congestion"] = 0
+    d = p2p.sweep(n, ALONE, {"trade_capacity": [0.5], "congestion": [0.2]}, progress=False)
+    assert (d.error == "").all()
+
+
+@pytest.mark.parametrize(
+    ("over", "keep"),
+    [({"insurance_price": [0.5]}, ["insurance_price"]), ({"social_cost": [1.0]}, [])],
+)
+def test_dimensions_named_as_what_is_kept(n: pypsa.Network, over: Any, keep: list[str]) -> None:
+    with pytest.raises(p2p.MarketError, match="is a name of the results; take another"):
+        p2p.sweep(n, CONTRACTS, over, keep=keep, apply=nothing, progress=False)

@@ -179,7 +179,8 @@ def test_failed_points_are_recorded(n: pypsa.Network, tmp_path: Path) -> None:
 
 def test_all_failed(n: pypsa.Network) -> None:
     d = swept(n, ALONE, {"attitude": [2.0]})
-    assert set(d) == {"error"}
+    assert np.isnan(d.social_cost.item())
+    assert "attitude 2.0 must be a number in" in d.error.item()
 
 
 def unchanged(network: pypsa.Network, point: dict[str, Any]) -> None:
