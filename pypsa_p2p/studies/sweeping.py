@@ -229,7 +229,9 @@ def _applied(apply: Any, over: Mapping[str, Any]) -> set[str]:
     """The dimensions that a mapping `apply` names, checked."""
     if apply is None or callable(apply):
         return set()
-    changes = apply.values() if isinstance(apply, Mapping) else [apply]
+    changes = list(apply.values()) if isinstance(apply, Mapping) else [apply]
+    if not changes:
+        raise MarketError("apply: the mapping is empty; give a function, or leave apply out.")
     for change in changes:
         if not callable(change):
             raise MarketError(

@@ -48,6 +48,7 @@ def grid() -> pypsa.Network:
 def solved() -> pypsa.Network:
     n = grid()
     AVERSE.optimize(n)
+    LAST.clear()  # it is meant to be changed
     return n
 
 

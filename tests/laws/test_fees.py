@@ -61,8 +61,14 @@ def test_both_routes_agree() -> None:
         solved(replace(instance, congestion=0 * instance.congestion), market, route)
         for route in ("hook", "direct")
     )
-    for name in ("quantity", "nodal_price", "trade_price", "cost", "fee", "bill"):
+    for name in ("quantity", "nodal_price", "cost", "fee", "bill"):
         xr.testing.assert_allclose(hook[name], direct[name], atol=1e-6)
+    # Where a fee keeps an edge idle in a scenario that the buyer does not weigh, many prices do.
+    weighs = direct.risk_adjusted_probability.sel(prosumer=direct.buyer) > 1e-6
+    one_price = (abs(direct.quantity) > 1e-6) | weighs.drop_vars("prosumer")
+    prices = [r.trade_price.where(one_price) for r in (hook, direct)]
+    xr.testing.assert_allclose(*prices, atol=1e-6)
+    assert 0.5 < float(one_price.mean()) < 1.0
 
 
 @pytest.mark.parametrize(("seed", "surplus"), [(2, True), (4, False)])
