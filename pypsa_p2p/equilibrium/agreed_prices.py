@@ -5,21 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.common.names import NAME, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.names import NAME
 from pypsa_p2p.common.pypsa_state import forget_model
 from pypsa_p2p.equilibrium.game.game import Game
 from pypsa_p2p.equilibrium.game.knapsack import Array, Flags
 from pypsa_p2p.equilibrium.running import Answer
-from pypsa_p2p.formulation.columns import balances, of_balances, of_constraint, variable_owners
+from pypsa_p2p.formulation.columns import balances, variable_owners
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.fees import BOUGHT, PARTED, SOLD, parted
 from pypsa_p2p.formulation.model import build_model
-from pypsa_p2p.formulation.places import Places
+from pypsa_p2p.formulation.places import Places, rows_of, rows_of_balances, values_at
 from pypsa_p2p.formulation.trading import CAPACITY0, CAPACITY1, RECIPROCITY, quantities
 from pypsa_p2p.markets.clearing.own_units import OwnUnits
 from pypsa_p2p.markets.clearing.prices import optimum_at
@@ -69,7 +68,7 @@ def _moved(compiled: CompiledModel, game: Game, answer: Answer, dual: Vector) ->
     """The answer at other multipliers of the rows, EUR/MW."""
     hours = game.probability[:, None, None] * game.hours[:, None]
     zeta, xi0, xi1 = (
-        _ordered(of_constraint(compiled, dual, name), game.data.edges)
+        values_at(dual, rows_of(compiled, name, game.data.edges))
         for name in (RECIPROCITY, CAPACITY0, CAPACITY1)
     )
     return answer._replace(
@@ -138,11 +137,4 @@ def _put(
 
 def _by_prosumer(compiled: CompiledModel, game: Game, values: Vector) -> Array:
     """Values of the prosumers' balances, (S, T, N)."""
-    own = pd.Series(game.data.prosumers, index=game.data.prosumers)
-    return _ordered(of_balances(compiled, values, own), own.index)
-
-
-def _ordered(values: xr.DataArray, names: pd.Index) -> Array:
-    """As the game's arrays are, (S, T, names)."""
-    ordered = values.sel({NAME: names.to_numpy()}).transpose(SCENARIO, SNAPSHOT, NAME)
-    return np.asarray(ordered.to_numpy())
+    return values_at(values, rows_of_balances(compiled, game.data.prosumers))

@@ -8,9 +8,8 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.names import NAME, SCENARIO
-from pypsa_p2p.common.tables import ONLY_SCENARIO
-from pypsa_p2p.formulation.compiled import CompiledModel, by_label
+from pypsa_p2p.common.names import NAME
+from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.formulation.delivery import SURPLUS
 from pypsa_p2p.formulation.fees import BOUGHT, SOLD, fee_labels
 from pypsa_p2p.formulation.trading import (
@@ -19,7 +18,7 @@ from pypsa_p2p.formulation.trading import (
 )
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import asset_owners
-from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
+from pypsa_p2p.solvers.arrays import Flags, Labels
 
 
 def variable_owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArray]:
@@ -66,30 +65,6 @@ def balance_rows(compiled: CompiledModel, buses: pd.Index | None = None) -> Flag
             labels = labels.isel({NAME: labels.indexes[NAME].isin(buses)})
         rows[compiled.rows(labels)[labels.to_numpy().ravel() >= 0]] = True
     return rows
-
-
-def of_constraint(compiled: CompiledModel, values: Vector, name: str) -> xr.DataArray:
-    """Values of rows, (rows,), by the labels of a constraint, 0 where it has no row.
-
-    Dims (scenario, snapshot, name), in some order.
-    """
-    labels = compiled.model.constraints[name].labels
-    dense = np.nan_to_num(by_label(compiled.row_labels, values))
-    found = labels.copy(data=dense[labels.to_numpy()])
-    return found if SCENARIO in found.dims else found.expand_dims({SCENARIO: [ONLY_SCENARIO]})
-
-
-def of_balances(compiled: CompiledModel, values: Vector, buses: pd.Series) -> xr.DataArray:
-    """Values of the balances of some buses, which may repeat, by the labels of the series.
-
-    Dims (scenario, snapshot, name), in some order; 0 at a bus without a balance.
-    """
-    parts = [of_constraint(compiled, values, name) for name in balances(compiled.model)]
-    found = (xr.concat(parts, NAME) if len(parts) > 1 else parts[0]).transpose(..., NAME)
-    at = found.indexes[NAME].get_indexer(pd.Index(buses))
-    there = np.where(at >= 0, found.to_numpy()[..., at], 0.0)
-    coords = {dim: found.coords[dim] for dim in found.dims if dim != NAME}
-    return xr.DataArray(there, {**coords, NAME: buses.index.rename(NAME)}, found.dims)
 
 
 def export_columns(compiled: CompiledModel) -> Labels:

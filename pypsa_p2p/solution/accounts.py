@@ -26,7 +26,7 @@ from pypsa_p2p.network.assets import sum_by_owner
 from pypsa_p2p.network.books import Books, Entry
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solution.decided import Decided
-from pypsa_p2p.solution.hedges import RecordedHedges, regimes
+from pypsa_p2p.solution.hedges import regimes
 from pypsa_p2p.solution.money import alike, in_money, weighs
 from pypsa_p2p.solvers.arrays import Flags, Labels
 
@@ -136,7 +136,7 @@ class Accounts:
         payment = np.where(self.prices_agree(trades)[:, None], paid, np.nan)
         net_cost = costs["cost"] + payment
         if hedges is not None:
-            net_cost = net_cost - self._settled(hedges) + hedges.premium.to_numpy()
+            net_cost = net_cost - hedges.settled.to_numpy() + hedges.premium.to_numpy()
         bill = net_cost + costs["utility"] - costs["preference"]
         return {"payment": payment, "bill": bill, "net_cost": net_cost}
 
@@ -163,7 +163,7 @@ class Accounts:
         """Risk-adjusted probabilities, (S, N), and costs, EUR, (N,) (MODEL.md §5)."""
         found, tau = self.found, self.found.tau
         p, hedges = self.data.probability.to_numpy()[:, None], found.hedges
-        after = cost if hedges is None else cost - self._settled(hedges)
+        after = cost if hedges is None else cost - hedges.settled.to_numpy()
         (risk, level), (net_risk, net_level) = (
             self._worst(each) for each in (after, np.nan_to_num(net_cost))
         )
@@ -198,10 +198,6 @@ class Accounts:
             **hedges.variables(),
             "at_cap": regimes(hedges, tau, self.data.probability, may_hold),
         }
-
-    def _settled(self, hedges: RecordedHedges) -> Numbers:
-        """What contracts and insurance pay, EUR, (S, N)."""
-        return np.asarray(hedges.payout.to_numpy() + hedges.insurance.to_numpy())
 
     # ------------------------------------------------------------------ sums
 

@@ -68,9 +68,10 @@ class RecordedHedges:
         """What each would pay now at the clearing prices, EUR; (prosumer)."""
         return self.premium - self.beyond_clearing
 
-    def after(self, cost: xr.DataArray) -> xr.DataArray:
-        """Costs less what contracts and insurance pay, EUR; (scenario, prosumer)."""
-        return cost - self.payout - self.insurance
+    @property
+    def settled(self) -> xr.DataArray:
+        """What contracts and insurance pay, EUR; (scenario, prosumer)."""
+        return self.payout + self.insurance
 
     def worth(self, tau: xr.DataArray) -> xr.DataArray:
         """What a unit of each contract is worth at risk-adjusted probabilities, EUR now."""

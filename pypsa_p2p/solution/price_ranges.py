@@ -7,15 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pypsa
 import scipy.sparse as sp
 import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError, listed
-from pypsa_p2p.common.names import NAME, OWN_MULTIPLIERS, PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.names import OWN_MULTIPLIERS, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.units import Numbers, Units
-from pypsa_p2p.formulation.columns import of_balances
+from pypsa_p2p.formulation.places import rows_of_balances
 from pypsa_p2p.markets.clearing.own_units import typical_units
 from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.network.market_data import read_market
@@ -123,11 +122,8 @@ def _ends(
     row = largest_entries(game.program.A)
     units = typical_units(game.program, row, np.append(game.trades, game.fees))
     optimum = _optimum(game, slope, by_prosumer, row, units)
-    number = np.arange(game.compiled.row_labels.size, dtype=np.float64)
-    own = pd.Series(data.prosumers, index=data.prosumers)
-    at_bus = of_balances(game.compiled, number, own).rename({NAME: PROSUMER})
-    rows = at_bus.transpose(*wanted.dims).to_numpy().astype(np.int64)
-    known = (wanted & (money.weighed | certain)).transpose(*wanted.dims).to_numpy()
+    rows = rows_of_balances(game.compiled, data.prosumers)
+    known = (wanted & (money.weighed | certain)).transpose(*wanted.dims).to_numpy() & (rows >= 0)
     place = np.full(game.compiled.row_labels.size, -1)
     place[optimum.free] = np.arange(optimum.free.size)
     at = np.where(known, place[rows], -1)

@@ -97,7 +97,7 @@ def by_model(points: list[Point], apply: Apply | None) -> list[list[int]]:
 
 
 def _known_data(point: Point) -> list[tuple[str, Any]]:
-    """Values of the known dimensions that change numbers of the network."""
+    """Values of the known dimensions that change the network."""
     return [(name, point[name]) for name in DATA_DIMENSIONS if name in point]
 
 
@@ -130,27 +130,30 @@ class _Copy:
     def at(self, point: Point, apply: Apply | None) -> pypsa.Network:
         """It with the data of a point, of which all but the numbers are as in the last one."""
         if self._n is None or apply is not None:
-            self._n = pickle.loads(self._network)
-            self._set(point, DATA_DIMENSIONS.keys() - _NUMBERS.keys())
-            self._given = {where: self._column(*where) for where in _NUMBERS.values()}
+            n = pickle.loads(self._network)
+            _set(n, point, DATA_DIMENSIONS.keys() - _NUMBERS.keys())  # may be refused
+            self._n, self._given = n, _columns(n)
         n = self._n
         for (component, column), given in self._given.items():
-            if given is not None:
-                n.c[component].static[column] = given
-        self._set(point, _NUMBERS.keys())
+            n.c[component].static[column] = given
+        _set(n, point, _NUMBERS.keys())
         for part, change in _changes(apply, point):
             returned = change(n, part)
             n = n if returned is None else returned
         return n
 
-    def _column(self, component: str, column: str) -> pd.Series | None:
-        static = self._n.c[component].static
-        return static[column].copy() if column in static else None
 
-    def _set(self, point: Point, names: Collection[str]) -> None:
-        for name, set_to in DATA_DIMENSIONS.items():
-            if name in point and name in names:
-                set_to(self._n, point[name])
+def _columns(n: pypsa.Network) -> dict[tuple[str, str], pd.Series]:
+    """The columns of numbers as they are, by class and name."""
+    there = {(c, of) for c, of in _NUMBERS.values() if of in n.c[c].static}
+    return {(c, of): n.c[c].static[of].copy() for c, of in there}
+
+
+def _set(n: pypsa.Network, point: Point, names: Collection[str]) -> None:
+    """Give a network the values of some known dimensions."""
+    for name, set_to in DATA_DIMENSIONS.items():
+        if name in point and name in names:
+            set_to(n, point[name])
 
 
 def _changes(apply: Apply | None, point: Point) -> Iterator[tuple[Point, Change]]:

@@ -164,24 +164,28 @@ def sweep(
         collect=collect,
     )
     outcomes, places = own.left(len(points)), own.places(len(points))
+    asked = [points[place] for place in places]
     with progress_bar(len(places), "sweep", "point", shown=progress) as bar:
 
         def solved(at: int, outcome: Outcome) -> None:
-            """Keep what came of a point, or take it from where it is kept already."""
-            if outcome.key in job.known:
-                outcome = kept.load(outcome.key)
-            elif not collect:
-                kept.save(outcome, points[places[at]])
-            outcomes[places[at]] = outcome
+            outcomes[places[at]] = _kept_outcome(kept, job, asked[at], outcome)
             bar.update()
 
-        asked = [points[place] for place in places]
         _solve(pickle.dumps(_without_model(n)), job, asked, solved, workers, client)
     if collect:
         require_all(outcomes, points, store, kept.parts)
     if shard is not None:
         require_kept(own, outcomes)
     return joined(dimensions, [outcomes[place] for place in range(len(points))])
+
+
+def _kept_outcome(kept: PointStore, job: Job, point: Point, outcome: Outcome) -> Outcome:
+    """Keep what came of a point, or take it from where it is kept already."""
+    if outcome.key in job.known:
+        return kept.load(outcome.key)
+    if not job.collect:
+        kept.save(outcome, point)
+    return outcome
 
 
 def _dimensions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pypsa
@@ -100,3 +101,25 @@ def add_seller_and_buyer(n: pypsa.Network) -> None:
         grid_bus=["west", "east"],
     )
     p2p.add_trades(n, [("A", "B")], capacity=10)
+
+
+def seller_and_buyer(
+    worth: float, snapshots: Sequence[str] = ("now",), **trade: Any
+) -> pypsa.Network:
+    """One MW at 10 EUR/MWh; a buyer of one MW at any price up to `worth`.
+
+    `trade` is for `add_trades` beside a capacity of 5 MW.
+    """
+    n = pypsa.Network(snapshots=list(snapshots))
+    p2p.add_prosumers(
+        n,
+        ["seller", "buyer"],
+        demand=[0.0, 1.0],
+        demand_max=[0.0, 1.0],
+        utility_quadratic=0.0,
+        generation_max=[1.0, 0.0],
+        marginal_cost=[10.0, 0.0],
+    )
+    n.generators.loc["buyer elastic demand", "marginal_cost"] = worth
+    p2p.add_trades(n, "complete", **{"capacity": 5.0, **trade})
+    return n

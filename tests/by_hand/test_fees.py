@@ -12,6 +12,7 @@ import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.solution import prices
+from tests.by_hand.markets import seller_and_buyer
 
 HOURS = ["night", "day"]
 
@@ -19,23 +20,6 @@ HOURS = ["night", "day"]
 def sure(n: pypsa.Network) -> pypsa.Network:
     """With one scenario, whose model the package builds itself, and fast."""
     p2p.set_scenarios(n, {"sure": 1.0})
-    return n
-
-
-def seller_and_buyer(worth: float, fee: Any, snapshots: list[str] | None = None) -> pypsa.Network:
-    """One MW at 10 EUR/MWh; a buyer of one MW at any price up to `worth`."""
-    n = pypsa.Network(snapshots=snapshots or ["now"])
-    p2p.add_prosumers(
-        n,
-        ["seller", "buyer"],
-        demand=[0.0, 1.0],
-        demand_max=[0.0, 1.0],
-        utility_quadratic=0.0,
-        generation_max=[1.0, 0.0],
-        marginal_cost=[10.0, 0.0],
-    )
-    n.generators.loc["buyer elastic demand", "marginal_cost"] = worth
-    p2p.add_trades(n, "complete", capacity=5.0, fee=fee)
     return n
 
 
@@ -115,21 +99,10 @@ def test_fees_prices_and_capacities_by_snapshot() -> None:
 
 def test_capacity_and_price_by_snapshot() -> None:
     """The edge carries 0.25 at night; by day the buyer's preference of 3 takes all she gains."""
-    n = pypsa.Network(snapshots=HOURS)
-    p2p.add_prosumers(
-        n,
-        ["seller", "buyer"],
-        demand=[0.0, 1.0],
-        demand_max=[0.0, 1.0],
-        utility_quadratic=0.0,
-        generation_max=[1.0, 0.0],
-        marginal_cost=[10.0, 0.0],
-    )
-    n.generators.loc["buyer elastic demand", "marginal_cost"] = 12.5
     columns = pd.MultiIndex.from_tuples([("seller", "buyer"), ("buyer", "seller")])
-    p2p.add_trades(
-        n,
-        "complete",
+    n = seller_and_buyer(
+        12.5,
+        HOURS,
         capacity=pd.Series([0.25, 1.0], HOURS),
         price=pd.DataFrame([[0.0, 0.0], [0.0, 3.0]], HOURS, columns),
     )

@@ -11,6 +11,7 @@ import pytest
 
 import pypsa_p2p as p2p
 from pypsa_p2p.equilibrium.game.knapsack import Knapsack, solve_knapsacks
+from tests.by_hand.markets import seller_and_buyer
 from tests.reference.instances import Instance, network, random_instance
 from tests.reference.package import market_of
 
@@ -134,18 +135,7 @@ def test_nobody_moves_from_the_variational_equilibrium() -> None:
 
 def test_partners_within_their_fees_do_not_trade() -> None:
     """The seller at 10, the buyer at 11.5, fees of 1: the rule's price, found by agents too."""
-    n = pypsa.Network()
-    p2p.add_prosumers(
-        n,
-        ["seller", "buyer"],
-        demand=[0.0, 1.0],
-        demand_max=[0.0, 1.0],
-        utility_quadratic=0.0,
-        generation_max=[1.0, 0.0],
-        marginal_cost=[10.0, 0.0],
-    )
-    n.generators.loc["buyer elastic demand", "marginal_cost"] = 11.5
-    p2p.add_trades(n, "complete", capacity=5.0, fee=1.0)
+    n = seller_and_buyer(11.5, fee=1.0)
     p2p.set_scenarios(n, {"sure": 1.0})
     found = p2p.solve_equilibrium(n, p2p.PeerToPeerMarket(), ADMM, progress=False)
     r = p2p.results(n)

@@ -84,7 +84,7 @@ def certify(n: pypsa.Network) -> Certificate:
     solved = _Solved.of(n)
     scale = solved.scale
     held = solved.labelled(costs_held(solved.game))
-    hedged = held if solved.hedges is None else solved.hedges.after(held)
+    hedged = held if solved.hedges is None else held - solved.hedges.settled
     risk = solved.risk_adjusted(hedged)
     residuals = {**_energy_residuals(solved), **_risk_residuals(solved, hedged)}
     if solved.hedges is not None:

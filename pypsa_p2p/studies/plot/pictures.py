@@ -200,7 +200,7 @@ def costs(n: pypsa.Network, ax: Axes | None = None, *, of: Amount | None = None)
     ax = axes_or_new(ax, height=1.0 + (0.26 if hedged else 0.16) * max(len(data.prosumers), 6))
     cost, paid = r[amount], r[amount]
     if hedges is not None:  # net costs and bills hold contracts, costs do not
-        settled = hedges.premium - hedges.payout - hedges.insurance
+        settled = hedges.premium - hedges.settled
         cost, paid = (cost, cost + settled) if amount == "cost" else (cost - settled, cost)
     expected = (data.probability * cost).sum(SCENARIO)
     before = _distribution(cost - expected, data, settings)
