@@ -85,7 +85,7 @@ def quick(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff's rules and format; mypy's types."""
-    session.install("-q", "-e", ".[dev]")
+    session.install("-q", "-e", ".[lint]")
     linters(session)
 
 
