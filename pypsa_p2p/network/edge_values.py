@@ -61,10 +61,12 @@ def directed(
     snapshots: pd.Index,
     *,
     signed: bool = True,
+    either_order: bool = False,
 ) -> Numbers:
     """The number of each end of every edge, who buys from the other: bus0's, bus1's.
 
-    At least 0, unless it is `signed`.
+    At least 0, unless it is `signed`. With `either_order`, what is given for one order of a pair
+    alone holds for both.
 
     Returns
     -------
@@ -73,6 +75,8 @@ def directed(
     given = _given(value, argument, sorted_pairs(pairs), prosumers, snapshots)
     both = pairs.append(pairs.swaplevel())
     if not isinstance(given, xr.DataArray):
+        if either_order:
+            given = _in_both_orders(given)
         given = as_array(given, argument, {SNAPSHOT: snapshots, _DIRECTION: both})
     if not signed:
         refuse(given < 0, f"{argument} is negative", "it must be at least 0")
@@ -249,6 +253,15 @@ def _with_pairs(given: pd.Series | pd.DataFrame, pairs: pd.MultiIndex) -> Any:
 def _distinct(given: pd.Series | pd.DataFrame, kept: Any) -> pd.Series | pd.DataFrame:
     """The first, or the last, of what is given for one edge."""
     return _taken(given, ~_pairs_of(given).duplicated(keep=kept))
+
+
+def _in_both_orders(given: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
+    """With each pair that is given in one order only in the other one, too."""
+    pairs = _pairs_of(given)
+    swapped = _with_pairs(given, pairs.swaplevel())
+    others = _taken(swapped, ~_pairs_of(swapped).isin(pairs))
+    along: Any = "columns" if isinstance(given, pd.DataFrame) else "index"
+    return pd.concat([given, others], axis=along)
 
 
 def _taken(given: pd.Series | pd.DataFrame, chosen: Flags) -> pd.Series | pd.DataFrame:

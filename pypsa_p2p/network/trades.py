@@ -71,15 +71,18 @@ def add_trades(
     edges : "complete", "grid", iterable of pairs, or networkx.Graph
         "complete": every two prosumers. "grid": prosumers at the same bus of the grid, or at two
         that its active branches join with nobody's buses in between (junctions, converters), if
-        any. Directions do not matter, each pair comes once.
+        any. Directions do not matter: a pair in both of its orders is one edge.
     capacity
-        kappa of each edge, at least 0, MW: a number, a mapping or Series by pair (one of its two
-        orders, or both alike), or a symmetric DataFrame; also by snapshot, see the notes.
+        kappa, the most that one may buy of the other, at least 0, MW: a number, a mapping or
+        Series {(buyer, seller): kappa}, in which one order of a pair holds for both unless the
+        other is there, too, or a DataFrame buyer x seller; also by snapshot, see the notes. An
+        edge of one way has 0 in the other.
     price
         Preference price b, EUR/MWh: a number, a mapping or Series {(buyer, seller): b}, or a
         DataFrame buyer x seller. Both directions of every edge; also by snapshot.
     congestion
-        Coefficient a of each edge, at least 0, EUR/MW2h: a number, or by pair as `capacity`.
+        Coefficient a of each edge, at least 0, EUR/MW2h: a number, by pair (one of its two
+        orders, or both alike), or a symmetric DataFrame.
     fee
         Fee f on what is bought or sold, at least 0, EUR/MWh: a number that either end pays, or
         {(payer, partner): f} in the forms of `price`; also by snapshot. Where surplus is sold, the
@@ -94,16 +97,16 @@ def add_trades(
 
     Notes
     -----
-    The edge ("a", "b") is the Link "a - b" from bus0 "a" to bus1 "b", `p_nom` = capacity and
-    `p_min_pu` = -1, `marginal_cost` next to nothing (PyPSA builds no model where nothing at all
-    costs anything), with the columns `price0` (of "a" buying from "b"), `price1`, `congestion`,
-    `fee0` (that "a" pays) and `fee1`.
+    The edge ("a", "b") is the Link "a - b" from bus0 "a" to bus1 "b", `p_nom` the larger of its
+    two capacities, of which "a" may buy -`p_min_pu` and "b" `p_max_pu`, with the columns `price0`
+    (of "a" buying from "b"), `price1`, `congestion`, `fee0` (that "a" pays) and `fee1`. Its
+    `marginal_cost` is next to nothing: PyPSA builds no model where nothing at all costs anything.
 
     By snapshot: a Series over ``n.snapshots`` holds for all edges; a mapping by pair may have one
     for each; a DataFrame has rows of snapshots and columns of pairs; a DataArray has the dims
     ``snapshot``, ``buyer`` and ``seller``, some of them, or ``trade`` with the last two as its
     coordinates, as `results` has them. What varies is in ``n.links_t``: `price0`, `price1`,
-    `fee0`, `fee1`, and of capacities `p_min_pu` and `p_max_pu` of the largest, `p_nom`.
+    `fee0`, `fee1`, `p_min_pu` and `p_max_pu`.
 
     Examples
     --------
@@ -133,7 +136,8 @@ def add_trades(
     ordered, sns = sorted_pairs(pairs), n.snapshots
     price0, price1 = directed(price, "price", pairs, prosumers, sns)
     fee0, fee1 = directed(fee, "fee", pairs, prosumers, sns, signed=False)
-    largest, share = _capacity(symmetric(capacity, "capacity", ordered, prosumers, sns))
+    most = directed(capacity, "capacity", pairs, prosumers, sns, signed=False, either_order=True)
+    largest, share0, share1 = _capacity(most)
     coefficient = symmetric(congestion, "congestion", ordered, prosumers, sns)
     if coefficient.ndim > 1:
         raise DataError("Argument congestion is by snapshot: give one number for each edge.")
@@ -149,11 +153,12 @@ def add_trades(
         bus0=pairs.get_level_values(0),
         bus1=pairs.get_level_values(1),
         carrier=TRADE_CARRIER,
-        p_min_pu=-1.0,
+        p_min_pu=-_first(share0),
+        p_max_pu=_first(share1),
         marginal_cost=ACCURACY.next_to_nothing,
         **columns,
     )
-    series |= {"p_min_pu": -share, "p_max_pu": share}
+    series |= {"p_min_pu": -share0, "p_max_pu": share1}
     for attribute, values in series.items():
         _write_varying(n, attribute, labels, values)
     note_connections(n)
@@ -194,12 +199,10 @@ def _pairs(n: pypsa.Network, edges: object, prosumers: pd.Index) -> pd.MultiInde
         raise DataError(
             f"Argument edges joins {listed(selves.unique())} to herself: leave that out."
         )
-    repeated = sorted_pairs(pairs).duplicated()
-    if repeated.any():
-        raise DataError(
-            f"Argument edges repeats {listed(pairs[repeated])}: give each pair once, in one order."
-        )
-    return pairs
+    if not pairs.is_unique:
+        repeated = pairs[pairs.duplicated()]
+        raise DataError(f"Argument edges repeats {listed(repeated)}: give each pair once.")
+    return pairs[~sorted_pairs(pairs).duplicated()]
 
 
 def _named_pairs(n: pypsa.Network, edges: str, prosumers: pd.Index) -> list[tuple[str, str]]:
@@ -295,12 +298,14 @@ def _edge_names(n: pypsa.Network, pairs: pd.MultiIndex) -> pd.Index:
     return labels
 
 
-def _capacity(values: Numbers) -> tuple[Numbers, Numbers]:
-    """The largest capacity of each edge, (E,), MW, and what there is of it, (E,) or (T, E)."""
-    if values.ndim == 1:
-        return values, np.ones_like(values)
-    largest = values.max(axis=0)
-    return largest, np.divide(values, largest, out=np.ones_like(values), where=largest > 0)
+def _capacity(both: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """The largest capacity of each edge, (E,), MW, and what of it bus0, and bus1, may buy.
+
+    Of (2, E) or (2, T, E); the shares are (E,) or (T, E).
+    """
+    largest = both.max(axis=tuple(range(both.ndim - 1)))
+    share = np.divide(both, largest, out=np.ones_like(both), where=largest > 0)
+    return largest, share[0], share[1]
 
 
 def _varies(values: Numbers) -> Numbers:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pypsa
 import pytest
 
+import pypsa_p2p as p2p
 from tests.by_hand.markets import pair
 from tests.reference.instances import edges_turned
 from tests.reference.package import answer, market_of, solved
@@ -135,3 +137,28 @@ def test_congestion_separates_the_designs(route: str) -> None:
     np.testing.assert_allclose(peers.nodal_price.ravel(), [14 / 3, 25 / 3], **EXACT)
     assert peers.trade_price.ravel()[0] == pytest.approx(6.5, abs=1e-6)
     assert peers.social_cost == pytest.approx(121 / 36 + 11 / 6 + 625 / 36, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("most", "cost"),
+    [({("B", "A"): 2.0, ("A", "B"): 0.0}, 22.0), ({("B", "A"): 0.0, ("A", "B"): 2.0}, 36.0)],
+    ids=["B may buy", "A may buy"],
+)
+def test_an_edge_of_one_way(most: dict[tuple[str, str], float], cost: float, route: str) -> None:
+    """As above while B may buy 2; 36, what she minds having nothing, where only A may buy.
+
+    With the capacities exchanged, or the larger of them both ways, the two would be 36, or 22.
+    """
+    n = pypsa.Network()
+    p2p.add_prosumers(
+        n, ["A", "B"], demand=[0, 6], demand_max=100, utility_quadratic=1,
+        generation_max=[10, 0], marginal_cost=1, marginal_cost_quadratic=1,
+    )  # fmt: skip
+    p2p.add_trades(n, [("A", "B")], capacity=most)
+    market = p2p.CentralizedMarket(surplus=False)
+    if route == "hook":
+        n.optimize(extra_functionality=market, include_objective_constant=False)
+    else:
+        market.optimize(n)
+    assert float(p2p.results(n)["social_cost"]) == pytest.approx(cost, abs=1e-6)
+    assert p2p.certify(n).is_equilibrium()

@@ -117,6 +117,14 @@ def test_one_series_for_all_edges() -> None:
             ]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_capacity_by_snapshot_and_direction(form: str) -> None:
+    data = read_market(traded(capacity=FORMS[form]))
+    most = [getattr(data, f"capacity{end}").transpose("snapshot", ...)[:, 0] for end in (0, 1)]
+    assert most[0].to_numpy().tolist() == [[2.0, 3.0], [6.0, 0.0]]
+    assert most[1].to_numpy().tolist() == [[1.0, 4.0], [1.0, 8.0]]
+
+
 CAPACITIES = {
     "frame": pd.DataFrame([[4.0, 0.0], [1.0, 3.0]], HOURS, pd.MultiIndex.from_tuples(EDGES)),
     "mapping": {("a", "b"): [4.0, 1.0], ("b", "c"): pd.Series([3.0, 0.0], HOURS[::-1])},
@@ -155,7 +163,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"fee": "1"}, "fee is not a number"),
     ({"fee": [1.0, 2.0]}, "fee must be one number"),
     ({"price": frame().replace(8.0, np.nan)}, r"price is NaN .*snapshot 'day'"),
-    ({"capacity": frame()}, "capacity differs between the two orders"),
     ({"capacity": pd.Series([1.0, -2.0], HOURS)}, "capacity is negative .*'day'"),
     ({"congestion": pd.Series([1.0, 2.0], HOURS)}, "congestion is by snapshot"),
 ]

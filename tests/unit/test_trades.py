@@ -12,6 +12,7 @@ import pypsa
 import pytest
 
 from pypsa_p2p.common.errors import DataError, P2PError
+from pypsa_p2p.network.market_data import read_market
 from pypsa_p2p.network.prosumers import add_prosumers
 from pypsa_p2p.network.scenarios.setting import set_scenarios
 from pypsa_p2p.network.trades import add_trades, trade_edges
@@ -93,6 +94,23 @@ def test_every_form_of_edge_values(community: pypsa.Network, argument: str, form
     links = trade_edges(traded(community, **{argument: EDGE_VALUES[form]}))
     column = {"capacity": "p_nom", "congestion": "congestion"}[argument]
     assert links[column].tolist() == [1.0, 2.0]
+
+
+def limits(n: pypsa.Network) -> dict[tuple[str, str], float]:
+    """What each may buy of the other, MW."""
+    data = read_market(n)
+    most = [data.capacity0.to_numpy().ravel(), data.capacity1.to_numpy().ravel()]
+    ends = list(zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True))
+    return dict(zip([*ends, *(end[::-1] for end in ends)], np.concatenate(most), strict=True))
+
+
+@pytest.mark.parametrize("edges", [[("a", "b"), ("c", "b")], [("b", "a"), ("c", "b"), ("b", "c")]])
+def test_capacities_of_each_direction(community: pypsa.Network, edges: Any) -> None:
+    given = {("a", "b"): 0.0, ("b", "a"): 3.0, ("b", "c"): 2.0}  # the last one both ways
+    expected = {**given, ("c", "b"): 2.0}
+    assert limits(traded(community, edges, capacity=given)) == expected
+    whole = matrix(expected)
+    assert limits(traded(community, edges, capacity=whole)) == expected
 
 
 @pytest.mark.parametrize("price", [PRICES, pd.Series(PRICES), matrix(PRICES)], ids=type)
@@ -227,7 +245,6 @@ BAD_EDGES: list[tuple[Any, str]] = [
     ([("a", 3)], "it must be a pair"),
     ([("a", "d"), ("a", "b")], "edges has 'd', which is no prosumer"),
     ([("a", "b"), ("c", "c")], "edges joins 'c' to herself"),
-    ([("a", "b"), ("b", "a")], r"edges repeats \('b', 'a'\)"),
     ([("a", "b"), ("a", "b")], r"edges repeats \('a', 'b'\)"),
     (nx.MultiGraph([("a", "b"), ("a", "b")]), r"edges repeats \('a', 'b'\)"),
     ("grid", "Prosumer 'a', 'b', 'c' has no grid_bus"),
@@ -259,14 +276,14 @@ def changed(argument: str, pair: tuple[str, str], value: Any) -> dict[str, Any]:
 
 BAD_VALUES: list[tuple[dict[str, Any], str]] = [
     ({"capacity": -1.0}, "capacity is negative: it must be at least 0"),
-    (changed("capacity", ("c", "b"), 9.0), r"capacity differs .*\('b', 'c'\)"),
-    ({"capacity": {("a", "b"): 1.0}}, r"capacity lacks \('b', 'c'\) along 'edge'"),
-    ({"capacity": {("a", "b"): 1.0, ("a", "c"): 1.0}}, r"the unknown \('a', 'c'\) along 'edge'"),
+    (changed("congestion", ("c", "b"), 9.0), r"congestion differs .*\('b', 'c'\)"),
+    ({"capacity": {("a", "b"): 1.0}}, r"capacity lacks \('b', 'c'\).* along 'buyer, sel"),
+    ({"capacity": {("a", "b"): 1.0, ("a", "c"): 1.0}}, r"the unknown \('a', 'c'\), \('c', 'a'\)"),
     ({"capacity": {"a": 1.0}}, "capacity has 'a': it must be a pair"),
-    ({"capacity": {("a", "b"): -1.0, ("b", "c"): 1}}, r"negative \(edge \('a', 'b'\)\)"),
+    ({"capacity": {("a", "b"): -1.0, ("b", "c"): 1}}, r"negative \(buyer, seller .*\('a', 'b'\)"),
     ({"capacity": {("a", "b"): True, ("b", "c"): 1}}, r"capacity is not a number.*\('a', 'b'\)"),
     ({"capacity": {("a", "b"): "x", ("b", "c"): 1}}, r"capacity is not a number.*\('a', 'b'\)"),
-    ({"capacity": {("a", "b"): np.nan, ("b", "c"): 1}}, r"capacity is NaN.*edge \('a', 'b'\)"),
+    ({"capacity": {("a", "b"): np.nan, ("b", "c"): 1}}, r"capacity is NaN.*\('a', 'b'\)"),
     ({"capacity": pd.Series([1, 2, 1], [("a", "b"), ("b", "c"), ("a", "b")])}, "capacity repeats"),
     ({"capacity": float("inf")}, "capacity is NaN or infinite"),
     ({"capacity": None}, "capacity is None"),
@@ -282,7 +299,7 @@ BAD_VALUES: list[tuple[dict[str, Any], str]] = [
     ({"price": matrix(PRICES).rename(columns={"c": "d"})}, "price has the columns 'd'"),
     ({"price": matrix(PRICES).rename(index={"c": "d"})}, "price has the rows 'd'"),
     ({"price": matrix(PRICES).rename(index={"c": "a"})}, "price has the rows 'a'"),
-    ({"capacity": matrix(PRICES)}, r"capacity differs .*\('a', 'b'\), \('b', 'c'\)"),
+    ({"congestion": matrix(PRICES)}, r"congestion differs .*\('a', 'b'\), \('b', 'c'\)"),
     ({"capacity": matrix({**PRICES, ("b", "c"): "x"})}, "capacity is not a number"),
 ]
 
