@@ -32,7 +32,7 @@ from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.infeasibility import explain
 from pypsa_p2p.markets.clearing.mixed_sizes import warn_of_mixed_sizes
 from pypsa_p2p.markets.clearing.problem import MarketProblem, risk_program
-from pypsa_p2p.markets.contract_terms import Terms, require_no_arbitrage, warn_of_hubs
+from pypsa_p2p.markets.contract_terms import Terms, look_at_hubs, require_no_arbitrage
 from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.model_checks import warn_of_losses
 from pypsa_p2p.markets.options import (
@@ -245,7 +245,7 @@ class Market(ABC):
         self._require_convex(data, each)
         if terms is not None:
             require_no_arbitrage(terms, each, data.prosumers)
-            warn_of_hubs(n, data, each, terms)
+            look_at_hubs(n, data, each, terms)
 
     def _require_convex(self, data: MarketData, each: Envelope) -> None:
         """Refuse a planner who sums the risks of several, where trades are congested."""

@@ -124,12 +124,25 @@ def _numbers(values: Numbers) -> str:
     return listed([float(f"{value:.6g}") for value in values])
 
 
-def warn_of_hubs(n: pypsa.Network, data: MarketData, each: Envelope, terms: Terms) -> None:
-    """Warn of prosumers without assets and without aversion who may trade contracts.
+def look_at_hubs(n: pypsa.Network, data: MarketData, each: Envelope, terms: Terms) -> None:
+    """Who has no aversion of her own, and may trade contracts, bears all risk, for nothing.
 
-    They bear all risk, for nothing.
+    An operator is refused, unless limits say what she may hold; a prosumer without assets is
+    warned of.
+
+    Raises
+    ------
+    MarketError
+        Naming the operators.
     """
     neutral = (each.most - each.least).max(axis=1) <= ACCURACY.rounding
+    if not neutral.all() and terms.limit is None and (neutral & ~data.counted).any():
+        raise MarketError(
+            f"Operator {listed(data.prosumers[neutral & ~data.counted])} is risk-neutral, so that "
+            "with contracts she insures everybody for nothing. Say what she may do: give her a "
+            "risk_attitude, or limits by prosumer, Contracts(limit=...), 0 to leave her out, "
+            "float('inf') for no limit."
+        )
     out = np.zeros(len(data.prosumers), dtype=bool)
     if terms.limit is not None:
         out = (terms.limit == 0.0).all(axis=0)

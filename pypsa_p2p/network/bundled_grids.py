@@ -230,7 +230,7 @@ def add_grid_market(
     settings = _settings(folder, number=number, seed=seed, rule=rule, resolution=resolution)
     table = _read(folder / "prosumers.csv").set_index("name").rename_axis(PROSUMER)
     data = _scenarios(folder, table, settings)
-    numbers = {str(argument): data[argument].mean(SCENARIO) for argument in data}
+    numbers: dict[str, Any] = {str(each): data[each].mean(SCENARIO) for each in data}
     numbers |= {column: table[column].to_xarray() for column in table if column in DIMENSIONS}
     if _lasts_a_day(folder):
         profiles = _profiles(folder, **settings["time"])

@@ -20,11 +20,14 @@ from pypsa_p2p.common.names import (
     FIXED_COST,
     IMPORT_PRICE,
     NAME,
+    OPERATOR,
     PRICE0,
     PRICE1,
     PROSUMER,
     PROSUMER_CARRIER,
     RISK_ATTITUDE,
+    ROLE,
+    ROLES,
     SCENARIO,
     SNAPSHOT,
     TRADE_CARRIER,
@@ -59,6 +62,8 @@ class MarketData:
     weighting : DataArray (snapshot)
         ``snapshot_weightings.objective``, h.
     risk_attitude : DataArray (prosumer)
+    role : DataArray (prosumer)
+        One of `ROLES`.
     usage_benefit, fixed_cost : DataArray (scenario, prosumer)
         EUR/h.
     import_price : DataArray (scenario, snapshot, prosumer)
@@ -83,6 +88,7 @@ class MarketData:
     probability: xr.DataArray
     weighting: xr.DataArray
     risk_attitude: xr.DataArray
+    role: xr.DataArray
     usage_benefit: xr.DataArray
     fixed_cost: xr.DataArray
     import_price: xr.DataArray
@@ -123,6 +129,11 @@ class MarketData:
     def charged(self) -> bool:
         """Whether anybody pays a fee on what she trades."""
         return bool(self.fee0.any() or self.fee1.any())
+
+    @property
+    def counted(self) -> Flags:
+        """Who counts where people are compared, (N,): all but operators."""
+        return np.asarray(self.role.to_numpy() != OPERATOR)
 
     @property
     def fixed_part(self) -> xr.DataArray:
@@ -184,6 +195,7 @@ def read_market(n: pypsa.Network, sns: object = None, *, grid: bool = False) -> 
             coords={SNAPSHOT: sns},
         ),
         risk_attitude=_prosumer_column(n, RISK_ATTITUDE, prosumers).isel({SCENARIO: 0}, drop=True),
+        role=_roles(n, prosumers),
         usage_benefit=_prosumer_column(n, USAGE_BENEFIT, prosumers),
         fixed_cost=_prosumer_column(n, FIXED_COST, prosumers),
         import_price=_by_prosumer(dynamic_values(n, "Bus", IMPORT_PRICE, prosumers, sns)),
@@ -246,6 +258,21 @@ def _snapshots(n: pypsa.Network, sns: object) -> pd.Index:
 
 def _prosumer_column(n: pypsa.Network, attribute: str, prosumers: pd.Index) -> xr.DataArray:
     return _by_prosumer(static_values(n, "Bus", attribute, prosumers))
+
+
+def _roles(n: pypsa.Network, prosumers: pd.Index) -> xr.DataArray:
+    """Prosumers of networks that know no roles are all "prosumer"."""
+    column = first_scenario(n, "Bus").get(ROLE, pd.Series(dtype=object)).reindex(prosumers)
+    roles = column.fillna(PROSUMER).replace("", PROSUMER)
+    unknown = roles[~roles.isin(ROLES)]
+    if len(unknown):
+        raise DataError(
+            f"n.buses.role of prosumer {listed(unknown.index)} is {listed(unknown.unique())}: set "
+            f"{' or '.join(map(repr, ROLES))}."
+        )
+    if (roles == OPERATOR).all():
+        raise DataError("n.buses.role is 'operator' for everybody: a market needs a prosumer.")
+    return xr.DataArray(roles.to_numpy(object), coords={PROSUMER: prosumers})
 
 
 def _by_prosumer(by_name: xr.DataArray) -> xr.DataArray:

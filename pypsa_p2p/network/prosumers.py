@@ -27,6 +27,8 @@ from pypsa_p2p.common.names import (
     RENEWABLE_CARRIER,
     RENEWABLE_SUFFIX,
     RISK_ATTITUDE,
+    ROLE,
+    ROLES,
     SCENARIO,
     SNAPSHOT,
     USAGE_BENEFIT,
@@ -47,6 +49,9 @@ from pypsa_p2p.common.values import (
 
 Data = dict[str, xr.DataArray]
 """Arguments of `add_prosumers` as arrays over a subset of scenario, snapshot, prosumer."""
+
+Texts = str | Sequence[str] | Mapping[str, str] | pd.Series
+"""A text for all prosumers, or by prosumer."""
 
 EVERYWHERE = (SCENARIO, SNAPSHOT, PROSUMER)
 DIMENSIONS: dict[str, tuple[str, ...]] = {
@@ -106,7 +111,8 @@ def add_prosumers(
     renewable: Value = 0.0,
     risk_attitude: Value = 0.0,
     import_price: Value = 0.0,
-    grid_bus: str | Sequence[str] | Mapping[str, str] | pd.Series = "",
+    grid_bus: Texts = "",
+    role: Texts = PROSUMER,
 ) -> None:
     r"""Add prosumers: a bus each, with elastic demand, flexible and renewable generation.
 
@@ -137,6 +143,10 @@ def add_prosumers(
         Price at which the grid operator buys surplus, EUR/MWh.
     grid_bus : str, sequence, mapping or Series
         Bus of the physical grid each prosumer sits at, "" for none.
+    role : str, sequence, mapping or Series
+        "prosumer", or "operator": a community's manager, pool or shared storage, who trades but
+        is nobody's household. Balances and costs count her; fairness, Gini coefficients and mean
+        prices do not. Where contracts are traded, her risk attitude or her limit must be said.
 
     Each number may be a scalar; a sequence; a mapping or Series by prosumer; a DataFrame snapshot x
     prosumer; a DataArray over any of scenario (if `n` has scenarios), snapshot and prosumer.
@@ -183,9 +193,10 @@ def add_prosumers(
     prosumers = as_names(names, "names")
     _require_free_names(n, prosumers)
     grid_buses = _grid_buses(n, grid_bus, prosumers)
+    roles = read_roles(role, prosumers)
     data = _read_numbers(numbers, coordinates_of(n, prosumers), names)
     check_data(data)
-    add_prosumer_buses(n, prosumers, grid_buses)
+    add_prosumer_buses(n, prosumers, grid_buses, roles)
     _add_components(n, prosumers)
     write_data(n, prosumers, data)
 
@@ -271,7 +282,21 @@ def _grid_buses(n: pypsa.Network, grid_bus: object, prosumers: pd.Index) -> pd.S
     return found
 
 
-def add_prosumer_buses(n: pypsa.Network, prosumers: pd.Index, grid_buses: pd.Series) -> None:
+def read_roles(role: object, prosumers: pd.Index) -> pd.Series:
+    """The role of every prosumer, one of `ROLES`."""
+    found = as_text(role, ROLE, PROSUMER, prosumers)
+    unknown = found[~found.isin(ROLES)]
+    if len(unknown):
+        raise DataError(
+            f"Argument role {listed(unknown.unique())} of prosumer {listed(unknown.index)} is "
+            f"unknown: give {' or '.join(map(repr, ROLES))}."
+        )
+    return found
+
+
+def add_prosumer_buses(
+    n: pypsa.Network, prosumers: pd.Index, grid_buses: pd.Series, roles: pd.Series
+) -> None:
     """A bus for every prosumer, at the place of her bus in the grid, with the user's columns of it.
 
     What is hers by now is counted as before where the user, or PyPSA, goes by these: a country,
@@ -279,7 +304,7 @@ def add_prosumer_buses(n: pypsa.Network, prosumers: pd.Index, grid_buses: pd.Ser
     """
     place = first_scenario(n, "Bus").reindex(grid_buses)[["x", "y"]].fillna(0.0).to_numpy()
     columns: dict[str, Any] = dict.fromkeys((RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST), 0.0)
-    columns[GRID_BUS] = grid_buses.to_numpy()
+    columns[GRID_BUS], columns[ROLE] = grid_buses.to_numpy(), roles.to_numpy()
     inherited = _of_users(n).reindex(grid_buses)
     columns |= {str(name): inherited[name].to_numpy() for name in inherited}
     add_carriers(n, [PROSUMER_CARRIER])
@@ -294,6 +319,7 @@ def add_prosumer_buses(n: pypsa.Network, prosumers: pd.Index, grid_buses: pd.Ser
     # PyPSA leaves NaN in columns it does not know; no grid bus is "", as for prosumers without one.
     buses = n.components.buses.static
     buses[GRID_BUS] = buses[GRID_BUS].fillna("")
+    buses[ROLE] = buses[ROLE].fillna("")
 
 
 def _of_users(n: pypsa.Network) -> pd.DataFrame:

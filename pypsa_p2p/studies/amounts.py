@@ -82,11 +82,11 @@ def prices_of_traders(r: xr.Dataset, data: MarketData, usual: Units) -> xr.DataA
 def who_trades(quantity: Numbers, data: MarketData, usual: Units) -> Flags:
     """Whose prices count, (N,): of whoever trades at all, (scenario, snapshot, trade), MW.
 
-    Who never trades has no price of her own: hers is one of many that would not make her. If
-    nobody trades, all prices count. Trades much smaller than `usual` powers are rounding.
+    Operators' do not. Who never trades has no price of her own: hers is one of many that would
+    not make her. If nobody trades, all prices count. Trades much smaller than `usual` powers are rounding.
     """
     traded = np.abs(quantity).max(axis=(0, 1), initial=0.0)
     busy = traded > ACCURACY.promised * max(usual.power, float(traded.max(initial=0.0)))
     buyers = np.concatenate([data.bus0.to_numpy(), data.bus1.to_numpy()])[busy]
-    counts: Flags = data.prosumers.isin(buyers)
-    return counts if counts.any() else ~counts
+    counts: Flags = data.prosumers.isin(buyers) & data.counted
+    return counts if counts.any() else data.counted

@@ -60,7 +60,8 @@ def compare(
                                                energy passed on counts on every edge it takes
         price_min, _mean, _max       EUR/MWh   nodal prices over scenarios, snapshots, and
                                                prosumers who trade at all; if none does, of all
-        "<of>_gini"                  1         inequality of what follows, see `gini`
+        "<of>_gini"                  1         inequality of what follows, see `gini`;
+                                               operators' left out
         "<of> <prosumer>"            EUR       her risk measure of it, contracts paid
         ============================ ========= ===============================================
 
@@ -153,7 +154,7 @@ def _figures(n: pypsa.Network, r: xr.Dataset, of: Amount) -> dict[str, float]:
     worth = risk_adjusted(n, r, data, of)
     return {
         **figures,
-        f"{of}_gini": gini(worth.to_numpy(), rounding_of_money(usual, data)),
+        f"{of}_gini": gini(worth.to_numpy()[data.counted], rounding_of_money(usual, data)),
         **{f"{of} {who}": float(worth.sel({PROSUMER: who})) for who in data.prosumers},
     }
 
@@ -189,8 +190,8 @@ def community_figures(
         "price_min": float(prices.min()) if prices.size else np.nan,
         "price_mean": float((prices * weight).sum() / weight.sum()) if prices.size else np.nan,
         "price_max": float(prices.max()) if prices.size else np.nan,
-        "cost_gini": gini(figures["risk_adjusted_cost"], rounding),
-        "net_cost_gini": gini(figures["risk_adjusted_net_cost"], rounding),
+        "cost_gini": gini(figures["risk_adjusted_cost"][data.counted], rounding),
+        "net_cost_gini": gini(figures["risk_adjusted_net_cost"][data.counted], rounding),
         **{
             name: float(figures[volume].clip(min=0.0).sum())
             for volume, name in bought.items()

@@ -51,7 +51,7 @@ def fairness(n: pypsa.Network, *, of: Amount | None = None) -> pd.Series:
         ===================== ================================================================
 
         Prices are those of prosumers who trade at all: others have none of their own. If nobody
-        trades, those of all.
+        trades, those of all. Operators, who are nobody's household, are left out everywhere.
 
     Raises
     ------
@@ -80,14 +80,15 @@ def fairness(n: pypsa.Network, *, of: Amount | None = None) -> pd.Series:
     seen = np.where(abs(seen) <= rounding, 0.0, seen)
     if high - low <= rounding:
         seen, low, high = np.full_like(seen, seen[0]), float(seen[0]), float(seen[0])
-    share = _served_share(n, r, data).dropna(PROSUMER).to_numpy()
+    share = _served_share(n, r, data)[data.counted].dropna(PROSUMER).to_numpy()
     return pd.Series(
         {
             "quality_of_service": quality_of_service(share) if share.size else np.nan,
             "quality_of_experience": quality_of_experience(seen, low, high),
             "min_max": min_max(seen),
             f"{amount}_gini": gini(
-                risk_adjusted(n, r, data, amount).to_numpy(), rounding_of_money(usual, data)
+                risk_adjusted(n, r, data, amount).to_numpy()[data.counted],
+                rounding_of_money(usual, data),
             ),
         }
     )

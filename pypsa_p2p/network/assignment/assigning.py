@@ -10,7 +10,7 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.common.errors import DataError, listed
-from pypsa_p2p.common.names import AC, DC, IMPORT_PRICE, NAME, RISK_ATTITUDE
+from pypsa_p2p.common.names import AC, DC, IMPORT_PRICE, NAME, PROSUMER, RISK_ATTITUDE
 from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.common.values import (
     Value,
@@ -30,7 +30,14 @@ from pypsa_p2p.network.assignment.meters import (
 )
 from pypsa_p2p.network.assignment.originals import controllable, remember
 from pypsa_p2p.network.ownership import bus_owners, require_buses
-from pypsa_p2p.network.prosumers import add_prosumer_buses, check_data, read_arguments, write_data
+from pypsa_p2p.network.prosumers import (
+    Texts,
+    add_prosumer_buses,
+    check_data,
+    read_arguments,
+    read_roles,
+    write_data,
+)
 
 ASSETS = (*ONE_PORTS, *CONVERTERS)
 
@@ -41,6 +48,7 @@ def assign_prosumers(
     *,
     risk_attitude: Value = 0.0,
     import_price: Value = 0.0,
+    role: Texts = PROSUMER,
 ) -> None:
     """Give the assets of an existing network to prosumers.
 
@@ -63,7 +71,7 @@ def assign_prosumers(
         every asset of that name, ("Load", name) for the one of that class. All assets of a
         prosumer must sit at one bus, but for those behind her meter. Several prosumers may sit at
         one bus.
-    risk_attitude, import_price
+    risk_attitude, import_price, role
         As in `add_prosumers`, by the names of the new prosumers.
 
     Raises
@@ -104,9 +112,10 @@ def assign_prosumers(
     numbers = {RISK_ATTITUDE: risk_attitude, IMPORT_PRICE: import_price}
     data = read_arguments(numbers, coordinates_of(n, prosumers))
     check_data(data)
+    roles = read_roles(role, prosumers)
     generators = owned.loc[owned["component"] == "Generator", "asset"]
     remember(n, grid_buses, generators)
-    add_prosumer_buses(n, prosumers, grid_buses)
+    add_prosumer_buses(n, prosumers, grid_buses, roles)
     _move(n, owned)
     _clear_set_points(n, generators)
     write_data(n, prosumers, data)
