@@ -19,12 +19,18 @@ TRADE_CARRIER: Final = "p2p"
 ELASTIC_DEMAND_CARRIER: Final = "elastic demand"
 GENERATION_CARRIER: Final = "flexible generation"
 RENEWABLE_CARRIER: Final = "renewable"
+DEMAND_BID_CARRIER: Final = "demand bid"
+SUPPLY_BID_CARRIER: Final = "supply bid"
+#: Generators that are consumption: what an elastic demand gives up, and what bids buy.
+CONSUMPTION: Final = (ELASTIC_DEMAND_CARRIER, DEMAND_BID_CARRIER)
 CARRIERS: Final = (
     PROSUMER_CARRIER,
     TRADE_CARRIER,
     ELASTIC_DEMAND_CARRIER,
     GENERATION_CARRIER,
     RENEWABLE_CARRIER,
+    DEMAND_BID_CARRIER,
+    SUPPLY_BID_CARRIER,
 )
 
 # PyPSA's carriers of electricity.

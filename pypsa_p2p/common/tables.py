@@ -21,10 +21,10 @@ Numbers = np.ndarray[Any, Any]
 ONLY_SCENARIO = "certain"
 
 
-def carrier_names(n: pypsa.Network, component: str, carrier: str) -> pd.Index:
-    """Names of the active components of a carrier, in the network's order."""
+def carrier_names(n: pypsa.Network, component: str, *carriers: str) -> pd.Index:
+    """Names of the active components of some carriers, in the network's order."""
     static = first_scenario(n, component)
-    chosen: pd.Series = static["carrier"] == carrier
+    chosen: pd.Series = static["carrier"].isin(carriers)
     if "active" in static:
         chosen &= static["active"].astype(bool)
     return pd.Index(static.index[chosen], name=NAME, dtype=object)

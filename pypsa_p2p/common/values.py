@@ -41,6 +41,8 @@ COLORS = {
     names.ELASTIC_DEMAND_CARRIER: "#86bbd8",
     names.GENERATION_CARRIER: "#758e4f",
     names.RENEWABLE_CARRIER: "#f6ae2d",
+    names.DEMAND_BID_CARRIER: "#5d9cc2",
+    names.SUPPLY_BID_CARRIER: "#97a978",
 }
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.names import ELASTIC_DEMAND_CARRIER, NAME, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.names import CONSUMPTION, NAME, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import Numbers, carrier_names, dynamic_numbers, first_scenario
 from pypsa_p2p.network.assets import (
     CAPACITIES,
@@ -59,12 +59,12 @@ class Books:
     Attributes
     ----------
     consumed, given_up, must_take, generated : list of Entry
-        Power into the prosumers' own buses: of Loads; of elastic demand; of generation without a
-        choice; of everything else.
+        Power into the prosumers' own buses: of Loads; of elastic demand and demand bids; of
+        generation without a choice; of everything else.
     operated : list of Entry
         What costs their owners something in operation.
     forgone : list of Entry
-        Of that the utility that elastic demand gives up, paid to nobody.
+        Of that the utility that is given up, or had of bids, paid to nobody.
     built : list of Entry
         Capacities to be found. What stood before is a part of them; what is given costs nothing
         here, as nothing decides about it.
@@ -90,7 +90,7 @@ class Books:
 def read_books(n: pypsa.Network, data: MarketData) -> Books:
     """The books of a network in which a market's data were read."""
     generators = data.names("Generator")
-    elastic = carrier_names(n, "Generator", ELASTIC_DEMAND_CARRIER)
+    elastic = carrier_names(n, "Generator", *CONSUMPTION)
     fixed = must_take(n, generators.difference(elastic))
     others = {
         "Generator": generators.difference([*elastic, *fixed]),

@@ -25,7 +25,8 @@ from pypsa_p2p.common.names import (
     SLACK,
     SNAPSHOT,
 )
-from pypsa_p2p.network.prosumers import DIMENSIONS, add_prosumers
+from pypsa_p2p.network.prosumer_data import DIMENSIONS
+from pypsa_p2p.network.prosumers import add_prosumers
 from pypsa_p2p.network.scenarios.sampling import RENEWABLE_KIND, draw_trade_prices, sample_scenarios
 from pypsa_p2p.network.scenarios.setting import set_scenarios
 from pypsa_p2p.network.trades import add_trades

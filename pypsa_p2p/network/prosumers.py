@@ -7,11 +7,10 @@ from typing import Any
 
 import pandas as pd
 import pypsa
-import xarray as xr
 
 from pypsa_p2p.common.errors import DataError, listed
-from pypsa_p2p.common.files import limits_off_default
 from pypsa_p2p.common.names import (
+    DEMAND_BID_CARRIER,
     DEMAND_SUFFIX,
     ELASTIC_DEMAND_CARRIER,
     ELASTIC_DEMAND_SUFFIX,
@@ -19,7 +18,6 @@ from pypsa_p2p.common.names import (
     GENERATION_CARRIER,
     GENERATION_SUFFIX,
     GRID_BUS,
-    IMPORT_PRICE,
     MARKET_RESULTS,
     PROSUMER,
     PROSUMER_CARRIER,
@@ -29,57 +27,26 @@ from pypsa_p2p.common.names import (
     RISK_ATTITUDE,
     ROLE,
     ROLES,
-    SCENARIO,
-    SNAPSHOT,
+    SUPPLY_BID_CARRIER,
     USAGE_BENEFIT,
 )
-from pypsa_p2p.common.tables import first_scenario, write, write_series, write_static
+from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.common.values import (
     Coordinates,
     Value,
     add_carriers,
-    as_array,
     as_names,
     as_text,
     coordinates_of,
-    refuse,
     require_free,
     require_network,
 )
-
-Data = dict[str, xr.DataArray]
-"""Arguments of `add_prosumers` as arrays over a subset of scenario, snapshot, prosumer."""
+from pypsa_p2p.network.bids import Bids, add_steps, read_steps
+from pypsa_p2p.network.prosumer_data import Data, check_data, read_arguments, write_data
 
 Texts = str | Sequence[str] | Mapping[str, str] | pd.Series
 """A text for all prosumers, or by prosumer."""
 
-EVERYWHERE = (SCENARIO, SNAPSHOT, PROSUMER)
-DIMENSIONS: dict[str, tuple[str, ...]] = {
-    "demand": EVERYWHERE,
-    "demand_max": EVERYWHERE,
-    "demand_min": EVERYWHERE,
-    "utility_quadratic": EVERYWHERE,
-    "usage_benefit": (SCENARIO, PROSUMER),
-    "generation_max": EVERYWHERE,
-    "generation_min": EVERYWHERE,
-    "marginal_cost": EVERYWHERE,
-    "marginal_cost_quadratic": EVERYWHERE,
-    "fixed_cost": (SCENARIO, PROSUMER),
-    "renewable": EVERYWHERE,
-    "risk_attitude": (PROSUMER,),
-    "import_price": EVERYWHERE,
-}
-"""The dimensions each number of a prosumer may have."""
-
-NOT_NEGATIVE = ("utility_quadratic", "marginal_cost_quadratic", "renewable")
-LIMITS = (("demand_min", "demand_max"), ("generation_min", "generation_max"))
-
-# Arguments that are one attribute of one of the prosumer's generators.
-COSTS = {
-    "utility_quadratic": (ELASTIC_DEMAND_SUFFIX, "marginal_cost_quadratic"),
-    "marginal_cost": (GENERATION_SUFFIX, "marginal_cost"),
-    "marginal_cost_quadratic": (GENERATION_SUFFIX, "marginal_cost_quadratic"),
-}
 GENERATORS = {
     ELASTIC_DEMAND_SUFFIX: ELASTIC_DEMAND_CARRIER,
     GENERATION_SUFFIX: GENERATION_CARRIER,
@@ -98,10 +65,10 @@ def add_prosumers(
     n: pypsa.Network,
     names: Iterable[str],
     *,
-    demand: Value,
-    demand_max: Value,
+    demand: Value = 0.0,
+    demand_max: Value | None = None,
     demand_min: Value = 0.0,
-    utility_quadratic: Value,
+    utility_quadratic: Value | None = None,
     usage_benefit: Value = 0.0,
     generation_max: Value = 0.0,
     generation_min: Value = 0.0,
@@ -113,6 +80,8 @@ def add_prosumers(
     import_price: Value = 0.0,
     grid_bus: Texts = "",
     role: Texts = PROSUMER,
+    demand_bids: Bids = (),
+    supply_bids: Bids = (),
 ) -> None:
     r"""Add prosumers: a bus each, with elastic demand, flexible and renewable generation.
 
@@ -126,9 +95,9 @@ def add_prosumers(
     names : iterable of str
         The prosumers; one text is one prosumer. Sequences below are in this order.
     demand, demand_min, demand_max
-        Target demand D* and the limits of demand, MW.
+        Target demand D* and the limits of demand, MW. Who has no demand but bids needs none.
     utility_quadratic
-        Curvature of utility, at least 0, EUR/MW2h.
+        Curvature of utility, at least 0, EUR/MW2h; to be given with demand.
     usage_benefit, fixed_cost
         Constants of utility and of generation cost, EUR/h; the same in every snapshot.
     generation_min, generation_max
@@ -148,6 +117,12 @@ def add_prosumers(
         is nobody's household. Balances and costs count her; fairness, Gini coefficients and mean
         prices do not. Where contracts are traded, her risk attitude or her limit must be said.
 
+    demand_bids, supply_bids : sequence of (price, quantity), mapping or Series
+        Steps: what she would pay for up to so much more energy, and at which price she would sell
+        it, EUR/MWh and MW >= 0; the same for all prosumers, or a mapping of such lists by
+        prosumer. Any part of a step may be accepted. Price and quantity may vary by scenario and
+        snapshot.
+
     Each number may be a scalar; a sequence; a mapping or Series by prosumer; a DataFrame snapshot x
     prosumer; a DataArray over any of scenario (if `n` has scenarios), snapshot and prosumer.
 
@@ -161,7 +136,8 @@ def add_prosumers(
     Prosumer "a" is the Bus "a", the Load "a demand" (`p_set` = D*) and the Generators
     "a elastic demand", "a generation" and "a renewable". The elastic one produces p = D* - D. Its
     `p_nom` is 1 MW, so `p_min_pu` = D* - demand_max and `p_max_pu` = D* - demand_min are in MW and
-    can follow D* through scenarios, where PyPSA wants one `p_nom`.
+    can follow D* through scenarios, where PyPSA wants one `p_nom`. Her bids are the Generators
+    "a demand bid 1" (p <= 0), "a supply bid 1" and so on, with the price as `marginal_cost`.
 
     Examples
     --------
@@ -173,12 +149,20 @@ def add_prosumers(
     ['a', 'b']
     >>> float(n.generators.p_min_pu["a elastic demand"])
     -5.0
+
+    Bids in steps:
+
+    >>> n = pypsa.Network()
+    >>> add_prosumers(n, ["shop", "plant"], demand_bids={"shop": [(60, 2), (30, 2)]},
+    ...               supply_bids={"plant": [(20, 3), (50, 5)]})
+    >>> float(n.generators.marginal_cost["shop demand bid 1"])
+    60.0
     """
     numbers = {
         "demand": demand,
-        "demand_max": demand_max,
+        "demand_max": demand if demand_max is None else demand_max,
         "demand_min": demand_min,
-        "utility_quadratic": utility_quadratic,
+        "utility_quadratic": 0.0 if utility_quadratic is None else utility_quadratic,
         "usage_benefit": usage_benefit,
         "generation_max": generation_max,
         "generation_min": generation_min,
@@ -194,11 +178,33 @@ def add_prosumers(
     _require_free_names(n, prosumers)
     grid_buses = _grid_buses(n, grid_bus, prosumers)
     roles = read_roles(role, prosumers)
-    data = _read_numbers(numbers, coordinates_of(n, prosumers), names)
+    coordinates = coordinates_of(n, prosumers)
+    data = _read_numbers(numbers, coordinates, names)
     check_data(data)
+    _require_whole_demand(data, demand_max, utility_quadratic)
+    bids = [
+        read_steps(n, steps, argument, carrier, prosumers, coordinates)
+        for argument, carrier, steps in (
+            ("demand_bids", DEMAND_BID_CARRIER, demand_bids),
+            ("supply_bids", SUPPLY_BID_CARRIER, supply_bids),
+        )
+    ]
     add_prosumer_buses(n, prosumers, grid_buses, roles)
     _add_components(n, prosumers)
     write_data(n, prosumers, data)
+    for steps in bids:
+        add_steps(n, steps)
+
+
+def _require_whole_demand(data: Data, demand_max: object, utility_quadratic: object) -> None:
+    """Refuse a demand of which limits or utility are left out."""
+    given = {"demand_max": demand_max, "utility_quadratic": utility_quadratic}
+    missing = [argument for argument, value in given.items() if value is None]
+    if missing and any((data[key] != 0).any() for key in ("demand", "demand_max", "demand_min")):
+        raise DataError(
+            f"Argument {listed(missing)} is missing: a demand has a target, demand_max and "
+            "utility_quadratic. Where it is fixed, both limits are the target."
+        )
 
 
 def _read_numbers(
@@ -212,54 +218,6 @@ def _read_numbers(
             raise
         hint = f"names={names!r} is one prosumer; several are a list, names=['a', 'b']"
         raise DataError(f"{error} ({hint}.)") from error
-
-
-def read_arguments(numbers: Mapping[str, object], coordinates: Coordinates) -> Data:
-    """Every number as an array with the dimensions it may have."""
-    return {
-        argument: as_array(
-            value,
-            argument,
-            {key: coordinates[key] for key in DIMENSIONS[argument] if key in coordinates},
-        )
-        for argument, value in numbers.items()
-    }
-
-
-def check_data(data: Data) -> None:
-    """Refuse numbers outside their range: see `add_prosumers`."""
-    for argument in NOT_NEGATIVE:
-        if argument in data:
-            refuse(data[argument] < 0, f"{argument} is negative", "it must be at least 0")
-    if "risk_attitude" in data:
-        attitude = data["risk_attitude"]
-        refuse(
-            (attitude < 0) | (attitude >= 1),
-            "risk_attitude is outside [0, 1)",
-            "0 is risk neutral; take a level below 1 for the worst case",
-        )
-    for lower, upper in LIMITS:
-        if lower in data and upper in data:
-            refuse(data[lower] > data[upper], f"{lower} exceeds {upper}", "exchange or widen them")
-
-
-def write_data(n: pypsa.Network, prosumers: pd.Index, data: Data) -> None:
-    """Write what `data` has into the tables of these prosumers, which exist."""
-    for argument in (RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST):
-        if argument in data:
-            write_static(n, "Bus", argument, prosumers, data[argument])
-    if IMPORT_PRICE in data:
-        write_series(n, "Bus", IMPORT_PRICE, prosumers, data[IMPORT_PRICE])
-    for argument, (suffix, attribute) in COSTS.items():
-        if argument in data:
-            write(n, "Generator", attribute, prosumers + suffix, data[argument])
-    if "demand" in data:
-        _write_demand(n, prosumers, data)
-    if "generation_max" in data:
-        limits = data["generation_min"], data["generation_max"]
-        _write_limits(n, prosumers + GENERATION_SUFFIX, *limits)
-    if "renewable" in data:
-        _write_limits(n, prosumers + RENEWABLE_SUFFIX, data["renewable"], data["renewable"])
 
 
 def _require_free_names(n: pypsa.Network, prosumers: pd.Index) -> None:
@@ -337,30 +295,3 @@ def _add_components(n: pypsa.Network, prosumers: pd.Index) -> None:
     n.add("Load", loads, bus=prosumers, carrier=ELASTIC_DEMAND_CARRIER)
     for suffix, carrier in GENERATORS.items():
         n.add("Generator", list(prosumers + suffix), bus=prosumers, carrier=carrier, p_nom=1.0)
-
-
-def _write_demand(n: pypsa.Network, prosumers: pd.Index, data: Data) -> None:
-    """Load = D*, and D* - D_max <= D* - D <= D* - D_min for the elastic generator."""
-    demand, elastic = data["demand"], prosumers + ELASTIC_DEMAND_SUFFIX
-    write(n, "Load", "p_set", prosumers + DEMAND_SUFFIX, demand)
-    write_static(n, "Generator", "p_nom", elastic, xr.DataArray(1.0))
-    _write_per_unit(n, elastic, demand - data["demand_max"], demand - data["demand_min"])
-
-
-def _write_limits(
-    n: pypsa.Network, generators: pd.Index, lower: xr.DataArray, upper: xr.DataArray
-) -> None:
-    """Limits in MW, with the greatest one as `p_nom`: PyPSA wants one in all scenarios."""
-    size = abs(lower).where(abs(lower) > abs(upper), abs(upper))
-    nominal = size.max([dimension for dimension in size.dims if dimension != PROSUMER])
-    divisor = nominal.where(nominal > 0, 1.0)
-    write_static(n, "Generator", "p_nom", generators, nominal)
-    _write_per_unit(n, generators, lower / divisor, upper / divisor)
-
-
-def _write_per_unit(
-    n: pypsa.Network, generators: pd.Index, lower: xr.DataArray, upper: xr.DataArray
-) -> None:
-    lower, upper = limits_off_default(lower, upper)
-    write(n, "Generator", "p_min_pu", generators, lower)
-    write(n, "Generator", "p_max_pu", generators, upper)

@@ -14,8 +14,8 @@ import xarray as xr
 
 from pypsa_p2p.common.errors import DataError, MarketError, listed
 from pypsa_p2p.common.names import (
+    CONSUMPTION,
     DC,
-    ELASTIC_DEMAND_CARRIER,
     GRID_BUS,
     NAME,
     PROSUMER,
@@ -247,7 +247,7 @@ def _add_by_power_factor(
     bus = first_scenario(n, "Load")["bus"].reindex(loads).to_numpy(object)
     consumption = _series(n, data, "Load", "p", loads)
     _add(power, -1j * tangent * consumption[..., ~given], bus[~given], grid)
-    elastic = carrier_names(n, "Generator", ELASTIC_DEMAND_CARRIER)
+    elastic = carrier_names(n, "Generator", *CONSUMPTION)
     at = first_scenario(n, "Generator")["bus"].reindex(elastic).to_numpy(object)
     sheds = ~np.isin(at, bus[given])
     shed = _series(n, data, "Generator", "p", elastic)

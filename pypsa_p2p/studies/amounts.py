@@ -83,7 +83,8 @@ def who_trades(quantity: Numbers, data: MarketData, usual: Units) -> Flags:
     """Whose prices count, (N,): of whoever trades at all, (scenario, snapshot, trade), MW.
 
     Operators' do not. Who never trades has no price of her own: hers is one of many that would
-    not make her. If nobody trades, all prices count. Trades much smaller than `usual` powers are rounding.
+    not make her. If nobody trades, all prices count. Trades much smaller than `usual` powers are
+    rounding.
     """
     traded = np.abs(quantity).max(axis=(0, 1), initial=0.0)
     busy = traded > ACCURACY.promised * max(usual.power, float(traded.max(initial=0.0)))

@@ -9,8 +9,8 @@ import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError
-from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
-from pypsa_p2p.common.tables import dynamic_values
+from pypsa_p2p.common.names import DEMAND_BID_CARRIER, PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.tables import carrier_names, dynamic_values, static_values
 from pypsa_p2p.markets.record import recorded_units
 from pypsa_p2p.network.assets import by_owner
 from pypsa_p2p.network.market_data import MarketData, read_market
@@ -96,6 +96,8 @@ def fairness(n: pypsa.Network, *, of: Amount | None = None) -> pd.Series:
 
 def served_share(n: pypsa.Network) -> pd.Series:
     r"""Share of the energy she would like that a prosumer uses, :math:`E[D_n]/E[D^*_n]`.
+
+    What she bids for counts as what she would like.
 
     By prosumer, without unit; NaN where she would like none. `n` is solved with a market.
     """
@@ -187,6 +189,11 @@ def _served_share(n: pypsa.Network, r: xr.Dataset, data: MarketData) -> xr.DataA
     names = data.names("Load")
     target = dynamic_values(n, "Load", "p_set", names, data.snapshots)
     target = by_owner(target, data.owner_of("Load"), data)
+    bids = carrier_names(n, "Generator", DEMAND_BID_CARRIER)
+    if len(bids):
+        size = static_values(n, "Generator", "p_nom", bids)
+        asked = -size * dynamic_values(n, "Generator", "p_min_pu", bids, data.snapshots)
+        target = target + by_owner(asked, data.owner_of("Generator"), data)
     wanted = _expected(target, data)
     return (_expected(r["demand"], data) / wanted.where(wanted > 0)).rename("served_share")
 

@@ -15,7 +15,7 @@ from pypsa_p2p.common.errors import MarketError, P2PError
 from pypsa_p2p.common.given import Range
 from pypsa_p2p.common.names import (
     CONGESTION,
-    ELASTIC_DEMAND_CARRIER,
+    CONSUMPTION,
     FEE0,
     FEE1,
     TRADE_CARRIER,
@@ -201,7 +201,7 @@ def _scale_renewables(n: pypsa.Network, factor: float) -> None:
     """Multiply the capacity of must-take generators."""
     static = n.c["Generator"].static
     every = pd.Index(first_scenario(n, "Generator").index)
-    elastic = (static["carrier"] == ELASTIC_DEMAND_CARRIER).to_numpy(bool)
+    elastic = static["carrier"].isin(CONSUMPTION).to_numpy(bool)
     chosen = static.index.get_level_values("name").isin(must_take(n, every)) & ~elastic
     Range(0).require("renewables, a factor on capacities:", factor)
     if not chosen.any():

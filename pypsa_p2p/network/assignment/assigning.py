@@ -30,14 +30,8 @@ from pypsa_p2p.network.assignment.meters import (
 )
 from pypsa_p2p.network.assignment.originals import controllable, remember
 from pypsa_p2p.network.ownership import bus_owners, require_buses
-from pypsa_p2p.network.prosumers import (
-    Texts,
-    add_prosumer_buses,
-    check_data,
-    read_arguments,
-    read_roles,
-    write_data,
-)
+from pypsa_p2p.network.prosumer_data import check_data, read_arguments, write_data
+from pypsa_p2p.network.prosumers import Texts, add_prosumer_buses, read_roles
 
 ASSETS = (*ONE_PORTS, *CONVERTERS)
 

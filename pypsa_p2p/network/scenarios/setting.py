@@ -20,15 +20,15 @@ from pypsa_p2p.common.names import (
     SNAPSHOT,
 )
 from pypsa_p2p.common.values import as_array, labelled, read_form, refuse, require_network
-from pypsa_p2p.network.prosumers import (
+from pypsa_p2p.network.prosumer_data import (
     COSTS,
     DIMENSIONS,
     Data,
     check_data,
-    prosumer_names,
     read_arguments,
     write_data,
 )
+from pypsa_p2p.network.prosumers import prosumer_names
 
 # Numbers that share a table entry: where one changes, the others are kept from the network.
 TOGETHER = (("demand", "demand_max", "demand_min"), ("generation_max", "generation_min"))
