@@ -27,6 +27,7 @@ from pypsa_p2p.solution.certificate.certify import certify
 from pypsa_p2p.solution.power_flow import check_power_flow, power_flow_violations
 from pypsa_p2p.solution.price_ranges import price_range
 from pypsa_p2p.solution.results import results
+from pypsa_p2p.studies.allocation.allocating import allocate
 from pypsa_p2p.studies.comparison import compare
 from pypsa_p2p.studies.fairness import fairness
 from pypsa_p2p.studies.plot import pictures as plot
@@ -53,6 +54,7 @@ __all__ = [
     "WorstCase",
     "add_prosumers",
     "add_trades",
+    "allocate",
     "assign_prosumers",
     "certify",
     "check_power_flow",

@@ -297,7 +297,7 @@ class Market(ABC):
 
     def problem(self, compiled: CompiledModel, places: Places, data: MarketData) -> MarketProblem:
         """What is minimised, and by whom."""
-        each = self.envelope(data)
+        each, terms = self.envelope(data), self.terms(data)
         return MarketProblem(
             program=self._program(compiled, data, self.whose_risk(data, each)),
             partner=places.partner,
@@ -309,8 +309,8 @@ class Market(ABC):
             exports=places.exports,
             priced=places.priced.astype(float),
             reported=places.reported,
-            terms=self.terms(data),
-            by_prosumer=None if self.contracts is None else self._program(compiled, data, each),
+            terms=terms,
+            by_prosumer=None if terms is None else self._program(compiled, data, each),
         )
 
     def _program(self, compiled: CompiledModel, data: MarketData, held: Envelope) -> RiskProgram:
