@@ -21,36 +21,69 @@ from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, lines_of, picked
 
 
-def restricted(posed: Posed, members: Labels) -> Posed:
-    """The market of some prosumers alone: of what is theirs, and of their trades with each other.
+class Coalitions:
+    """A compiled market, of which that of any of its prosumers alone can be had.
 
-    Parameters
-    ----------
-    posed : Posed
-        The market of all, in which nothing but trades ties them (`require_own_rows`). What is
-        nobody's is left out.
-    members : (k,)
-        Positions of the prosumers, ascending.
+    Raises
+    ------
+    MarketError
+        More than trades ties prosumers to each other, or to the grid.
     """
-    data, compiled, places, plain = posed
-    inside = np.zeros(len(data.prosumers) + 1, dtype=bool)  # the last: nobody
-    inside[members] = True
-    edges = np.flatnonzero(inside[_ends(data, data.bus0)] & inside[_ends(data, data.bus1)])
-    theirs = inside[compiled.owner]
-    columns = np.flatnonzero(theirs & ~_abroad(compiled, places, edges))
-    rows = np.flatnonzero(
-        _touched(compiled.program.A, _flags(theirs.size, columns))
-        | (places.priced & _touched(compiled.program.A, theirs))  # may be left without a column
-    )
-    return Posed(
-        _data(data, members, edges),
-        _compiled(compiled, members, rows, columns),
-        _places(places, members, edges, _Renamed(rows, columns, compiled)),
-        plain,
-    )
+
+    def __init__(self, posed: Posed) -> None:
+        _require_own_rows(posed)
+        data = posed.data
+        arrays = {name: one for name, one in vars(data).items() if isinstance(one, xr.DataArray)}
+        self._posed = posed
+        self._arrays = xr.Dataset(arrays)
+        self._ends = [
+            data.prosumers.get_indexer(pd.Index(end.to_numpy())) for end in (data.bus0, data.bus1)
+        ]
+
+    @property
+    def prosumers(self) -> pd.Index:
+        """Names of all of them, (N,)."""
+        return self._posed.data.prosumers
+
+    def market(self, members: Labels) -> Posed:
+        """The market of some prosumers: of what is theirs, and of their trades with each other.
+
+        What is nobody's is left out.
+
+        Parameters
+        ----------
+        members : (k,)
+            Positions of the prosumers, ascending.
+        """
+        data, compiled, places, plain = self._posed
+        inside = _flags(len(data.prosumers) + 1, members)  # the last: nobody
+        edges = np.flatnonzero(inside[self._ends[0]] & inside[self._ends[1]])
+        theirs = inside[compiled.owner]
+        columns = np.flatnonzero(theirs & ~_abroad(compiled, places, edges))
+        rows = np.flatnonzero(
+            _touched(compiled.program.A, _flags(theirs.size, columns))
+            | (places.priced & _touched(compiled.program.A, theirs))  # may have no column left
+        )
+        return Posed(
+            self._data(members, edges),
+            _compiled(compiled, members, rows, columns),
+            _places(places, members, edges, _Renamed(rows, columns, compiled)),
+            plain,
+        )
+
+    def _data(self, members: Labels, edges: Labels) -> MarketData:
+        """The data of some prosumers and edges."""
+        data, names = self._posed.data, self.prosumers[members]
+        chosen = self._arrays.isel({PROSUMER: members, NAME: edges})
+        arrays: dict[str, Any] = {str(name): array for name, array in chosen.data_vars.items()}
+        assets = {
+            component: whose[np.isin(whose.to_numpy(), names)]
+            for component, whose in data.assets.items()
+        }
+        return replace(data, **arrays, assets=assets)
 
 
-def require_own_rows(posed: Posed) -> None:
+def _require_own_rows(posed: Posed) -> None:
     """Refuse a market in which more than trades tie prosumers to each other, or to the grid.
 
     Raises
@@ -92,11 +125,6 @@ class _Renamed:
         return np.asarray(self._column[old])
 
 
-def _ends(data: MarketData, end: xr.DataArray) -> Labels:
-    """Positions of the prosumers at one end of every edge, (E,)."""
-    return np.asarray(data.prosumers.get_indexer(pd.Index(end.to_numpy())))
-
-
 def _abroad(compiled: CompiledModel, places: Places, edges: Labels) -> Flags:
     """Columns of trades over other edges than these, and of what fees are paid on there."""
     left = np.setdiff1d(np.arange(places.reciprocity.shape[-1]), edges)
@@ -119,22 +147,6 @@ def _touched(A: Sparse, columns: Flags) -> Flags:
     """Rows with an entry in some of these columns, (rows,)."""
     rows = A.tocsr()
     return _flags(rows.shape[0], lines_of(rows)[columns[rows.indices]])
-
-
-def _data(data: MarketData, members: Labels, edges: Labels) -> MarketData:
-    """The data of some prosumers and edges."""
-    names = data.prosumers[members]
-    chosen = {PROSUMER: members, NAME: edges}
-    arrays = {
-        name: array.isel({dim: at for dim, at in chosen.items() if dim in array.dims})
-        for name, array in vars(data).items()
-        if isinstance(array, xr.DataArray)
-    }
-    assets = {
-        component: whose[np.isin(whose.to_numpy(), names)]
-        for component, whose in data.assets.items()
-    }
-    return replace(data, **arrays, assets=assets)
 
 
 def _compiled(

@@ -27,7 +27,7 @@ from pypsa_p2p.formulation.posed import pose_linear
 from pypsa_p2p.formulation.renumbered import renumbered
 from pypsa_p2p.formulation.trading import define_trading, trade_cost
 from pypsa_p2p.markets.checks import check_network
-from pypsa_p2p.markets.clearing.clearing import solve_market
+from pypsa_p2p.markets.clearing.clearing import solve_for_cost, solve_market
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.infeasibility import explain
 from pypsa_p2p.markets.clearing.mixed_sizes import warn_of_mixed_sizes
@@ -287,6 +287,13 @@ class Market(ABC):
             raise explain(compiled, solution, trading=len(data.edges) > 0, surplus=self.surplus)
         warn_of_mixed_sizes(compiled, solution.x, data.prosumers)
         return solution
+
+    def social_cost(self, compiled: CompiledModel, places: Places, data: MarketData) -> float:
+        """What the market costs, EUR, and nothing else of its solution, or why it has none."""
+        found = solve_for_cost(compiled, self.problem(compiled, places, data))
+        if found.status != "optimal":
+            raise explain(compiled, found, trading=len(data.edges) > 0, surplus=self.surplus)
+        return found.objective
 
     def formulate(self, m: linopy.Model, data: MarketData) -> None:
         """Add trades, their cost and, where the grid delivers them, its part to a PyPSA model."""

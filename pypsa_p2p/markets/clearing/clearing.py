@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,14 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import ConvergenceError, MarketError, listed
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.clearing.connection import least_worth
-from pypsa_p2p.markets.clearing.convex import ByScenario, MarketSolution, RiskAverse, answer_near
+from pypsa_p2p.markets.clearing.convex import (
+    ByScenario,
+    CostAtRisk,
+    CostByScenario,
+    MarketSolution,
+    RiskAverse,
+    answer_near,
+)
 from pypsa_p2p.markets.clearing.hedged import WithContracts, hedges, with_contracts
 from pypsa_p2p.markets.clearing.indifferent import seen_as_by_others
 from pypsa_p2p.markets.clearing.own_units import OwnUnits
@@ -21,6 +29,9 @@ from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.solvers.arrays import Labels, Vector
 from pypsa_p2p.solvers.fixed_point import fixed_point
 from pypsa_p2p.solvers.program import RiskProgram
+
+#: How a market is solved where a program of its own is minimised.
+Weigh = Callable[[RiskProgram, MarketProblem], MarketSolution]
 
 
 def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
@@ -41,9 +52,28 @@ def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolut
     return own.solution(found, problem)
 
 
+def solve_for_cost(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
+    """What the market costs: its ties are not broken, nothing is priced, no contract counted.
+
+    Raises
+    ------
+    MarketError, ConvergenceError
+        As `solve_market`.
+    """
+    _refuse_objective(compiled, problem)
+    own = OwnUnits.of(problem)
+    inside, asked = own.compiled(compiled), own.problem(problem)
+    by_scenario = _decomposes(inside, asked.program)
+    weigh: Weigh = CostByScenario() if by_scenario else CostAtRisk()
+    if _settles(asked, by_scenario):  # answers to each other's trades have to be told apart
+        weigh = _weigh(inside, by_scenario)
+    found, _ = _solved(weigh, asked, by_scenario)
+    return own.solution(found, problem)
+
+
 def _solved_in_own_units(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
     by_scenario = _decomposes(compiled, problem.program)
-    found, bought = _solved(compiled, problem, by_scenario)
+    found, bought = _solved(_weigh(compiled, by_scenario), problem, by_scenario)
     if found.status != "optimal":
         return found
     _warn_of_prices(found, problem)
@@ -74,14 +104,19 @@ def _own_duals(compiled: CompiledModel, problem: MarketProblem, x: Vector, dual:
     return problem.own_duals(dual)
 
 
+def _weigh(compiled: CompiledModel, by_scenario: bool) -> Weigh:
+    """How the market is solved where all of its solution is asked for."""
+    return ByScenario(compiled) if by_scenario else RiskAverse(compiled.capacities)
+
+
 def _solved(
-    compiled: CompiledModel, problem: MarketProblem, by_scenario: bool
+    weigh: Weigh, problem: MarketProblem, by_scenario: bool
 ) -> tuple[MarketSolution, Hedges | None]:
     """The solution in the market's own columns and rows, and the contracts a solver bought."""
     if problem.terms is None or problem.terms.idle or by_scenario:
-        return _weighed(compiled, problem, by_scenario), None
+        return _weighed(weigh, problem, by_scenario), None
     inside = with_contracts(problem, problem.terms)
-    found = _weighed(compiled, inside.problem, by_scenario)
+    found = _weighed(weigh, inside.problem, by_scenario)
     bought = inside.found(found.x, found.row_dual) if found.status == "optimal" else None
     return _without_contracts(found, inside), bought
 
@@ -100,21 +135,29 @@ def _without_contracts(solution: MarketSolution, inside: WithContracts) -> Marke
     )
 
 
-def _weighed(compiled: CompiledModel, problem: MarketProblem, by_scenario: bool) -> MarketSolution:
+def _weighed(weigh: Weigh, problem: MarketProblem, by_scenario: bool) -> MarketSolution:
     """The solution in the columns and rows of the problem's own, scaled, program."""
-    program, congested = problem.program, problem.partner.nnz > 0
-    weigh = ByScenario(compiled) if by_scenario else RiskAverse(compiled.capacities)
-    neutral = by_scenario or not program.at_risk.any()
-    together = program.groups == 2
+    neutral, together = _neutral(problem, by_scenario), problem.program.groups == 2
     if not problem.even and not neutral and (together or problem.terms is not None):
         raise MarketError(
             "Contracts in an equilibrium of unequal weights must be complete, without limits, and "
             "need scenarios that nothing connects: leave out limits, investment and what else "
             "couples scenarios, use equal weights, or no contracts."
         )
-    if not congested or problem.cross == 1.0 or (problem.even and neutral):
-        return weigh(problem.scaled(), problem)
-    return _settle(weigh, problem)
+    if _settles(problem, by_scenario):
+        return _settle(weigh, problem)
+    return weigh(problem.scaled(), problem)
+
+
+def _neutral(problem: MarketProblem, by_scenario: bool) -> bool:
+    """Whether nobody's risk-adjusted probabilities move the trades."""
+    return by_scenario or not problem.program.at_risk.any()
+
+
+def _settles(problem: MarketProblem, by_scenario: bool) -> bool:
+    """Whether prosumers answer to each other's trades until these settle: nothing is minimised."""
+    minimised = problem.cross == 1.0 or (problem.even and _neutral(problem, by_scenario))
+    return problem.partner.nnz > 0 and not minimised
 
 
 def _refuse_objective(compiled: CompiledModel, problem: MarketProblem) -> None:
@@ -148,7 +191,7 @@ def _named(compiled: CompiledModel, columns: Labels) -> str:
     return listed(names)
 
 
-def _settle(weigh: ByScenario | RiskAverse, problem: MarketProblem) -> MarketSolution:
+def _settle(weigh: Weigh, problem: MarketProblem) -> MarketSolution:
     """Trades that are everybody's best answer to themselves (MODEL.md §4).
 
     Each answer is a convex problem, the partners' trades given. Where a scenario is about to

@@ -170,6 +170,44 @@ class RiskAverse:
         return replace(solution, unweighed=unweighed, risk_adjusted_probability=tau)
 
 
+@dataclass(frozen=True)
+class CostByScenario:
+    """As `ByScenario`, of which nothing is asked but what it costs: ties stay as they fall."""
+
+    def __call__(self, program: RiskProgram, problem: MarketProblem) -> MarketSolution:
+        """A solution where `program` is what is minimised."""
+        found = solve_quadratic(program.weighted(np.ones(program.group.size)))
+        if found.status != "optimal":
+            return _no_solution(found)
+        true = problem.true(found.x)
+        tau, objective = _tau_of_all(true, true.costs(found.x), problem.terms)
+        return _costing(found, tau, float(objective))
+
+
+@dataclass(frozen=True)
+class CostAtRisk:
+    """As `RiskAverse`, of which nothing is asked but what it costs."""
+
+    def __call__(self, program: RiskProgram, problem: MarketProblem) -> MarketSolution:
+        """A solution where `program` is what is minimised."""
+        found = solve_risk(program)
+        if found.status != "optimal":
+            return _no_solution(found)
+        tau = risk_of(found)[0].reshape(program.groups, -1)[:-1]
+        return _costing(found, tau, problem.true(found.x).objective(found.x))
+
+
+def _costing(found: Solution, tau: Matrix, objective: float) -> MarketSolution:
+    return MarketSolution(
+        status="optimal",
+        solver=found.solver,
+        x=found.x,
+        row_dual=found.row_dual,
+        risk_adjusted_probability=tau,
+        objective=objective,
+    )
+
+
 def answer_near(problem: MarketProblem, x: Vector) -> MarketSolution:
     """A best answer to trades x that does not move them without need."""
     program = problem.kept_near(problem.given(x, problem.spent(x)), x)

@@ -32,7 +32,7 @@ def nucleolus(game: Game) -> Vector:
     free = np.ones(len(game.value), dtype=bool)
     while (free := free & ~held.spans(game.members)).any():
         step = _greatest_least(game, held, free)
-        held = held.and_also(game, step.tight, step.least)
+        held = held.and_also(game.members[step.tight], game.value[step.tight] + step.least)
     return held.nearest_to(np.full(game.count, game.total / game.count))
 
 
@@ -89,14 +89,12 @@ class _Held(NamedTuple):
         left = given - (given @ basis) @ basis.T
         return np.asarray(np.abs(left).max(axis=1, initial=0.0) <= ACCURACY.good)
 
-    def and_also(self, game: Game, tight: Flags, least: float) -> _Held:
-        """With coalitions that get v(S) and so much more, as far as that is not decided yet."""
+    def and_also(self, members: Flags, sums: Vector) -> _Held:
+        """With coalitions, (r, N), that get so much, (r,), as far as that is not decided yet."""
         held = self
-        for place in np.flatnonzero(tight):
-            row = game.members[place : place + 1]
-            if not held.spans(row)[0]:
-                sums = np.append(held.sums, game.value[place] + least)
-                held = _Held(np.vstack([held.rows, row]), sums)
+        for row, own in zip(members, sums, strict=True):
+            if not held.spans(row[None])[0]:
+                held = _Held(np.vstack([held.rows, row]), np.append(held.sums, own))
         return held
 
     def nearest_to(self, share: Vector) -> Vector:
@@ -134,16 +132,18 @@ def _greatest_least(game: Game, held: _Held, free: Flags) -> _Step:
 
 
 def _most_even(game: Game, least: Vector, tight: Flags) -> Vector:
-    """min sum (y_n - v(N)/N)^2 where coalitions get so much or more, or just that, (N,)."""
-    size, mean = _size(game), game.total / game.count
-    own = (least - mean * game.members.sum(axis=1)) / size  # of y less the even share
-    slack = np.where(tight, 0.0, ACCURACY.good)
+    """min sum (y_n - v(N)/N)^2 where coalitions get so much or more, or just that, (N,).
+
+    A quadratic program tells which of these limits bind; given that, it is a projection.
+    """
+    size, even = _size(game), np.full(game.count, game.total / game.count)
+    own = (least - game.members @ even) / size  # of y less the even share
     found = solve_quadratic(
         QuadraticProgram(
             P=sp.identity(game.count, format="csc"),
             c=np.zeros(game.count),
             A=sp.csr_matrix(np.vstack([np.ones((1, game.count)), game.members])),
-            lower=np.append(0.0, own - slack),
+            lower=np.append(0.0, own - np.where(tight, 0.0, ACCURACY.good)),
             upper=np.append(0.0, np.where(tight, own, np.inf)),
             x_lower=np.full(game.count, -np.inf),
             x_upper=np.full(game.count, np.inf),
@@ -153,7 +153,11 @@ def _most_even(game: Game, least: Vector, tight: Flags) -> Vector:
         raise ConvergenceError(
             "The most even allocation was not found. Look for costs of very different sizes."
         )
-    return np.asarray(mean + size * found.x)
+    near, pull = even + size * found.x, found.row_dual[1:]
+    binding = tight | (pull > ACCURACY.no_weight * np.abs(pull).max(initial=0.0))
+    exact = _Held.nothing(game).and_also(game.members[binding], least[binding]).nearest_to(even)
+    missed = (least - game.members @ exact).max(initial=0.0)
+    return exact if missed <= ACCURACY.good * size else np.asarray(near)
 
 
 def _size(game: Game) -> float:

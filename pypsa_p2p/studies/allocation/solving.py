@@ -10,7 +10,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 
-import numpy as np
 import pandas as pd
 import pypsa
 
@@ -19,17 +18,12 @@ from pypsa_p2p.common.given import Range
 from pypsa_p2p.common.progress import progress_bar
 from pypsa_p2p.common.pypsa_state import copy_without_model
 from pypsa_p2p.common.quiet import quiet_libraries
-from pypsa_p2p.formulation.places import Posed
-from pypsa_p2p.formulation.restricted import require_own_rows, restricted
+from pypsa_p2p.formulation.restricted import Coalitions
 from pypsa_p2p.markets.on_record import RecordedMarket
 from pypsa_p2p.studies.allocation.games import places_in
-from pypsa_p2p.studies.sweep_figures import Figures
+from pypsa_p2p.studies.allocation.keeping import CostStore
 from pypsa_p2p.studies.sweep_fingerprints import fingerprint, inputs_of
-from pypsa_p2p.studies.sweep_points import Outcome
-from pypsa_p2p.studies.sweep_store import PointStore
 
-#: The figure a store keeps of a coalition.
-_COST = "social_cost"
 #: Parts for each process: enough that none of them waits long for the last.
 _PARTS = 4
 
@@ -72,8 +66,14 @@ class Question:
             constraints=frozenset(constraints),
         )
 
-    def posed(self) -> Posed:
-        """The market of all.
+    @property
+    def fingerprint(self) -> str:
+        """A name for all that a coalition's cost follows from."""
+        when = repr([str(snapshot) for snapshot in self.snapshots])
+        return fingerprint(inputs_of(self.n), self.market, ("coalitions", when))
+
+    def coalitions(self) -> Coalitions:
+        """The market of all, of which those of coalitions can be had.
 
         Raises
         ------
@@ -89,14 +89,13 @@ class Question:
                 "own (extra_functionality adds such), so that nobody knows them of a coalition's "
                 "market. Solve it without them."
             )
-        require_own_rows(posed)
-        return posed
+        return Coalitions(posed)
 
     def costs(self, masks: Iterable[int]) -> Iterator[tuple[int, float]]:
         """What each of some coalitions costs by itself, EUR."""
-        posed = self.posed()
+        coalitions = self.coalitions()
         for mask in masks:
-            yield mask, _cost(self.market, posed, mask)
+            yield mask, _cost(self.market, coalitions, mask)
 
 
 def coalition_costs(
@@ -115,15 +114,16 @@ def coalition_costs(
         A coalition without a solution, by name; processes that died.
     """
     Range(1, whole=True, why="a number of processes").require("workers:", workers)
-    kept = _Kept(question, store)
-    found = {mask: cost for mask in masks if (cost := kept.cost(mask)) is not None}
+    kept = CostStore(store, "" if store is None else question.fingerprint)
+    names = {mask: names_in(mask, question.market.prosumers) for mask in masks}
+    found = {mask: cost for mask in masks if (cost := kept.cost(names[mask])) is not None}
     missing = [mask for mask in masks if mask not in found]
     with progress_bar(len(masks), "allocate", "coalition", shown=progress) as bar:
         bar.update(len(found))
 
         def solved(mask: int, cost: float) -> None:
             found[mask] = cost
-            kept.keep(mask, cost)
+            kept.keep(names[mask], cost)
             bar.update()
 
         if workers > 1 and len(missing) > 1:
@@ -139,47 +139,15 @@ def names_in(mask: int, prosumers: pd.Index) -> list[str]:
     return [str(who) for who in prosumers[places_in(mask)]]
 
 
-def _cost(market: RecordedMarket, posed: Posed, mask: int) -> float:
+def _cost(market: RecordedMarket, coalitions: Coalitions, mask: int) -> float:
     """What the market of a coalition alone costs it, sum R of its members, EUR."""
-    data, compiled, places, _ = restricted(posed, places_in(mask))
+    data, compiled, places, _ = coalitions.market(places_in(mask))
     try:
         with quiet_libraries():
-            return market.solution(compiled, places, data).objective
+            return market.social_cost(compiled, places, data)
     except P2PError as error:
-        who = listed(names_in(mask, posed.data.prosumers), limit=posed.data.prosumers.size)
+        who = listed(names_in(mask, coalitions.prosumers), limit=mask.bit_count())
         raise type(error)(f"Coalition {who} alone: {error}") from error
-
-
-class _Kept:
-    """Costs of coalitions in a folder, or none."""
-
-    def __init__(self, question: Question, store: str | os.PathLike[str] | None) -> None:
-        self._question, self._store = question, PointStore(store)
-        self._known = self._store.known()
-        self._inputs = "" if store is None else inputs_of(question.n)
-
-    def cost(self, mask: int) -> float | None:
-        """What is kept of a coalition."""
-        key = self._key(mask) if self._known else ""
-        if key not in self._known:
-            return None
-        figures = self._store.load(key).figures
-        return None if figures is None else float(figures.values[_COST][1])
-
-    def keep(self, mask: int, cost: float) -> None:
-        """Keep it, where there is a folder."""
-        if self._inputs:
-            figures = Figures({_COST: ((), np.asarray(cost))}, {})
-            outcome = Outcome(key=self._key(mask), figures=figures)
-            self._store.save(outcome, {"coalition": " + ".join(self._names(mask))})
-
-    def _key(self, mask: int) -> str:
-        sns = [str(snapshot) for snapshot in self._question.snapshots]
-        asked = repr(["coalition", self._names(mask), sns])
-        return fingerprint(self._inputs, self._question.market, (asked,))
-
-    def _names(self, mask: int) -> list[str]:
-        return names_in(mask, self._question.market.prosumers)
 
 
 def _spread(question: Question, masks: Sequence[int], solved: Solved, workers: int) -> None:
