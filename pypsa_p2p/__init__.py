@@ -15,6 +15,7 @@ from pypsa_p2p.network.assignment.releasing import release_prosumers
 from pypsa_p2p.network.bundled_grids import list_grids, load_grid
 from pypsa_p2p.network.pandapower.conversion import from_pandapower
 from pypsa_p2p.network.prosumers import add_prosumers
+from pypsa_p2p.network.retail import add_retail
 from pypsa_p2p.network.scenarios.copula import sample_copula
 from pypsa_p2p.network.scenarios.history import scenarios_from_history
 from pypsa_p2p.network.scenarios.sampling import sample_scenarios
@@ -53,6 +54,7 @@ __all__ = [
     "RiskMeasure",
     "WorstCase",
     "add_prosumers",
+    "add_retail",
     "add_trades",
     "allocate",
     "assign_prosumers",

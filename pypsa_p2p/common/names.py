@@ -23,6 +23,8 @@ DEMAND_BID_CARRIER: Final = "demand bid"
 SUPPLY_BID_CARRIER: Final = "supply bid"
 #: Generators that are consumption: what an elastic demand gives up, and what bids buy.
 CONSUMPTION: Final = (ELASTIC_DEMAND_CARRIER, DEMAND_BID_CARRIER)
+RETAIL_IMPORT_CARRIER: Final = "retail import"
+RETAIL_EXPORT_CARRIER: Final = "retail export"
 CARRIERS: Final = (
     PROSUMER_CARRIER,
     TRADE_CARRIER,
@@ -31,7 +33,10 @@ CARRIERS: Final = (
     RENEWABLE_CARRIER,
     DEMAND_BID_CARRIER,
     SUPPLY_BID_CARRIER,
+    RETAIL_IMPORT_CARRIER,
+    RETAIL_EXPORT_CARRIER,
 )
+RETAIL_CARRIERS: Final = (RETAIL_IMPORT_CARRIER, RETAIL_EXPORT_CARRIER)
 
 # PyPSA's carriers of electricity.
 AC: Final = "AC"
@@ -69,6 +74,8 @@ TRADE_COLUMNS: Final = (PRICE0, PRICE1, CONGESTION, FEE0, FEE1)
 #: Those of them that may vary in time, and are then series of n.links_t.
 TRADE_SERIES: Final = (PRICE0, PRICE1, FEE0, FEE1)
 
+#: Column of generators: most that a retail contract allows, MW, infinite without limit.
+RETAIL_CAPACITY: Final = "retail_capacity"
 #: Column of generators: whether their set point is the optimiser's to move, as in pandapower.
 CONTROLLABLE: Final = "controllable"
 SLACK: Final = "Slack"  # PyPSA's `control` of the generator at a grid's connection

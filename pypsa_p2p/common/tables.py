@@ -12,7 +12,7 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.errors import DataError, shown
-from pypsa_p2p.common.files import off_default
+from pypsa_p2p.common.files import in_order, off_default
 from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 
 Numbers = np.ndarray[Any, Any]
@@ -246,6 +246,26 @@ def _is_default(column: pd.Series, default: Any) -> Numbers:
         return (values == default) | (np.isnan(values) & np.isnan(default))
     usual: pd.Series = (column == default) | (column.isna() & pd.isna(default))
     return usual.to_numpy(bool)
+
+
+def remove(n: pypsa.Network, component: str, names: Collection[str]) -> None:
+    """Take components out in all scenarios, which PyPSA's own `remove` does from 1.4 on."""
+    c = n.components[component]
+    c.static = c.static[~c.static.index.get_level_values(NAME).isin(names)]
+    for attribute, table in c.dynamic.items():
+        here = table.columns.get_level_values(-1).isin(names)
+        if here.any():
+            c.dynamic[attribute] = table.loc[:, ~here]
+
+
+def by_scenario(n: pypsa.Network, component: str) -> None:
+    """Put what was added after the scenarios beside the others of its own: PyPSA's files ask it."""
+    c = n.components[component]
+    if n.has_scenarios and len(c.static):
+        names = pd.unique(c.static.index.get_level_values(-1))
+        order = pd.MultiIndex.from_product([n.scenarios, names], names=[SCENARIO, NAME])
+        c.static = c.static.reindex(order)
+        c.static.index = in_order(c.static.index)
 
 
 def write(

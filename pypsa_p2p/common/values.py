@@ -15,7 +15,7 @@ import xarray as xr
 
 from pypsa_p2p.common import names
 from pypsa_p2p.common.errors import DataError, listed, shown
-from pypsa_p2p.common.tables import Numbers
+from pypsa_p2p.common.tables import Numbers, by_scenario
 
 Value = (
     float
@@ -43,6 +43,8 @@ COLORS = {
     names.RENEWABLE_CARRIER: "#f6ae2d",
     names.DEMAND_BID_CARRIER: "#5d9cc2",
     names.SUPPLY_BID_CARRIER: "#97a978",
+    names.RETAIL_IMPORT_CARRIER: "#8b5a8c",
+    names.RETAIL_EXPORT_CARRIER: "#c9a2ca",
 }
 
 
@@ -337,6 +339,7 @@ def add_carriers(n: pypsa.Network, carriers: Sequence[str]) -> None:
     missing = [carrier for carrier in carriers if carrier not in known]
     if missing:
         n.add("Carrier", missing, color=[COLORS[carrier] for carrier in missing])
+        by_scenario(n, "Carrier")
 
 
 def is_hashable(value: object) -> bool:

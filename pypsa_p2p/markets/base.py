@@ -43,6 +43,7 @@ from pypsa_p2p.markets.options import (
 )
 from pypsa_p2p.markets.price_series import write_price_series
 from pypsa_p2p.markets.record import forget_market, record_market
+from pypsa_p2p.markets.retail_checks import require_no_resale
 from pypsa_p2p.markets.risk import NEUTRAL, Envelope, RiskMeasure
 from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, write_solution
 from pypsa_p2p.network.market_data import MarketData, read_market, with_numbers_of
@@ -228,7 +229,9 @@ class Market(ABC):
         """Read the market and refuse what cannot be honoured, before anything is built."""
         data = read_market(n, sns, grid=self.delivery == "grid")
         check_network(n, data)
-        if data.sites is not None and not self.surplus:
+        if self.surplus:
+            require_no_resale(n, data)
+        elif data.sites is not None:
             warn_of_losses(n, data)
         self.require(n, data)
         return data

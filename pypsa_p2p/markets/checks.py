@@ -31,6 +31,7 @@ from pypsa_p2p.markets.model_checks import (
     require_extendable,
     require_no_curves,
 )
+from pypsa_p2p.markets.retail_checks import check_retail
 from pypsa_p2p.network.assets import CAPACITIES, capital_cost, extendable_names
 from pypsa_p2p.network.market_data import MarketData, require
 from pypsa_p2p.network.ownership import NOBODY, bus_columns, require_buses
@@ -121,6 +122,7 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
         names = extendable_names(n, component)
         if len(names):
             _check_investment(n, data, component, names)
+    check_retail(n, data)
     _check_supply(n, data)
     check_emissions(n, data)
     check_impedances(n)
@@ -171,8 +173,8 @@ def _check_import_price(data: MarketData) -> None:
         f"{shown(low)} and {float(here.max()):g} for {shown(high)} in snapshot "
         f"{shown(data.snapshots[differ[0, 1]])}. It is the price at which the grid operator buys "
         "the community's surplus, one for all (it may vary over scenarios and snapshots): with "
-        "several, energy passed on would make money. For what each pays a retailer, give her a "
-        "Generator at that marginal_cost, and one with p_min_pu=-1, p_max_pu=0 for feed-in."
+        "several, energy passed on would make money. What each pays a retailer, and is paid for "
+        "feed-in, are contracts of her own: add_retail(n, import_price=..., export_price=...)."
     )
 
 

@@ -13,7 +13,14 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.names import CONSUMPTION, NAME, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.names import (
+    CONSUMPTION,
+    NAME,
+    RETAIL_EXPORT_CARRIER,
+    RETAIL_IMPORT_CARRIER,
+    SCENARIO,
+    SNAPSHOT,
+)
 from pypsa_p2p.common.tables import Numbers, carrier_names, dynamic_numbers, first_scenario
 from pypsa_p2p.network.assets import (
     CAPACITIES,
@@ -65,6 +72,12 @@ class Books:
         What costs their owners something in operation.
     forgone : list of Entry
         Of that the utility that is given up, or had of bids, paid to nobody.
+    imported, exported : list of Entry
+        Power bought from retailers, and sold to them (a negative result).
+    import_charges, export_charges : list of Entry
+        Of what is operated: what that costs.
+    peaks : list of Entry
+        Of what is built: the largest imports from retailers.
     built : list of Entry
         Capacities to be found. What stood before is a part of them; what is given costs nothing
         here, as nothing decides about it.
@@ -80,6 +93,11 @@ class Books:
     generated: list[Entry]
     operated: list[Entry]
     forgone: list[Entry]
+    imported: list[Entry]
+    exported: list[Entry]
+    import_charges: list[Entry]
+    export_charges: list[Entry]
+    peaks: list[Entry]
     built: list[Entry]
     buyer: Labels
     price: Numbers
@@ -97,6 +115,11 @@ def read_books(n: pypsa.Network, data: MarketData) -> Books:
         "StorageUnit": data.names("StorageUnit"),
         "Store": data.names("Store"),
     }
+    bought, sold = (
+        generators.intersection(carrier_names(n, "Generator", carrier), sort=False)
+        for carrier in (RETAIL_IMPORT_CARRIER, RETAIL_EXPORT_CARRIER)
+    )
+    built = _built(n, data)
     generated = [entry for c, names in others.items() for entry in _injected(n, data, c, names)]
     buyers = np.concatenate([data.bus0.to_numpy(), data.bus1.to_numpy()])
     return Books(
@@ -106,7 +129,12 @@ def read_books(n: pypsa.Network, data: MarketData) -> Books:
         generated=generated + _of_branches(n, data),
         operated=_operated(n, data, {c: data.names(c) for c, *_ in OPERATING_PRICES}),
         forgone=_operated(n, data, {"Generator": generators.intersection(elastic)}),
-        built=_built(n, data),
+        imported=_injected(n, data, "Generator", bought),
+        exported=_injected(n, data, "Generator", sold),
+        import_charges=_operated(n, data, {"Generator": bought}),
+        export_charges=_operated(n, data, {"Generator": sold}),
+        peaks=[_part(entry, bought) for entry in built if entry.component == "Generator"],
+        built=built,
         buyer=data.prosumers.get_indexer(pd.Index(buyers)),
         price=_by_trade(data.price0, data.price1),
         fee=_by_trade(data.fee0, data.fee1),
@@ -219,6 +247,17 @@ def _built(n: pypsa.Network, data: MarketData) -> list[Entry]:
             )
             found.append(entry)
     return found
+
+
+def _part(entry: Entry, names: pd.Index) -> Entry:
+    """That of some names alone."""
+    chosen = entry.names.isin(names)
+    return replace(
+        entry,
+        names=entry.names[chosen],
+        whose=entry.whose[chosen],
+        factor=entry.factor[..., chosen],
+    )
 
 
 def _owners(data: MarketData, component: str, names: pd.Index) -> Labels:

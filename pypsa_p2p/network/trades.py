@@ -38,6 +38,7 @@ from pypsa_p2p.network.edge_values import (
 )
 from pypsa_p2p.network.ownership import branches, ports
 from pypsa_p2p.network.prosumers import prosumer_names
+from pypsa_p2p.network.retail import fit_retail
 from pypsa_p2p.network.sites import note_connections
 
 EDGES = "give pairs of prosumers, a networkx.Graph, 'complete' or 'grid'"
@@ -161,6 +162,7 @@ def add_trades(
     series |= {"p_min_pu": -share0, "p_max_pu": share1}
     for attribute, values in series.items():
         _write_varying(n, attribute, labels, values)
+    fit_retail(n)
     note_connections(n)
 
 

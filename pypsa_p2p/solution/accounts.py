@@ -75,7 +75,16 @@ class Accounts:
             "nodal_price": price,
             "price_unique": (found.in_range == 0.0) & ~np.isnan(price),
             "import_price": self.data.import_price.to_numpy(),
+            **self.retail(),
         }
+
+    def retail(self) -> Figures:
+        """Power bought from retailers and sold to them, (S, T, N); nothing without contracts."""
+        books = self.books
+        if not (books.imported or books.exported):
+            return {}
+        sold = -self._power(books.exported)
+        return {"retail_import": self._power(books.imported), "retail_export": sold + 0.0}
 
     def trades(self) -> Figures:
         """Quantities and prices of both directions of every edge, each price its buyer's."""
@@ -107,20 +116,55 @@ class Accounts:
 
         That is the ``preference`` sum b q, paid to nobody, and the ``utility`` of consumption.
         """
-        books, quantity = self.books, trades["quantity"]
-        bought = quantity * self._hours
-        rising = books.congestion * (quantity + other_direction(quantity))
+        books, bought = self.books, trades["quantity"] * self._hours
         preference = self._of_buyer(books.price * bought).sum(axis=1)
         fee = self._of_buyer(books.fee * np.abs(bought)).sum(axis=1)
-        congested = self._of_buyer(rising * bought).sum(axis=1)
-        imported = (self.data.import_price.to_numpy() * trades["net_import"] * self._hours).sum(1)
-        own = self._cost(books.operated) + self._capital()
+        congested, imported = self._congested(trades), self._imported(trades)
+        own = self._cost(books.operated) + self._capital(books.built)
         benefit = self.data.usage_benefit.to_numpy() * self.data.weighting.to_numpy().sum()
         return {
             "cost": own + preference + congested + imported + fee + self.data.fixed_part.to_numpy(),
             "fee": fee,
             "preference": preference,
             "utility": benefit - self._cost(books.forgone),
+        }
+
+    def _congested(self, trades: Figures) -> Numbers:
+        """a (q_mn + q_nm) q_mn of every prosumer's trades, EUR, (S, N)."""
+        quantity = trades["quantity"]
+        rising = self.books.congestion * (quantity + other_direction(quantity))
+        return self._of_buyer(rising * quantity * self._hours).sum(axis=1)
+
+    def _imported(self, trades: Figures) -> Numbers:
+        """p0 Q, EUR, (S, N)."""
+        price = self.data.import_price.to_numpy()
+        return np.asarray((price * trades["net_import"] * self._hours).sum(axis=1))
+
+    def parts_of_bills(self) -> Figures:
+        """What each prosumer's ``bill`` consists of, EUR, (S, N); they add up to it.
+
+        As `bills` describes them; NaN of ``trades`` where money of a scenario has not one price.
+        """
+        books, hedges, trades = self.books, self.found.hedges, self.trades()
+        imports, exports = self._cost(books.import_charges), self._cost(books.export_charges)
+        operated = self._cost(books.operated) - self._cost(books.forgone)
+        fixed = self.data.fixed_cost.to_numpy() * self.data.weighting.to_numpy().sum()
+        peak = self._capital(books.peaks)
+        costs = self.costs(trades)
+        held = np.zeros_like(peak)
+        if hedges is not None:
+            held = hedges.premium.to_numpy() - hedges.settled.to_numpy()
+        return {
+            "energy": operated - imports - exports + fixed,
+            "investment": self._capital(books.built) - peak,
+            "retail_import": imports,
+            "retail_export": exports,
+            "peak": peak,
+            "operator": self._imported(trades),
+            "congestion": self._congested(trades),
+            "fees": costs["fee"],
+            "trades": self.payments(trades, costs)["payment"],
+            "contracts": held,
         }
 
     def payments(self, trades: Figures, costs: Figures) -> Figures:
@@ -243,10 +287,10 @@ class Accounts:
             total += sum_by_owner((cost * self._hours).sum(axis=1), one.whose, self._prosumers)
         return total
 
-    def _capital(self) -> Numbers:
-        """EUR, (S, N): that of all that is built, the same in every scenario."""
+    def _capital(self, entries: Iterable[Entry]) -> Numbers:
+        """EUR, (S, N): that of what is built, the same in every scenario."""
         total = np.zeros((len(self.data.scenarios), self._prosumers))
-        for one in self.books.built:
+        for one in entries:
             built = self.found.built(one.component, one.attribute, one.names)
             total += sum_by_owner(built * one.factor, one.whose, self._prosumers)
         return total

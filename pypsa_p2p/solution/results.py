@@ -29,6 +29,8 @@ DESCRIBED: Final = {
     "generation": (_MW, "net injection of generators, storage and other assets G"),
     "renewable": (_MW, "must-take renewable generation"),
     "net_import": (_MW, "net purchases Q from all trade partners"),
+    "retail_import": (_MW, "bought from a retailer, part of generation"),
+    "retail_export": (_MW, "sold to a retailer, of which generation is less"),
     "quantity": (_MW, "what buyer buys from seller, q; negative: sells"),
     "nodal_price": (_PRICE, "price of energy to the prosumer in the scenario, lambda/(tau w)"),
     "price_unique": ("1", "whether no other nodal price would do; not where there is none"),
@@ -73,7 +75,9 @@ DIMS: Final = {
         ("demand", "generation", "renewable", "nodal_price", "price_unique", "import_price"),
         (SCENARIO, SNAPSHOT, PROSUMER),
     ),
-    "net_import": (SCENARIO, SNAPSHOT, PROSUMER),
+    **dict.fromkeys(
+        ("net_import", "retail_import", "retail_export"), (SCENARIO, SNAPSHOT, PROSUMER)
+    ),
     **dict.fromkeys(
         ("quantity", "trade_price", "capacity_price"),
         (SCENARIO, SNAPSHOT, TRADE),
@@ -158,7 +162,9 @@ def results(n: pypsa.Network) -> xr.Dataset:
     ``p_min_pu`` equals ``p_max_pu`` in every snapshot and scenario of the network. Elastic
     demand is known by its carrier, ``elastic demand``: nothing else tells a Generator that sheds
     load from one that generates. All other injections are ``generation``; a generator without
-    capacity counts nowhere, as its output is 0.
+    capacity counts nowhere, as its output is 0. Where prosumers have retail contracts, what they
+    buy and sell there is a part of ``generation``, and besides in ``retail_import`` and
+    ``retail_export``, neither negative.
 
     Capacities found (``p_nom_opt``) are in PyPSA's own tables; ``cost`` holds the capital cost of
     all of a prosumer's extendable capacity, the same in every scenario. What stood before is
@@ -185,9 +191,8 @@ def read_results(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:
     """The market's data, and `results`."""
     settings = recorded(n)
     delivered = settings["delivery"] == "grid"
-    data = read_market(n, n.snapshots[settings["snapshots"]], grid=delivered)
-    require_unchanged(n, data, settings["delivery"], settings.get("inputs", {}))
-    accounts = Accounts(data=data, books=read_books(n, data), found=in_tables(n, data, settings))
+    accounts = read_accounts(n)
+    data = accounts.data
     dataset = labelled(accounts.figures(), data).assign(accounts.contracts())
     if delivered:
         dataset = dataset.assign(grid_results(Money.of(n, data), dataset["net_import"]))
@@ -196,6 +201,21 @@ def read_results(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:
             dataset[name].attrs = {"unit": unit, "long_name": meaning}
     dataset.attrs = {"market": str(settings["design"]), "solver": str(settings["solver"])}
     return data, dataset
+
+
+def read_accounts(n: pypsa.Network) -> Accounts:
+    """The books of a solved network, and what was decided on it.
+
+    Raises
+    ------
+    MarketError
+        See `results`.
+    """
+    settings = recorded(n)
+    sns = n.snapshots[settings["snapshots"]]
+    data = read_market(n, sns, grid=settings["delivery"] == "grid")
+    require_unchanged(n, data, settings["delivery"], settings.get("inputs", {}))
+    return Accounts(data=data, books=read_books(n, data), found=in_tables(n, data, settings))
 
 
 def labelled(figures: Mapping[str, Numbers], data: MarketData) -> xr.Dataset:

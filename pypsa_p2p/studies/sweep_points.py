@@ -25,6 +25,7 @@ from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.common.values import is_hashable
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.network.books import must_take
+from pypsa_p2p.network.retail import fit_retail
 from pypsa_p2p.studies.sweep_figures import Figures
 from pypsa_p2p.studies.sweep_networks import SweptNetwork
 
@@ -154,6 +155,7 @@ def _set(n: pypsa.Network, point: Point, names: Collection[str]) -> None:
     for name, set_to in DATA_DIMENSIONS.items():
         if name in point and name in names:
             set_to(n, point[name])
+    fit_retail(n)
 
 
 def _changes(apply: Apply | None, point: Point) -> Iterator[tuple[Point, Change]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pandas as pd
 import pypsa
 
@@ -12,24 +10,26 @@ from pypsa_p2p.common.names import (
     CARRIERS,
     NAME,
     PROSUMER_COLUMNS,
+    RETAIL_CAPACITY,
     TRADE_CARRIER,
     TRADE_COLUMNS,
 )
-from pypsa_p2p.common.tables import first_scenario
+from pypsa_p2p.common.tables import first_scenario, remove
 from pypsa_p2p.common.values import require_network
 from pypsa_p2p.network.assignment.originals import ORIGINAL, restore
 from pypsa_p2p.network.ownership import bus_columns
 from pypsa_p2p.network.prosumers import prosumer_names
+from pypsa_p2p.network.retail import remove_retail, retail_contracts
 from pypsa_p2p.network.trades import trade_edges
 
 
 def release_prosumers(n: pypsa.Network) -> None:
     """Undo `assign_prosumers`: all assets back to the grid, and nothing of the market left.
 
-    Prosumers who were assigned go, with their trades; what stands at their buses returns to the
-    buses of the grid that they were assigned at. Set points come back, and so does the solution
-    that the network had before: none, if it had none. What was changed otherwise is kept, costs
-    or capacities for example.
+    Prosumers who were assigned go, with their trades and retail contracts; what stands at their
+    buses returns to the buses of the grid that they were assigned at. Set points come back, and so
+    does the solution that the network had before: none, if it had none. What was changed otherwise
+    is kept, costs or capacities for example.
 
     Parameters
     ----------
@@ -65,17 +65,20 @@ def release_prosumers(n: pypsa.Network) -> None:
     """
     require_network(n)
     grid_bus = _assigned(n)
+    remove_retail(n, grid_bus.index)
     _return_assets(n, grid_bus)
     edges = trade_edges(n)
     gone = edges.index[edges[["bus0", "bus1"]].isin(grid_bus.index).any(axis=1)]
-    _remove(n, "Link", gone)
-    _remove(n, "Bus", grid_bus.index)
+    remove(n, "Link", gone)
+    remove(n, "Bus", grid_bus.index)
     carriers = n.meta[ORIGINAL]["carriers"]
     columns = n.meta[ORIGINAL]["types"]
     if prosumer_names(n).empty:
         _drop(n, "Bus", columns, *PROSUMER_COLUMNS)
     if trade_edges(n).empty:
         _drop(n, "Link", columns, *TRADE_COLUMNS)
+    if retail_contracts(n).empty:
+        _drop(n, "Generator", columns, RETAIL_CAPACITY)
     restore(n)
     _remove_carriers(n, carriers)
 
@@ -109,16 +112,6 @@ def _return_assets(n: pypsa.Network, grid_bus: pd.Series) -> None:
             static[column] = static[column].where(~hers, static[column].map(grid_bus))
 
 
-def _remove(n: pypsa.Network, component: str, names: Iterable[str]) -> None:
-    """Take components out in all scenarios, which PyPSA's own `remove` does from 1.4 on."""
-    c, gone = n.components[component], list(names)
-    c.static = c.static[~c.static.index.get_level_values(NAME).isin(gone)]
-    for attribute, table in c.dynamic.items():
-        here = table.columns.get_level_values(-1).isin(gone)
-        if here.any():
-            c.dynamic[attribute] = table.loc[:, ~here]
-
-
 def _drop(n: pypsa.Network, component: str, kept: dict[str, dict[str, str]], *names: str) -> None:
     """Drop columns and series of prosumers, if there were none before."""
     c = n.components[component]
@@ -135,4 +128,4 @@ def _remove_carriers(n: pypsa.Network, before: list[str]) -> None:
         used |= set(static.get("carrier", ()))
     known = n.components.carriers.static.index.unique(NAME)
     gone = [name for name in CARRIERS if name in known and name not in (*before, *used)]
-    _remove(n, "Carrier", gone)
+    remove(n, "Carrier", gone)

@@ -29,6 +29,7 @@ from pypsa_p2p.network.prosumer_data import (
     write_data,
 )
 from pypsa_p2p.network.prosumers import prosumer_names
+from pypsa_p2p.network.retail import fit_retail
 
 # Numbers that share a table entry: where one changes, the others are kept from the network.
 TOGETHER = (("demand", "demand_max", "demand_min"), ("generation_max", "generation_min"))
@@ -97,6 +98,7 @@ def set_scenarios(
     n.set_scenarios(weights)
     for prosumers, values in parts:
         write_data(n, prosumers, values)
+    fit_retail(n)
 
 
 def _probabilities(probability: object) -> pd.Series:

@@ -1,0 +1,111 @@
+"""What of retail contracts a market refuses: capacities that came to bind, and money machines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pypsa
+
+from pypsa_p2p.common.errors import DataError, MarketError, listed, shown
+from pypsa_p2p.common.names import (
+    NAME,
+    RETAIL_EXPORT_CARRIER,
+    RETAIL_IMPORT_CARRIER,
+    SCENARIO,
+    SNAPSHOT,
+)
+from pypsa_p2p.common.tables import ONLY_SCENARIO, Numbers
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.retail import retail_contracts, retail_prices, unlimited_contracts
+from pypsa_p2p.network.room import room
+from pypsa_p2p.solvers.arrays import Flags
+
+
+def check_retail(n: pypsa.Network, data: MarketData) -> None:
+    """Refuse contracts without limit whose capacity could bind, or that make money without end.
+
+    Raises
+    ------
+    DataError
+    """
+    if retail_contracts(n).empty:
+        return
+    _require_room(n)
+    buy, sell = (
+        retail_prices(n, carrier, data.prosumers, data.snapshots)[1]
+        for carrier in (RETAIL_IMPORT_CARRIER, RETAIL_EXPORT_CARRIER)
+    )
+    where = _where(sell > buy, data)
+    if where:
+        raise DataError(
+            f"The retail export price exceeds the import price {where}: buying in order to sell "
+            "would make money without end. Lower it, or limit the contract: add_retail(n, ..., "
+            "import_capacity=...)."
+        )
+
+
+def require_no_resale(n: pypsa.Network, data: MarketData) -> None:
+    """Refuse imports without limit that surplus sold over a trade edge pays for, in full.
+
+    Nobody limits what surplus a prosumer sells over an edge, at p0 and her preference less her fee.
+
+    Raises
+    ------
+    MarketError
+    """
+    if unlimited_contracts(n).empty or not len(data.edges):
+        return
+    buy = retail_prices(n, RETAIL_IMPORT_CARRIER, data.prosumers, data.snapshots)[1]
+    worth = data.import_price.to_numpy() + _best_of_edges(data)
+    where = _where(worth > buy, data)
+    if where:
+        raise MarketError(
+            "Surplus sold over a trade edge, at import_price and the seller's own price, brings "
+            f"more than her retail import costs {where}: buying in order to sell would make money "
+            "without end. Take surplus=False, or limit the contract: add_retail(n, ..., "
+            "import_capacity=...)."
+        )
+
+
+def _require_room(n: pypsa.Network) -> None:
+    contracts = unlimited_contracts(n)
+    contracts = contracts[~contracts["p_nom_extendable"].astype(bool)]
+    if contracts.empty:
+        return
+    owners = pd.Index(contracts["bus"])
+    needed = pd.Series(room(n, owners.unique()), owners.unique()).reindex(owners).to_numpy()
+    capacity = contracts["p_nom"].to_numpy(float)
+    short = contracts.index[(capacity <= needed) & (needed > 0)]
+    if len(short):
+        raise DataError(
+            f"Generator {listed(short)}: this retail contract has no limit, but its capacity could "
+            "bind by what stands at the bus, or is traded there, by now. Call add_retail after "
+            "all that is added or changed by hand."
+        )
+
+
+def _best_of_edges(data: MarketData) -> Numbers:
+    """What selling a MWh brings each at most besides p0, EUR/MWh (S, T, N); -inf without edges."""
+    shape = len(data.scenarios), len(data.snapshots), len(data.prosumers)
+    best = np.full(shape, -np.inf)
+    for end, price, fee in (
+        (data.bus0, data.price0, data.fee0),
+        (data.bus1, data.price1, data.fee1),
+    ):
+        gain = price - fee
+        if SNAPSHOT not in gain.dims:
+            gain = gain.expand_dims({SNAPSHOT: data.snapshots})
+        values = gain.transpose(SCENARIO, SNAPSHOT, NAME).to_numpy()
+        for edge, who in enumerate(data.prosumers.get_indexer(pd.Index(end.to_numpy()))):
+            best[..., who] = np.maximum(best[..., who], values[..., edge])
+    return best
+
+
+def _where(bad: Flags, data: MarketData) -> str:
+    """The first of some places, (S, T, N), in words; "" where there is none."""
+    if not bad.any():
+        return ""
+    scenario, snapshot, who = np.argwhere(bad)[0]
+    labels = data.prosumers[who], data.snapshots[snapshot], data.scenarios[scenario]
+    text = f"for {shown(labels[0])} in snapshot {shown(labels[1])}"
+    return text if labels[2] == ONLY_SCENARIO else f"{text}, scenario {shown(labels[2])}"
