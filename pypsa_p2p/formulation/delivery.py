@@ -24,6 +24,7 @@ NET_IMPORT = "Bus-net_import"
 SURPLUS = "Bus-surplus"
 
 Labels = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.float64]
 
 
 def define_delivery(m: linopy.Model, data: MarketData, sites: Sites) -> None:
@@ -34,15 +35,17 @@ def define_delivery(m: linopy.Model, data: MarketData, sites: Sites) -> None:
     MarketError
         A prosumer sits at a bus that nothing connects.
     """
-    define_net_import(m, data)
+    define_net_import(m, data, sites)
     define_surplus(m, data, sites)
     define_withdrawal(m, sites)
 
 
-def define_net_import(m: linopy.Model, data: MarketData) -> None:
-    r"""What a prosumer buys from all her partners, :math:`Q_n = \sum_m q_{mn}`, MW.
+def define_net_import(m: linopy.Model, data: MarketData, sites: Sites) -> None:
+    r"""What a prosumer takes from the grid, MW.
 
-    In PyPSA's signs Q + sum p0 + sum p1 = 0 over the edges at which she is at bus0, at bus1.
+    It is :math:`Q_n = \sum_m q_{mn}` of all her partners, and what she imports from her retailer
+    less what she exports to him. In PyPSA's signs Q + sum p0 + sum p1 = sum p of her retail
+    contracts, over the edges at which she is at bus0, at bus1.
     """
     p0, p1 = quantities(m, data)
     like = _like(data.prosumers, p0)
@@ -51,8 +54,11 @@ def define_net_import(m: linopy.Model, data: MarketData) -> None:
     traded = np.concatenate([_edges_last(p0), _edges_last(p1)], axis=-1)
     terms = _grouped(traded, data.prosumers.get_indexer(pd.Index(ends)), len(data.prosumers))
     axis = like.dims.index(NAME)
-    rows = np.concatenate([labels[..., None], np.moveaxis(terms, -2, axis)], axis=-1)
-    add_constraints(m, f"{NET_IMPORT}-balance", rows, 1.0, "=", like)
+    whose = data.prosumers.get_indexer(pd.Index(sites.retail))
+    retail = _grouped(_retail(m, sites), whose, len(data.prosumers))
+    rows = [labels[..., None], *(np.moveaxis(each, -2, axis) for each in (terms, retail))]
+    signs = np.repeat([1.0, -1.0], [1 + terms.shape[-1], retail.shape[-1]])
+    add_constraints(m, f"{NET_IMPORT}-balance", np.concatenate(rows, axis=-1), signs, "=", like)
 
 
 def define_surplus(m: linopy.Model, data: MarketData, sites: Sites) -> None:
@@ -66,6 +72,14 @@ def define_surplus(m: linopy.Model, data: MarketData, sites: Sites) -> None:
     p0, _ = quantities(m, data)
     balanced = len(sites.connections) == 1 and _passes_all_on(m, sites)
     _variable(m, _like(sites.connections, p0), SURPLUS, -np.inf if balanced else 0.0)
+
+
+def _retail(m: linopy.Model, sites: Sites) -> Labels:
+    """Labels of the power of all retail contracts, last."""
+    if sites.retail.empty:
+        some = m[NET_IMPORT].labels.transpose(..., NAME).to_numpy()
+        return some[..., :0]
+    return _edges_last(m["Generator-p"].labels.sel({NAME: sites.retail.index}))
 
 
 def _passes_all_on(m: linopy.Model, sites: Sites) -> bool:
@@ -84,8 +98,12 @@ def _passes_all_on(m: linopy.Model, sites: Sites) -> bool:
 
 
 def define_withdrawal(m: linopy.Model, sites: Sites) -> None:
-    """Put net imports and surplus into PyPSA's balances of the grid's buses."""
+    """Put net imports and surplus into PyPSA's balances of the grid's buses.
+
+    What retailers sell to prosumers comes in at their connections, and what they buy leaves there.
+    """
     at = pd.Index([*sites.bus, *sites.connections], dtype=object)
+    from_retailers = pd.Index(sites.retail.map(sites.connection), dtype=object)
     reached: set[object] = set()
     for name in _balances(m):
         balance = m.constraints[name]
@@ -93,9 +111,11 @@ def define_withdrawal(m: linopy.Model, sites: Sites) -> None:
         others = [dim for dim in balance.labels.dims if dim != NAME]
         variables = [m[kind].labels.transpose(*others, NAME) for kind in (NET_IMPORT, SURPLUS)]
         taken = np.concatenate([labels.to_numpy() for labels in variables], axis=-1)
-        more = _grouped(taken, buses.get_indexer(at), len(buses))
-        order = (*others, NAME, TERM_DIM)
-        balance.update(lhs=_with_terms(balance, xr.DataArray(more, dims=order), m))
+        out = _grouped(taken, buses.get_indexer(at), len(buses))
+        into = _grouped(_retail(m, sites), buses.get_indexer(from_retailers), len(buses))
+        more = xr.DataArray(np.concatenate([out, into], -1), dims=(*others, NAME, TERM_DIM))
+        signs = np.repeat([-1.0, 1.0], [out.shape[-1], into.shape[-1]])
+        balance.update(lhs=_with_terms(balance, more, signs, m))
         row = (balance.labels >= 0).any(others)
         reached |= set(buses[row.to_numpy()])
     nowhere = at[~at.isin(reached)]
@@ -112,9 +132,12 @@ def _balances(m: linopy.Model) -> list[str]:
 
 
 def _with_terms(
-    balance: linopy.constraints.Constraint, labels: xr.DataArray, m: linopy.Model
+    balance: linopy.constraints.Constraint,
+    labels: xr.DataArray,
+    signs: Numbers,
+    m: linopy.Model,
 ) -> linopy.LinearExpression:
-    """The left-hand side less further variables, by label."""
+    """The left-hand side with further variables, by label, each with its sign."""
     terms = balance.lhs.data
     *dims, term = terms.vars.dims
     more = labels.transpose(*dims, term)
@@ -123,7 +146,7 @@ def _with_terms(
             "vars": ((*dims, term), np.concatenate([terms.vars, more], axis=-1)),
             "coeffs": (
                 (*dims, term),
-                np.concatenate([terms.coeffs, -(more >= 0).astype(float)], axis=-1),
+                np.concatenate([terms.coeffs, (more.to_numpy() >= 0) * signs], axis=-1),
             ),
             "const": terms["const"],
         },

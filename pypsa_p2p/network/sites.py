@@ -9,8 +9,15 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.common.errors import DataError, MarketError, listed
-from pypsa_p2p.common.names import CONNECTION, GRID_BUS, PROSUMER, PROSUMER_CARRIER, SLACK
-from pypsa_p2p.common.tables import first_scenario
+from pypsa_p2p.common.names import (
+    CONNECTION,
+    GRID_BUS,
+    PROSUMER,
+    PROSUMER_CARRIER,
+    RETAIL_CARRIERS,
+    SLACK,
+)
+from pypsa_p2p.common.tables import carrier_names, first_scenario
 from pypsa_p2p.network.ownership import branches, ports
 
 
@@ -26,11 +33,15 @@ class Sites:
         The bus at which the surplus of her connected part of the grid leaves it.
     part : Index
         Buses of the parts of the grid that have prosumers.
+    retail : Series (name)
+        Whose each retail contract is: a Generator at her bus, whose power the grid brings from her
+        connection, or takes there.
     """
 
     bus: pd.Series
     connection: pd.Series
     part: pd.Index
+    retail: pd.Series
 
     @property
     def connections(self) -> pd.Index:
@@ -56,7 +67,9 @@ def read_sites(n: pypsa.Network, prosumers: pd.Index) -> Sites:
     bus = _grid_buses(buses, prosumers)
     connection, reached = _connections(n, buses, bus)
     within = buses.index[buses.index.isin(reached)]
-    return Sites(bus=bus, connection=connection, part=within)
+    contracts = carrier_names(n, "Generator", *RETAIL_CARRIERS)
+    retail = first_scenario(n, "Generator")["bus"].reindex(contracts)
+    return Sites(bus=bus, connection=connection, part=within, retail=retail)
 
 
 def note_connections(n: pypsa.Network) -> None:

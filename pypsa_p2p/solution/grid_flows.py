@@ -185,15 +185,15 @@ def _slacks(buses: pd.Index, branches: pd.DataFrame, wanted: list[str]) -> list[
 
 
 def read_injections(
-    n: pypsa.Network, data: MarketData, grid: Grid, net_import: xr.DataArray, tangent: float
+    n: pypsa.Network, data: MarketData, grid: Grid, taken: xr.DataArray, tangent: float
 ) -> Array:
     """P + iQ into every bus of the grid, (scenario, snapshot, bus), MW and MVar.
 
-    P = what the grid's own assets and links give, less net imports; Q = q_set of all assets, and
-    -tangent times the consumption of loads without q_set.
+    P = what the grid's own assets and links give, less what prosumers take from it; Q = q_set of
+    all assets, and -tangent times the consumption of loads without q_set.
     """
     power = np.zeros((len(data.scenarios), len(data.snapshots), len(grid.buses)), dtype=complex)
-    ordered = net_import.transpose(SCENARIO, SNAPSHOT, PROSUMER)
+    ordered = taken.transpose(SCENARIO, SNAPSHOT, PROSUMER)
     _add(power, -ordered.to_numpy(), ordered.indexes[PROSUMER], grid)
     for component in _ASSETS:
         names = data.names(component)

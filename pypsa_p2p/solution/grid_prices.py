@@ -13,7 +13,14 @@ from pypsa_p2p.network.ownership import NOBODY, branches, bus_columns
 from pypsa_p2p.solution.money import Money
 
 
-def grid_results(money: Money, net_import: xr.DataArray) -> dict[str, xr.DataArray]:
+def taken_from_grid(r: xr.Dataset) -> xr.DataArray:
+    """What each prosumer takes from the grid, MW: of her partners, and of her retailer."""
+    if "retail_import" not in r:
+        return r["net_import"]
+    return r["net_import"] + r["retail_import"] - r["retail_export"]
+
+
+def grid_results(money: Money, taken: xr.DataArray) -> dict[str, xr.DataArray]:
     r"""Grid prices, what prosumers would pay at them, and the congestion rent they leave.
 
     .. math:: \pi_n = \mu_{b(n)}/(\tau_n w), \qquad
@@ -39,7 +46,7 @@ def grid_results(money: Money, net_import: xr.DataArray) -> dict[str, xr.DataArr
     in_scenario = money.alike & money.weighed.all(PROSUMER)
     return {
         "grid_price": price.transpose(SCENARIO, SNAPSHOT, PROSUMER),
-        "grid_payment": (price * net_import * data.weighting).sum(SNAPSHOT, skipna=False),
+        "grid_payment": (price * taken * data.weighting).sum(SNAPSHOT, skipna=False),
         "congestion_rent_now": rent,
         "congestion_rent": rent / money.tau.max(PROSUMER).where(in_scenario),
     }

@@ -26,6 +26,7 @@ from pypsa_p2p.solution.grid_flows import (
     read_injections,
     solve_flows,
 )
+from pypsa_p2p.solution.grid_prices import taken_from_grid
 from pypsa_p2p.solution.results import results
 
 _DESCRIBED: Final = {
@@ -113,10 +114,10 @@ def check_power_flow(
     (True, 13.6)
     """
     tangent = _tangent(power_factor)
-    net_import = results(n)["net_import"]
-    data = read_market(n, net_import.indexes[SNAPSHOT])
+    taken = taken_from_grid(results(n))
+    data = read_market(n, taken.indexes[SNAPSHOT])
     grid = read_grid(n, data)
-    power = read_injections(n, data, grid, net_import, tangent)
+    power = read_injections(n, data, grid, taken, tangent)
     flows = solve_flows(n, data, grid, power, progress=progress)
     return _described(_dataset(n, data, grid, flows))
 

@@ -18,7 +18,7 @@ from pypsa_p2p.network.checksums import require_unchanged
 from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.solution.accounts import Accounts
 from pypsa_p2p.solution.decided import in_tables
-from pypsa_p2p.solution.grid_prices import grid_results
+from pypsa_p2p.solution.grid_prices import grid_results, taken_from_grid
 from pypsa_p2p.solution.money import Money
 
 Names = npt.NDArray[np.object_]
@@ -36,7 +36,10 @@ DESCRIBED: Final = {
     "price_unique": ("1", "whether no other nodal price would do; not where there is none"),
     "import_price": (_PRICE, "price p0 at which the grid operator trades"),
     "grid_price": (_PRICE, "price of using the grid at the prosumer's bus of it"),
-    "grid_payment": (_EUR, "net_import at grid_price; neither in payment nor in bill"),
+    "grid_payment": (
+        _EUR,
+        "what she takes from the grid at grid_price; in no payment or bill",
+    ),
     "congestion_rent_now": (_EUR, "what grid prices collect over all snapshots, EUR now"),
     "congestion_rent": (_EUR, "the same in money of the scenario, where all weigh it alike"),
     "trade_price": (_PRICE, "price of the edge to buyer in the scenario, zeta/(tau w)"),
@@ -195,7 +198,7 @@ def read_results(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:
     data = accounts.data
     dataset = labelled(accounts.figures(), data).assign(accounts.contracts())
     if delivered:
-        dataset = dataset.assign(grid_results(Money.of(n, data), dataset["net_import"]))
+        dataset = dataset.assign(grid_results(Money.of(n, data), taken_from_grid(dataset)))
     for name, (unit, meaning) in DESCRIBED.items():
         if name in dataset:
             dataset[name].attrs = {"unit": unit, "long_name": meaning}
