@@ -13,20 +13,10 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.names import (
-    KEPT_DUALS,
-    PRICE_SERIES,
-    RECIPROCITY1,
-    RISK_ADJUSTED_PROBABILITY,
-)
+from pypsa_p2p.common.names import MARKET_RESULTS
 from pypsa_p2p.markets.base import Market
 
-_WRITTEN: Final = {
-    RISK_ADJUSTED_PROBABILITY,
-    RECIPROCITY1,
-    *KEPT_DUALS,
-    *(series for of_class in PRICE_SERIES.values() for series in of_class),
-}
+_WRITTEN: Final = {name for of_class in MARKET_RESULTS.values() for name in of_class}
 
 
 def fingerprint(inputs: str, market: Market, keep: tuple[str, ...]) -> str:

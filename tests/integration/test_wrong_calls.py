@@ -112,6 +112,15 @@ CALLS: dict[str, Call] = {
         for f in (
             p2p.results, p2p.certify, p2p.price_range, p2p.compare, p2p.fairness,
             p2p.release_prosumers, p2p.check_power_flow, p2p.power_flow_violations, p2p.load_grid,
+            p2p.allocate,
+        )
+    },
+    **{
+        f"allocate {a}": lambda v, a=a: p2p.allocate(
+            solved(), **{"method": "nash", "progress": False, a: v}
+        )
+        for a in (
+            "method", "buy", "sell", "weights", "coalitions", "samples", "seed", "store", "workers",
         )
     },
     "compare of": lambda v: p2p.compare({"a": solved()}, of=v),
@@ -187,6 +196,11 @@ RIGHT: dict[str, frozenset[str]] = {
         ),
         frozenset({"None"}),
     ),
+    **dict.fromkeys(("allocate buy", "allocate sell"), frozenset({"None"})),
+    **dict.fromkeys(("allocate weights", "allocate samples"), frozenset({"None", "5"})),
+    "allocate coalitions": frozenset({"None", "[]", "()", "{}", "series"}),
+    "allocate seed": frozenset({"5"}),
+    "allocate store": frozenset({"None", "text"}),
     "names": frozenset({"text"}),
     "market surplus": frozenset({"True"}),
     "add_trades price": NUMBERS,
@@ -236,7 +250,7 @@ def test_wrong_calls(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     taken, foreign, changed = [], {}, []
     for name, value in WRONG.items():
-        if call == "sweep workers" and name == "5":
+        if call in ("sweep workers", "allocate workers") and name == "5":
             continue  # five processes
         LAST.clear()
         try:

@@ -112,7 +112,7 @@ def every_coalition(count: int) -> list[int]:
 def drawn_coalitions(count: int, samples: int, seed: int) -> list[int]:
     """All but one of everybody, and as many others as `samples`, of sizes alike in number."""
     whole, rng = everybody(count), np.random.default_rng(seed)
-    found = {whole ^ (1 << k) for k in range(count)}
+    found = {whole ^ (1 << k) for k in range(count) if count > 2}
     aim = min(len(found) + samples, whole - 1 - count)  # there are no more of two and more
     while len(found) < aim:
         size = rng.integers(2, count)
