@@ -23,11 +23,14 @@ from pypsa_p2p.network.scenarios.setting import set_scenarios
 from pypsa_p2p.network.tariffs import distance_fees, voltage_fees, zone_fees
 from pypsa_p2p.network.trades import add_trades
 from pypsa_p2p.solution import prices
+from pypsa_p2p.solution.bills import bills
 from pypsa_p2p.solution.certificate.certificate import Certificate
 from pypsa_p2p.solution.certificate.certify import certify
 from pypsa_p2p.solution.power_flow import check_power_flow, power_flow_violations
 from pypsa_p2p.solution.price_ranges import price_range
 from pypsa_p2p.solution.results import results
+from pypsa_p2p.solution.savings import savings, without_trades
+from pypsa_p2p.solution.settlement.settle import settle
 from pypsa_p2p.studies.allocation.allocating import allocate
 from pypsa_p2p.studies.comparison import compare
 from pypsa_p2p.studies.fairness import fairness
@@ -58,6 +61,7 @@ __all__ = [
     "add_trades",
     "allocate",
     "assign_prosumers",
+    "bills",
     "certify",
     "check_power_flow",
     "compare",
@@ -75,10 +79,13 @@ __all__ = [
     "sample_copula",
     "sample_equilibria",
     "sample_scenarios",
+    "savings",
     "scenarios_from_history",
     "set_scenarios",
+    "settle",
     "solve_equilibrium",
     "sweep",
     "voltage_fees",
+    "without_trades",
     "zone_fees",
 ]

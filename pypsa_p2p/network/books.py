@@ -74,8 +74,8 @@ class Books:
         Of that the utility that is given up, or had of bids, paid to nobody.
     imported, exported : list of Entry
         Power bought from retailers, and sold to them (a negative result).
-    import_charges, export_charges : list of Entry
-        Of what is operated: what that costs.
+    import_charges, export_charges, run : list of Entry
+        Of what is operated: what that costs; and all else but what is forgone.
     peaks : list of Entry
         Of what is built: the largest imports from retailers.
     built : list of Entry
@@ -97,6 +97,7 @@ class Books:
     exported: list[Entry]
     import_charges: list[Entry]
     export_charges: list[Entry]
+    run: list[Entry]
     peaks: list[Entry]
     built: list[Entry]
     buyer: Labels
@@ -120,6 +121,8 @@ def read_books(n: pypsa.Network, data: MarketData) -> Books:
         for carrier in (RETAIL_IMPORT_CARRIER, RETAIL_EXPORT_CARRIER)
     )
     built = _built(n, data)
+    own = {c: data.names(c) for c, *_ in OPERATING_PRICES}
+    run = {**own, "Generator": generators.difference([*elastic, *bought, *sold], sort=False)}
     generated = [entry for c, names in others.items() for entry in _injected(n, data, c, names)]
     buyers = np.concatenate([data.bus0.to_numpy(), data.bus1.to_numpy()])
     return Books(
@@ -127,12 +130,13 @@ def read_books(n: pypsa.Network, data: MarketData) -> Books:
         given_up=_injected(n, data, "Generator", elastic),
         must_take=_injected(n, data, "Generator", fixed),
         generated=generated + _of_branches(n, data),
-        operated=_operated(n, data, {c: data.names(c) for c, *_ in OPERATING_PRICES}),
+        operated=_operated(n, data, own),
         forgone=_operated(n, data, {"Generator": generators.intersection(elastic)}),
         imported=_injected(n, data, "Generator", bought),
         exported=_injected(n, data, "Generator", sold),
         import_charges=_operated(n, data, {"Generator": bought}),
         export_charges=_operated(n, data, {"Generator": sold}),
+        run=_operated(n, data, run),
         peaks=[_part(entry, bought) for entry in built if entry.component == "Generator"],
         built=built,
         buyer=data.prosumers.get_indexer(pd.Index(buyers)),

@@ -146,8 +146,6 @@ class Accounts:
         As `bills` describes them; NaN of ``trades`` where money of a scenario has not one price.
         """
         books, hedges, trades = self.books, self.found.hedges, self.trades()
-        imports, exports = self._cost(books.import_charges), self._cost(books.export_charges)
-        operated = self._cost(books.operated) - self._cost(books.forgone)
         fixed = self.data.fixed_cost.to_numpy() * self.data.weighting.to_numpy().sum()
         peak = self._capital(books.peaks)
         costs = self.costs(trades)
@@ -155,10 +153,10 @@ class Accounts:
         if hedges is not None:
             held = hedges.premium.to_numpy() - hedges.settled.to_numpy()
         return {
-            "energy": operated - imports - exports + fixed,
+            "energy": self._cost(books.run) + fixed,
             "investment": self._capital(books.built) - peak,
-            "retail_import": imports,
-            "retail_export": exports,
+            "retail_import": self._cost(books.import_charges),
+            "retail_export": self._cost(books.export_charges),
             "peak": peak,
             "operator": self._imported(trades),
             "congestion": self._congested(trades),

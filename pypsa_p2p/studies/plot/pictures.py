@@ -19,6 +19,7 @@ from pypsa_p2p.network.market_data import MarketData, read_market
 from pypsa_p2p.solution.hedges import recorded_hedges
 from pypsa_p2p.solution.results import results
 from pypsa_p2p.studies.amounts import AMOUNTS, Amount, amount_of
+from pypsa_p2p.studies.plot.bills import bills as bills  # noqa: PLC0414  public: plot.bills
 from pypsa_p2p.studies.plot.convergence import convergence as convergence  # noqa: PLC0414  public: plot.convergence
 from pypsa_p2p.studies.plot.drawing import (
     ACCENT,

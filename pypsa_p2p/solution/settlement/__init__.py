@@ -1,0 +1,1 @@
+"""Who pays whom for what was traded: at the market's prices, or by another rule."""
