@@ -38,7 +38,6 @@ from pypsa_p2p.markets.risk import Envelope
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket
 from pypsa_p2p.solution.certificate.scale import Scale, relative, relative_each
-from pypsa_p2p.solution.grid_prices import prices_at
 from pypsa_p2p.solution.money import Money, at
 from pypsa_p2p.solution.solved_market import trade_marginal_cost
 
@@ -289,22 +288,7 @@ def _prices_at(money: Money, owner: xr.DataArray) -> xr.DataArray:
     now = now.sel({NAME: bus.to_numpy()}).assign_coords({NAME: names})
     own = xr.DataArray(bus.to_numpy() == owner.to_numpy(), coords={NAME: names})
     limit = at(money.of_limit(UNWEIGHED_PRICE), owner).where(own)
-    price = limit.where(limit.notnull(), now / at(money.counted, owner))
-    return price - _brought(money, owner, names)
-
-
-def _brought(money: Money, owner: xr.DataArray, names: pd.Index) -> xr.DataArray | float:
-    """What the grid adds to the price of what it brings from retailers; 0 of other generators."""
-    n, data = money.n, money.data
-    if data.sites is None or data.sites.retail.empty:
-        return 0.0
-    here, connection = (
-        prices_at(n, data, place, PROSUMER) for place in (data.sites.bus, data.sites.connection)
-    )
-    limit = money.of_limit(UNWEIGHED_GRID_PRICE)
-    added = limit.where(limit.notnull(), (here - connection) / money.counted)
-    of_retail = xr.DataArray(names.isin(data.sites.retail.index), coords={NAME: names})
-    return at(added, owner).where(of_retail, 0.0)
+    return limit.where(limit.notnull(), now / at(money.counted, owner))
 
 
 def load_deviation(n: pypsa.Network, data: MarketData, scale: Scale) -> float:
