@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import pypsa
 import pytest
+import scipy.sparse as sp
+import xarray as xr
 
 import pypsa_p2p as p2p
+from pypsa_p2p.formulation.restricted import Coalitions
 from tests.conformance.assets import (
     Battery,
     Cellar,
@@ -36,14 +39,19 @@ METHODS = ("market", "shapley", "nucleolus", "least_core", "nash")
 def without_others(n: pypsa.Network, members: Collection[str]) -> pypsa.Network:
     """A copy in which nothing is left of other prosumers: no bus, no asset, no edge."""
     alone = n.copy()
-    static = {c.name: c.static for c in alone.components if len(c.static)}
-    buses = static["Bus"].index.get_level_values(-1).unique()
+    buses = alone.c["Bus"].static.index.get_level_values(-1).unique()
     gone = {bus for bus in buses if bus.split()[0] not in members}  # "p1 cellar" is p1's
-    for name in [name for name in static if name not in ("Bus", "Carrier")]:
-        ends = static[name][[end for end in ("bus", "bus0", "bus1") if end in static[name]]]
-        leaving = ends.isin(gone).any(axis=1)
-        alone.remove(name, sorted(set(static[name].index.get_level_values(-1)[leaving])))
-    alone.remove("Bus", sorted(gone))
+    for component in alone.components:
+        static = component.static
+        ends = [end for end in ("bus", "bus0", "bus1") if end in static]
+        leaving = static[ends].isin(gone).any(axis=1).to_numpy()
+        if component.name == "Bus":
+            leaving = static.index.get_level_values(-1).isin(gone)
+        names = set(static.index.get_level_values(-1)[leaving])
+        component.static = static[~leaving]
+        for name, series in component.dynamic.items():
+            kept = ~series.columns.get_level_values(-1).isin(names)
+            component.dynamic[name] = series.loc[:, kept]
     return alone
 
 
@@ -94,9 +102,12 @@ CASES = {
     "congested planner": Case(fixed(p2p.CentralizedMarket()), instance=(("congestion", True),)),
     "congested peers": Case(fixed(p2p.PeerToPeerMarket()), instance=(("congestion", True),)),
     "congested and averse": Case(fixed(AVERSE), instance=(("congestion", True),)),
+    "congested peers who invest": Case(
+        fixed(p2p.PeerToPeerMarket()), (Panel(0),), instance=(("congestion", True),)
+    ),
     "assets": Case(
         fixed(AVERSE),
-        (Battery(0, cyclic=True), StoreBehindLinks(1), Heating(2), LinearGenerators(3)),
+        (Battery(0, cyclic=False), StoreBehindLinks(1), Heating(2), LinearGenerators(3)),
     ),
     "investment": Case(fixed(AVERSE), (Panel(0), Panel(3, cost=0.8), Cellar(2))),
 }
@@ -114,6 +125,29 @@ def test_a_coalition_is_a_network_without_the_others(name: str) -> None:
         assert cost == pytest.approx(float(p2p.results(alone).social_cost), abs=1e-8)
     whole = float(found.sel(coalition=" + ".join(ALL)))
     assert whole == pytest.approx(float(p2p.results(n).social_cost), abs=1e-9)
+
+
+@pytest.mark.parametrize("drawn", [{"fees": 0.6}, {"congestion": True}], ids=["fees", "congestion"])
+def test_a_coalition_has_the_model_of_a_network_without_the_others(drawn: dict[str, Any]) -> None:
+    """Number by number, without building or compiling it."""
+    n, market = network(random_instance(7, 4, 3, 2, **drawn)), p2p.PeerToPeerMarket()
+    members = ["p0", "p2", "p3"]
+    alone = market.pose(without_others(n, members))
+    coalition = Coalitions(market.pose(n)).market(np.array([0, 2, 3]))
+    for part, own in (
+        (coalition.compiled.program, alone.compiled.program), (coalition.places, alone.places),
+    ):  # fmt: skip
+        for name, wanted in vars(own).items():
+            both = [getattr(part, name), wanted]
+            dense = [one.toarray() if sp.issparse(one) else one for one in both]
+            np.testing.assert_array_equal(*dense, err_msg=name)
+    for name in ("scenario", "owner", "capacities"):
+        own = getattr(alone.compiled, name)
+        np.testing.assert_array_equal(getattr(coalition.compiled, name), own, err_msg=name)
+    for name, wanted in vars(alone.data).items():
+        if isinstance(wanted, xr.DataArray):
+            xr.testing.assert_equal(getattr(coalition.data, name), wanted)
+    assert alone.data.assets.keys() == coalition.data.assets.keys()
 
 
 # ------------------------------------------------------------------ the core

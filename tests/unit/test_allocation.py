@@ -168,6 +168,18 @@ def test_a_coalition_without_a_solution() -> None:
         allocated(grid)
 
 
+def test_somebody_with_nothing_but_a_load() -> None:
+    """Without her trades there is nothing in her balance."""
+    grid = pypsa.Network()
+    grid.add("Bus", ["flat", "mill"], carrier="prosumer")
+    grid.add("Load", "flat", bus="flat", p_set=1.0)
+    grid.add("Generator", "mill", bus="mill", p_nom=2.0, marginal_cost=5.0)
+    p2p.add_trades(grid, "complete", capacity=3)
+    p2p.PeerToPeerMarket().optimize(grid)
+    with pytest.raises(p2p.MarketError, match=r"Coalition 'flat' alone: .* balance of 'flat'"):
+        allocated(grid)
+
+
 # ------------------------------------------------------------------ which coalitions
 
 

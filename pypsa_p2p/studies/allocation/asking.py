@@ -45,13 +45,13 @@ def require_method(method: object, *, buy: object, sell: object, weights: object
     ------
     MarketError
     """
+    if not isinstance(method, str) or method not in (*METHODS, *BY_HOUR):
+        raise MarketError(f"method must be one of {listed(METHODS, 10)}, not {shown(method)}.")
     if method in BY_HOUR:
         raise MarketError(
             f"method {shown(method)} is a rule by the hour, which allocate does not have in this "
             f"version; it has {listed(METHODS, 10)}."
         )
-    if not isinstance(method, str) or method not in METHODS:
-        raise MarketError(f"method must be one of {listed(METHODS, 10)}, not {shown(method)}.")
     for name, given in (("buy", buy), ("sell", sell)):
         if given is not None:
             raise MarketError(
