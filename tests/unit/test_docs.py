@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from pathlib import Path
@@ -115,6 +116,15 @@ def test_docs_of_grids_run() -> None:
     exec(compile(code, "docs/grids.md", "exec"), session)
     assert float(session["r"]["social_cost"]) == pytest.approx(7642.594, abs=1e-3)
     assert len(session["n"].buses) == 14
+
+
+def test_docs_of_households_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """The block of docs/studies.md about what households pay: nobody loses by trading."""
+    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n([^`]*?add_retail[^`]*?)```", text)
+    exec(compile(code, "docs/studies.md", "exec"), {})
+    saved = ast.literal_eval(capsys.readouterr().out)
+    assert 0.0 <= saved["min"] < saved["mean"] < saved["max"]
 
 
 ERRATA = (ROOT / "docs" / "errata.md").read_text(encoding="utf-8")

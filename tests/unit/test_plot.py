@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -50,6 +51,51 @@ def tail_width(arrow: FancyArrowPatch) -> float:
 
 def middle(arrow: FancyArrowPatch) -> np.ndarray:
     return np.mean(arrow._posA_posB, axis=0)
+
+
+@cache
+def households(count: int) -> pypsa.Network:
+    """Sun on every other roof, a retailer for all."""
+    n = pypsa.Network()
+    names = [f"house {k}" for k in range(count)]
+    p2p.add_prosumers(
+        n, names, demand=1, demand_min=1, demand_max=1, utility_quadratic=0,
+        renewable=[2.0 * (k % 2) for k in range(count)], fixed_cost=10,
+    )  # fmt: skip
+    p2p.add_retail(n, import_price=300, export_price=80, peak_price=20)
+    p2p.add_trades(n, list(pairwise(names)), capacity=5, fee=2)
+    p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    return n
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_bills_stand_end_to_end(count: int) -> None:
+    """Bars of a household's row add up to her total, before and after; a row needs its height."""
+    n = households(count)
+    ax = plot.bills(n)
+    ax.figure.canvas.draw()
+    after, before = p2p.bills(n), p2p.bills(p2p.without_trades(n))
+    for table, offset in ((before, -0.18), (after, 0.18)):
+        for place, total in enumerate(table.total):
+            row = [
+                bar.get_width()
+                for bar in ax.patches
+                if abs(bar.get_y() + bar.get_height() / 2 - place - offset) < 1e-6
+            ]
+            assert sum(row) == pytest.approx(total, abs=1e-4)
+    low, high = ax.get_xlim()
+    reach = [bar.get_x() + bar.get_width() for bar in ax.patches]
+    assert low < min(reach)
+    assert max(reach) < high
+    assert ax.figure.get_figheight() >= 0.24 * count
+    _, key = ax.get_legend_handles_labels()
+    shown = ["energy", "retail import", "retail export", "peak", "fees", "trades"]
+    assert sorted(key) == sorted([*shown, "total before", "total after"])
+
+
+def test_bills_need_one_price() -> None:
+    with pytest.raises(p2p.MarketError, match="no bills"):
+        plot.bills(solved("averse"), reference=solved("averse"))
 
 
 def texts(ax: Axes) -> list[str]:
