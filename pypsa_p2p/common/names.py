@@ -53,11 +53,12 @@ RISK_ATTITUDE: Final = "risk_attitude"  # chi, in [0, 1)
 USAGE_BENEFIT: Final = "usage_benefit"  # b tilde, EUR/h
 FIXED_COST: Final = "fixed_cost"  # d, EUR/h
 GRID_BUS: Final = "grid_bus"  # bus of the physical grid, or ""
+OWN_SURPLUS: Final = "own_surplus"  # whether she sells only what her own assets leave over
 ROLE: Final = "role"  # "prosumer", or "operator" of what the community shares
 CONNECTION: Final = "connection"  # bus at which her part of the grid meets the world, or ""
 IMPORT_PRICE: Final = "import_price"  # n.c.buses.dynamic, EUR/MWh
 PROSUMER_COLUMNS: Final = (
-    RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST, GRID_BUS, ROLE, CONNECTION, IMPORT_PRICE,
+    RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST, GRID_BUS, ROLE, OWN_SURPLUS, CONNECTION, IMPORT_PRICE,
 )  # fmt: skip
 
 # What a prosumer's role may be.

@@ -24,7 +24,8 @@ from pypsa_p2p.equilibrium.scaling import scaled, units_of
 from pypsa_p2p.equilibrium.solving import solve_equilibrium
 from pypsa_p2p.equilibrium.starts import feasible_start, random_trades, remembered
 from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
-from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.certificate.certify import certify
 from pypsa_p2p.solution.results import results
 

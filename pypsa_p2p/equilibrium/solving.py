@@ -23,7 +23,7 @@ from pypsa_p2p.equilibrium.scaling import GameUnits, restored, scaled, units_of
 from pypsa_p2p.equilibrium.starts import feasible_start, given_start, random_trades, remembered
 from pypsa_p2p.markets.checks import check_network
 from pypsa_p2p.markets.designs import PeerToPeerMarket
-from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.network.reading import read_market
 
 logger = logging.getLogger(__name__)
 

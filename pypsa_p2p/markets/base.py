@@ -22,6 +22,7 @@ from pypsa_p2p.formulation.columns import (
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.delivery import define_delivery
 from pypsa_p2p.formulation.model import build_model
+from pypsa_p2p.formulation.own_surplus import define_own_surplus
 from pypsa_p2p.formulation.places import Places, Posed
 from pypsa_p2p.formulation.posed import pose_linear
 from pypsa_p2p.formulation.renumbered import renumbered
@@ -46,7 +47,8 @@ from pypsa_p2p.markets.record import forget_market, record_market
 from pypsa_p2p.markets.retail_checks import require_no_resale
 from pypsa_p2p.markets.risk import NEUTRAL, Envelope, RiskMeasure
 from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, write_solution
-from pypsa_p2p.network.market_data import MarketData, read_market, with_numbers_of
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.reading import read_market, with_numbers_of
 from pypsa_p2p.solvers.program import RiskProgram
 
 #: `cross` of a market in which everybody minds her own cost only.
@@ -177,6 +179,8 @@ class Market(ABC):
         that is. For plain models.
         """
         data = with_numbers_of(n, posed.data)
+        if data.closed is not None:  # when, depends on these numbers
+            return self.pose(n, data.snapshots)
         self.require(n, data)
         compiled, places = renumbered(posed.compiled, posed.places, n, data, self.cross)
         return Posed(data, compiled, places, posed.plain)
@@ -279,6 +283,7 @@ class Market(ABC):
                 "The model's objective is to be maximised, but a market minimises cost: leave its "
                 "sense 'min' and write benefits as negative costs."
             )
+        define_own_surplus(m, data)
         if len(data.edges):
             self.formulate(m, data)
         return compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))

@@ -28,7 +28,7 @@ from pypsa_p2p.common.names import (
     TRADE_CARRIER,
 )
 from pypsa_p2p.common.tables import Numbers, first_scenario, write_series
-from pypsa_p2p.common.values import add_carriers, labelled, require_free, require_network
+from pypsa_p2p.common.values import add_carriers, as_names, labelled, require_free, require_network
 from pypsa_p2p.network.edge_values import (
     EdgeValue,
     directed,
@@ -36,6 +36,7 @@ from pypsa_p2p.network.edge_values import (
     sorted_pairs,
     symmetric,
 )
+from pypsa_p2p.network.own_surplus import set_own_surplus
 from pypsa_p2p.network.ownership import branches, ports
 from pypsa_p2p.network.prosumers import prosumer_names
 from pypsa_p2p.network.retail import fit_retail
@@ -52,6 +53,7 @@ def add_trades(
     price: EdgeValue = 0.0,
     congestion: EdgeValue = 0.0,
     fee: EdgeValue = 0.0,
+    own_surplus: bool | Iterable[str] = False,
 ) -> None:
     r"""Let pairs of prosumers trade: one link for each edge {m, n} of the trade graph.
 
@@ -89,6 +91,12 @@ def add_trades(
         {(payer, partner): f} in the forms of `price`; also by snapshot. Where surplus is sold, the
         seller alone pays her fee on it. `distance_fees`, `voltage_fees` and `zone_fees` make
         usual tariffs.
+    own_surplus : bool or iterable of str
+        Who at these edges, everybody or some of them, sells only what is her own, over any edge
+        and to her retailer: where her generation exceeds her consumption she buys and imports
+        nothing, and where it falls short she sells and exports nothing. Whether it does has to
+        follow from the data: a market refuses it where that is still to be decided. What storage
+        gives and takes is neither.
 
     Raises
     ------
@@ -133,6 +141,7 @@ def add_trades(
     if pairs.empty:
         return
     _require_new(n, pairs)
+    own = _sellers(own_surplus, pairs)
     labels = _edge_names(n, pairs)
     ordered, sns = sorted_pairs(pairs), n.snapshots
     price0, price1 = directed(price, "price", pairs, prosumers, sns)
@@ -147,6 +156,8 @@ def add_trades(
     for name, values in series.items():
         columns[name] = np.where(_varies(values), 0.0, _first(values))
     _without_fees_yet(n)
+    if len(own):
+        set_own_surplus(n, own)
     add_carriers(n, [TRADE_CARRIER])
     n.add(
         "Link",
@@ -277,6 +288,21 @@ def _electric_grid(n: pypsa.Network, places: set[str]) -> nx.Graph:
         for bus in ends
     }
     return nx.Graph(grid.subgraph(passive | set(carrier.index[carrier.isin(electric)])))
+
+
+def _sellers(own_surplus: object, pairs: pd.MultiIndex) -> pd.Index:
+    """Who of the ends of these pairs sells only what is her own."""
+    ends = pairs.get_level_values(0).append(pairs.get_level_values(1)).unique()
+    if isinstance(own_surplus, bool):
+        return ends if own_surplus else ends[:0]
+    names = as_names(own_surplus, "own_surplus")
+    unknown = names[~names.isin(ends)]
+    if len(unknown):
+        raise DataError(
+            f"Argument own_surplus has {listed(unknown)}, who is at none of these edges: name "
+            "prosumers who are, or give True for all of them."
+        )
+    return names
 
 
 def _require_new(n: pypsa.Network, pairs: pd.MultiIndex) -> None:

@@ -15,7 +15,8 @@ from pypsa_p2p.common.errors import DataError, shown
 from pypsa_p2p.common.names import SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import dynamic_values, static_values
 from pypsa_p2p.common.values import labelled
-from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.grid_flows import (
     BRANCH,
     BUS,

@@ -17,7 +17,7 @@ from pypsa_p2p.common.units import Numbers, Units
 from pypsa_p2p.formulation.places import rows_of_balances
 from pypsa_p2p.markets.clearing.own_units import typical_units
 from pypsa_p2p.markets.record import recorded, recorded_risk
-from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.certificate.grid import require_known_grid
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket, rebuild
 from pypsa_p2p.solution.money import Money

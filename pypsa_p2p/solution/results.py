@@ -15,7 +15,8 @@ from pypsa_p2p.common.tables import Numbers
 from pypsa_p2p.markets.record import recorded
 from pypsa_p2p.network.books import read_books
 from pypsa_p2p.network.checksums import require_unchanged
-from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.accounts import Accounts
 from pypsa_p2p.solution.decided import in_tables
 from pypsa_p2p.solution.grid_prices import grid_results, taken_from_grid

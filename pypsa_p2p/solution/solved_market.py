@@ -16,7 +16,8 @@ from pypsa_p2p.common.names import NAME, OWN_MULTIPLIERS, PROSUMER, SCENARIO, SN
 from pypsa_p2p.common.tables import carrier_names, dynamic_values, first_scenario
 from pypsa_p2p.markets.record import recorded
 from pypsa_p2p.network.assets import by_owner
-from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.accounts import other_direction
 from pypsa_p2p.solution.money import Money
 from pypsa_p2p.solution.results import results

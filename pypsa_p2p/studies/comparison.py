@@ -15,7 +15,8 @@ from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.common.tables import Numbers
 from pypsa_p2p.common.units import Units
 from pypsa_p2p.markets.record import recorded_units
-from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.results import results
 from pypsa_p2p.studies.amounts import Amount, amount_of, risk_adjusted, who_trades
 

@@ -13,7 +13,8 @@ from pypsa_p2p.common.names import DEMAND_BID_CARRIER, PROSUMER, SCENARIO, SNAPS
 from pypsa_p2p.common.tables import carrier_names, dynamic_values, static_values
 from pypsa_p2p.markets.record import recorded_units
 from pypsa_p2p.network.assets import by_owner
-from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.results import results
 from pypsa_p2p.studies.amounts import Amount, amount_of, prices_of_traders, risk_adjusted
 from pypsa_p2p.studies.comparison import gini, rounding_of_money

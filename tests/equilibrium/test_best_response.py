@@ -12,7 +12,7 @@ from pypsa_p2p.equilibrium.game.best_response import best_response, dispatch, ga
 from pypsa_p2p.equilibrium.game.game import Game, read_game
 from pypsa_p2p.equilibrium.game.knapsack import Knapsack, solve_knapsacks
 from pypsa_p2p.equilibrium.starts import feasible_start, random_trades
-from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.network.reading import read_market
 from tests.reference.best_response import exploitability as reference_exploitability
 from tests.reference.instances import Array, Instance, network, random_instance
 

@@ -13,7 +13,7 @@ import pytest
 
 import pypsa_p2p as p2p
 from pypsa_p2p.network.checksums import checksums
-from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.certificate.certify import certify
 from tests.equilibrium.cases import DESIGNS, SETTINGS, draw, small, solve
 from tests.reference.best_response import _best, exploitability

@@ -17,7 +17,7 @@ import pypsa_p2p as p2p
 from pypsa_p2p import prices
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.markets.risk import NEUTRAL
-from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.network.sites import read_sites
 from pypsa_p2p.solution.certificate.grid import net_import_limits
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket, rebuild

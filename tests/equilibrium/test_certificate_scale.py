@@ -15,7 +15,7 @@ import xarray as xr
 import pypsa_p2p as p2p
 from pypsa_p2p.common.names import KEPT_DUALS
 from pypsa_p2p.network.checksums import checksums
-from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.certificate.certify import certify
 from tests.conformance.test_delivery import MARKETS, meshed
 from tests.equilibrium.cases import small

@@ -12,7 +12,7 @@ import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.markets.record import recorded
-from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.hedges import recorded_hedges
 from tests.laws.markets import Draw, instance_of
 from tests.laws.offers import (

@@ -13,7 +13,7 @@ import xarray as xr
 import pypsa_p2p as p2p
 from pypsa_p2p.common.tables import dynamic_values, static_values
 from pypsa_p2p.formulation.model import build_plain_model, is_plain
-from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.network.reading import read_market
 from tests.reference.instances import random_instance
 from tests.reference.package import network
 

@@ -12,7 +12,7 @@ import pytest
 import pypsa_p2p as p2p
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.network.checksums import checksums, require_unchanged
-from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.network.reading import read_market
 from tests.reference.instances import network, random_instance
 
 Change = Callable[[pypsa.Network], object]

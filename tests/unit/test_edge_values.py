@@ -13,7 +13,7 @@ import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.common.errors import DataError
-from pypsa_p2p.network.market_data import read_market
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.network.trades import add_trades
 
 EDGES = [("b", "a"), ("b", "c")]

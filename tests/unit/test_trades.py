@@ -12,8 +12,8 @@ import pypsa
 import pytest
 
 from pypsa_p2p.common.errors import DataError, P2PError
-from pypsa_p2p.network.market_data import read_market
 from pypsa_p2p.network.prosumers import add_prosumers
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.network.scenarios.setting import set_scenarios
 from pypsa_p2p.network.trades import add_trades, trade_edges
 

@@ -230,6 +230,9 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
         attribute: dynamic_values(n, "Generator", attribute, names, data.snapshots)
         for attribute in ("p_nom", "p_min_pu", "p_max_pu", *_COSTS)
     }
+    if data.closed is not None:
+        open_ = (~data.closed).reindex({NAME: names}, fill_value=True)
+        values["p_nom"] = values["p_nom"] * open_
     game = Game(
         data=data,
         generators=names,

@@ -13,8 +13,9 @@ import xarray as xr
 from pypsa_p2p.common.names import NAME, OWN_MULTIPLIERS, PROSUMER, SCENARIO
 from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.markets.risk import Envelope
-from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import NOBODY
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.certificate import contracts, grid
 from pypsa_p2p.solution.certificate import optimality as kkt
 from pypsa_p2p.solution.certificate.certificate import Certificate

@@ -23,6 +23,7 @@ from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
 from pypsa_p2p.formulation.delivery import NET_IMPORT, SURPLUS, define_delivery
 from pypsa_p2p.formulation.fees import BOUGHT, SOLD, parted
 from pypsa_p2p.formulation.model import build_model, build_plain_model, is_plain
+from pypsa_p2p.formulation.own_surplus import define_own_surplus
 from pypsa_p2p.formulation.trading import (
     NODAL_BALANCE,
     define_trading,
@@ -155,6 +156,7 @@ def rebuild(
         The risk-adjusted probabilities of each prosumer (MODEL.md §3).
     """
     m = _model(n, data, bare=data.sites is None)
+    define_own_surplus(m, data)
     if len(data.edges):
         define_trading(m, data, surplus)
         m.objective = m.objective.expression + trade_cost(m, data, _OWN_SHARE)

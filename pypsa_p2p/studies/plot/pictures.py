@@ -15,7 +15,8 @@ from pypsa_p2p.common.errors import MarketError, listed, shown
 from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import ONLY_SCENARIO, first_scenario
 from pypsa_p2p.markets.record import recorded, recorded_risk
-from pypsa_p2p.network.market_data import MarketData, read_market
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.hedges import recorded_hedges
 from pypsa_p2p.solution.results import results
 from pypsa_p2p.studies.amounts import AMOUNTS, Amount, amount_of
