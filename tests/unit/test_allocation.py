@@ -17,6 +17,7 @@ import pypsa_p2p as p2p
 from pypsa_p2p.markets.on_record import RecordedMarket
 from pypsa_p2p.studies.allocation.games import drawn_coalitions, members_of
 from tests.by_hand.markets import add_seller_and_buyer
+from tests.conformance.markets import meshed
 from tests.reference.instances import network, random_instance
 from tests.unit.markets import tables
 
@@ -313,6 +314,15 @@ def test_a_network_that_was_kept(tmp_path: Path) -> None:
     xr.testing.assert_allclose(d, allocated(n(), "shapley"), atol=1e-9)
     d.to_netcdf(tmp_path / "d.nc")
     xr.testing.assert_allclose(xr.load_dataset(tmp_path / "d.nc"), d)
+
+
+def test_the_hook_beside_an_idle_grid() -> None:
+    """PyPSA's model has constraints of lines on which nothing flows: they are nobody's own."""
+    grid, market = meshed(1, limit=5.0), p2p.PeerToPeerMarket(surplus=False)
+    grid.optimize(extra_functionality=market, log_to_console=False)
+    by_hook = allocated(grid, coalitions=[])
+    market.optimize(grid)
+    xr.testing.assert_allclose(by_hook, allocated(grid, coalitions=[]), atol=1e-6)
 
 
 def test_some_snapshots() -> None:

@@ -18,6 +18,7 @@ from pypsa_p2p.common.given import Range
 from pypsa_p2p.common.progress import progress_bar
 from pypsa_p2p.common.pypsa_state import copy_without_model
 from pypsa_p2p.common.quiet import quiet_libraries
+from pypsa_p2p.formulation.places import Posed
 from pypsa_p2p.formulation.restricted import Coalitions
 from pypsa_p2p.markets.on_record import RecordedMarket
 from pypsa_p2p.studies.allocation.games import places_in
@@ -26,6 +27,9 @@ from pypsa_p2p.studies.sweep_fingerprints import fingerprint, inputs_of
 
 #: Parts for each process: enough that none of them waits long for the last.
 _PARTS = 4
+
+#: What to do about a coalition without a solution.
+_ALONE = " What the others save it has no measure, unless it can do without them at some price."
 
 Solved = Callable[[int, float], None]
 
@@ -82,7 +86,9 @@ class Question:
         """
         with quiet_libraries():
             posed = self.market.pose(self.n, self.snapshots)
-        unknown = self.constraints - set(posed.compiled.model.constraints)
+            if posed.plain and self._unknown(posed):  # PyPSA's own model knows an idle grid
+                posed = self.market.pose(self.n, self.snapshots, _nothing)
+        unknown = self._unknown(posed)
         if unknown:
             raise MarketError(
                 f"Constraints {listed(sorted(unknown))} of the market that was solved are not its "
@@ -90,6 +96,10 @@ class Question:
                 "market. Solve it without them."
             )
         return Coalitions(posed)
+
+    def _unknown(self, posed: Posed) -> frozenset[str]:
+        """Constraints of the model that was solved which this one does not have."""
+        return self.constraints - set(posed.compiled.model.constraints)
 
     def costs(self, masks: Iterable[int]) -> Iterator[tuple[int, float]]:
         """What each of some coalitions costs by itself, EUR."""
@@ -134,6 +144,10 @@ def coalition_costs(
     return {mask: found[mask] for mask in masks}
 
 
+def _nothing(n: pypsa.Network, sns: pd.Index) -> None:
+    """As `extra_functionality`: the model is PyPSA's, to which nothing is added."""
+
+
 def names_in(mask: int, prosumers: pd.Index) -> list[str]:
     """Names of a coalition's members."""
     return [str(who) for who in prosumers[places_in(mask)]]
@@ -147,7 +161,8 @@ def _cost(market: RecordedMarket, coalitions: Coalitions, mask: int) -> float:
             return market.social_cost(compiled, places, data)
     except P2PError as error:
         who = listed(names_in(mask, coalitions.prosumers), limit=mask.bit_count())
-        raise type(error)(f"Coalition {who} alone: {error}") from error
+        advice = _ALONE if isinstance(error, MarketError) else ""
+        raise type(error)(f"Coalition {who} alone: {error}{advice}") from error
 
 
 def _spread(question: Question, masks: Sequence[int], solved: Solved, workers: int) -> None:
