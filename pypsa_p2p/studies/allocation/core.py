@@ -120,7 +120,7 @@ def _greatest_least(game: Game, held: _Held, free: Flags) -> _Step:
         method="highs-ds",
         options=PRECISE,
     )
-    if found.status != OPTIMAL:
+    if found.status != OPTIMAL or not found.ineqlin.marginals.any():
         raise ConvergenceError(
             f"A linear program of coalitions was not solved ({found.message}). Look for costs of "
             "very different sizes."
