@@ -12,7 +12,7 @@ nox.options.sessions = ["lint", "tests"]
 # pandapower 3.5 asks for pandas 2, which PyPSA 1.2 is the last to accept.
 STACKS = {
     "new": (".[test]", "pandas>=3"),
-    "pandapower": (".[test,pandapower]", "pandas<3"),
+    "pandapower": (".[test,simbench]", "pandas<3"),
 }
 # What depends on the versions of PyPSA and pandas: tables in, tables out, other packages. The
 # laws and the solvers depend on numbers alone.
@@ -21,14 +21,15 @@ ON_OLDER_PANDAS = (
     "tests/by_hand",
     "tests/conversions",
     "tests/integration/test_commands.py",
+    "tests/integration/test_examples.py::test_example[13_a_real_community]",
     "tests/integration/test_existing_models.py",
     "tests/integration/test_main_job.py",
     "tests/integration/test_pandapower.py",
     *(
         f"tests/unit/test_{name}.py"
         for name in (
-            "assigning", "building", "costs", "grids", "objective", "prosumers", "results",
-            "scenarios", "stale", "study", "trades",
+            "assigning", "bids", "building", "costs", "grids", "objective", "prosumers", "results",
+            "roles", "scenarios", "stale", "study", "trades",
         )
     ),
 )  # fmt: skip
