@@ -118,11 +118,10 @@ def test_docs_of_grids_run() -> None:
     assert len(session["n"].buses) == 14
 
 
-def test_docs_of_households_run(capsys: pytest.CaptureFixture[str]) -> None:
-    """The block of docs/studies.md about what households pay: nobody loses by trading."""
-    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n([^`]*?add_retail[^`]*?)```", text)
-    exec(compile(code, "docs/studies.md", "exec"), {})
+def test_households_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    """The block about what households pay, alone: nobody loses by trading."""
+    (code,) = [block for block in blocks("python") if "add_retail" in block]
+    exec(compile(code, "README.md", "exec"), {})
     saved = ast.literal_eval(capsys.readouterr().out)
     assert 0.0 <= saved["min"] < saved["mean"] < saved["max"]
 
