@@ -16,7 +16,7 @@ from pypsa_p2p.common.names import (
 )
 from pypsa_p2p.common.tables import ONLY_SCENARIO, Numbers
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.retail import retail_contracts, retail_prices, unlimited_contracts
+from pypsa_p2p.network.retail_contracts import retail_contracts, retail_prices, unlimited_contracts
 from pypsa_p2p.network.room import room
 from pypsa_p2p.solvers.arrays import Flags
 

@@ -17,15 +17,14 @@ from pypsa_p2p.common.tables import dynamic_values, static_values
 from pypsa_p2p.common.values import labelled
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.reading import read_market
+from pypsa_p2p.solution.flow_solving import Flows, solve_flows
 from pypsa_p2p.solution.grid_flows import (
     BRANCH,
     BUS,
     Array,
-    Flows,
     Grid,
     read_grid,
     read_injections,
-    solve_flows,
 )
 from pypsa_p2p.solution.grid_prices import taken_from_grid
 from pypsa_p2p.solution.results import results

@@ -20,7 +20,7 @@ from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.record import recorded
 from pypsa_p2p.markets.risk import RiskMeasure
-from pypsa_p2p.network.retail import fit_retail
+from pypsa_p2p.network.retail_contracts import fit_retail
 from pypsa_p2p.solution.results import read_results, results
 
 

@@ -25,7 +25,7 @@ from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.common.values import is_hashable
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.network.books import must_take
-from pypsa_p2p.network.retail import fit_retail
+from pypsa_p2p.network.retail_contracts import fit_retail
 from pypsa_p2p.studies.sweep_figures import Figures
 from pypsa_p2p.studies.sweep_networks import SweptNetwork
 

@@ -10,25 +10,21 @@ import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
-from pypsa_p2p.common.tables import dynamic_values, first_scenario, unusual_attributes
+from pypsa_p2p.common.tables import dynamic_values
 from pypsa_p2p.common.values import labelled
-from pypsa_p2p.equilibrium.game.knapsack import Array, Flags
+from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.game.pieces import Pieces, Positions, arrange
+from pypsa_p2p.equilibrium.game.refusals import (
+    check_components,
+    check_generators,
+    refuse_generators,
+)
 from pypsa_p2p.markets.designs import PeerToPeerMarket
 from pypsa_p2p.markets.record import require_trades_delivered
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.ownership import NOBODY
 from pypsa_p2p.solvers.tail import worst
-
-#: Components without a decision or a cost of their own.
-_PASSIVE = {"Bus", "Carrier", "Shape", "SubNetwork", "LineType", "TransformerType"}
-#: Attributes of generators the agents know; any other must keep PyPSA's default.
-_KNOWN = {
-    "bus", "carrier", "efficiency", "p_nom", "p_min_pu", "p_max_pu",
-    "marginal_cost", "marginal_cost_quadratic",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -222,9 +218,9 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
             "The agents' algorithms trade no contracts: use market.optimize(n), or drop them."
         )
     require_trades_delivered(market.settings(), "An agents' algorithm")
-    _check_components(n, data)
+    check_components(n, data)
     names = data.names("Generator")
-    _check_generators(n, names)
+    check_generators(n, names)
     each = market.envelope(data)
     values = {
         attribute: dynamic_values(n, "Generator", attribute, names, data.snapshots)
@@ -295,55 +291,6 @@ def _trade_arrays(data: MarketData) -> dict[str, Array]:
     }
 
 
-def _check_components(n: pypsa.Network, data: MarketData) -> None:
-    """Refuse all but loads, generators and trades of prosumers; an idle grid may stand by."""
-    for component in [c.name for c in n.components if len(c.static)]:
-        if component in _PASSIVE:
-            continue
-        if component not in n.one_port_components | n.branch_components:
-            culprits = n.c[component].static.index
-            raise MarketError(
-                f"{component} {listed(culprits)}: the agents' algorithms do not know it. "
-                "Use market.optimize(n), or remove it."
-            )
-        names = data.names(component)
-        if names.empty:
-            continue
-        whose = data.owner_of(component).to_numpy()
-        if component in ("Generator", "Load"):
-            refused, why = names[whose == NOBODY], "belongs to no prosumer"
-        elif component in n.passive_branch_components or component == "ShuntImpedance":
-            refused, why = names[whose != NOBODY], "stands behind a prosumer's meter"
-        else:
-            refused, why = names, "is no load, generator or trade edge"
-        if len(refused):
-            raise MarketError(
-                f"{component} {listed(refused)} {why}; the agents' algorithms know only "
-                "prosumers with loads, generators and trades. Use market.optimize(n)."
-            )
-    for component in ("Generator", "Load"):
-        _check_at_own_bus(n, data, component)
-
-
-def _check_at_own_bus(n: pypsa.Network, data: MarketData, component: str) -> None:
-    at = first_scenario(n, component)["bus"].reindex(data.names(component))
-    stray = at.index[~at.isin(data.prosumers)]
-    if len(stray):
-        raise MarketError(
-            f"{component} {listed(stray)} is not at a prosumer's own bus. Move it there, or use "
-            "market.optimize(n)."
-        )
-
-
-def _check_generators(n: pypsa.Network, names: pd.Index) -> None:
-    """Refuse attributes that would change what a generator can do."""
-    for attribute, culprits in unusual_attributes(n, "Generator", _KNOWN, names).items():
-        raise MarketError(
-            f"Generator {listed(culprits)} has {attribute!r}, which the agents' algorithms "
-            "do not know. Use market.optimize(n), or clear it."
-        )
-
-
 def _check_numbers(game: Game) -> None:
     names = game.generators
     for what, good in {
@@ -353,10 +300,4 @@ def _check_numbers(game: Game) -> None:
         "marginal_cost_quadratic of at least 0": game.quadratic_cost >= 0,
         "a lower limit not above the upper one": game.lower <= game.upper,
     }.items():
-        _refuse_generators(names, good, what)
-
-
-def _refuse_generators(names: pd.Index, good: Flags, what: str) -> None:
-    culprits = names[np.flatnonzero(~good.all(axis=(0, 1)))]
-    if len(culprits):
-        raise MarketError(f"The agents' algorithms need {what}; not so of {listed(culprits)}.")
+        refuse_generators(names, good, what)

@@ -19,7 +19,7 @@ from pypsa_p2p.common.values import require_network
 from pypsa_p2p.network.assignment.originals import ORIGINAL, restore
 from pypsa_p2p.network.ownership import bus_columns
 from pypsa_p2p.network.prosumers import prosumer_names
-from pypsa_p2p.network.retail import remove_retail, retail_contracts
+from pypsa_p2p.network.retail_contracts import remove_retail, retail_contracts
 from pypsa_p2p.network.trades import trade_edges
 
 

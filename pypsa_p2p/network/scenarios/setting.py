@@ -29,7 +29,7 @@ from pypsa_p2p.network.prosumer_data import (
     write_data,
 )
 from pypsa_p2p.network.prosumers import prosumer_names
-from pypsa_p2p.network.retail import fit_retail
+from pypsa_p2p.network.retail_contracts import fit_retail
 
 # Numbers that share a table entry: where one changes, the others are kept from the network.
 TOGETHER = (("demand", "demand_max", "demand_min"), ("generation_max", "generation_min"))

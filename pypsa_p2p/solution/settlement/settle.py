@@ -22,7 +22,7 @@ from pypsa_p2p.common.tables import Numbers
 from pypsa_p2p.common.values import Value, as_array, require_network
 from pypsa_p2p.network.assets import sum_by_owner
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.retail import retail_prices
+from pypsa_p2p.network.retail_contracts import retail_prices
 from pypsa_p2p.solution.accounts import Accounts
 from pypsa_p2p.solution.results import read_accounts, read_results
 from pypsa_p2p.solution.settlement.asks import bid_prices

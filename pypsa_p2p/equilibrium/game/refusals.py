@@ -1,0 +1,77 @@
+"""What agents' algorithms refuse of a network: whatever has no closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pypsa
+
+from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.tables import first_scenario, unusual_attributes
+from pypsa_p2p.equilibrium.game.knapsack import Flags
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.ownership import NOBODY
+
+#: Components without a decision or a cost of their own.
+_PASSIVE = {"Bus", "Carrier", "Shape", "SubNetwork", "LineType", "TransformerType"}
+#: Attributes of generators the agents know; any other must keep PyPSA's default.
+_KNOWN = {
+    "bus", "carrier", "efficiency", "p_nom", "p_min_pu", "p_max_pu",
+    "marginal_cost", "marginal_cost_quadratic",
+}  # fmt: skip
+
+
+def check_components(n: pypsa.Network, data: MarketData) -> None:
+    """Refuse all but loads, generators and trades of prosumers; an idle grid may stand by."""
+    for component in [c.name for c in n.components if len(c.static)]:
+        if component in _PASSIVE:
+            continue
+        if component not in n.one_port_components | n.branch_components:
+            culprits = n.c[component].static.index
+            raise MarketError(
+                f"{component} {listed(culprits)}: the agents' algorithms do not know it. "
+                "Use market.optimize(n), or remove it."
+            )
+        names = data.names(component)
+        if names.empty:
+            continue
+        whose = data.owner_of(component).to_numpy()
+        if component in ("Generator", "Load"):
+            refused, why = names[whose == NOBODY], "belongs to no prosumer"
+        elif component in n.passive_branch_components or component == "ShuntImpedance":
+            refused, why = names[whose != NOBODY], "stands behind a prosumer's meter"
+        else:
+            refused, why = names, "is no load, generator or trade edge"
+        if len(refused):
+            raise MarketError(
+                f"{component} {listed(refused)} {why}; the agents' algorithms know only "
+                "prosumers with loads, generators and trades. Use market.optimize(n)."
+            )
+    for component in ("Generator", "Load"):
+        _check_at_own_bus(n, data, component)
+
+
+def _check_at_own_bus(n: pypsa.Network, data: MarketData, component: str) -> None:
+    at = first_scenario(n, component)["bus"].reindex(data.names(component))
+    stray = at.index[~at.isin(data.prosumers)]
+    if len(stray):
+        raise MarketError(
+            f"{component} {listed(stray)} is not at a prosumer's own bus. Move it there, or use "
+            "market.optimize(n)."
+        )
+
+
+def check_generators(n: pypsa.Network, names: pd.Index) -> None:
+    """Refuse attributes that would change what a generator can do."""
+    for attribute, culprits in unusual_attributes(n, "Generator", _KNOWN, names).items():
+        raise MarketError(
+            f"Generator {listed(culprits)} has {attribute!r}, which the agents' algorithms "
+            "do not know. Use market.optimize(n), or clear it."
+        )
+
+
+def refuse_generators(names: pd.Index, good: Flags, what: str) -> None:
+    """Name the generators that are not good in every hour."""
+    culprits = names[np.flatnonzero(~good.all(axis=(0, 1)))]
+    if len(culprits):
+        raise MarketError(f"The agents' algorithms need {what}; not so of {listed(culprits)}.")
