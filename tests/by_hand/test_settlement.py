@@ -150,6 +150,22 @@ def test_who_passes_on_neither_gains_nor_loses() -> None:
     np.testing.assert_allclose(d.payment.squeeze(), [-20, -30, 50], atol=1e-6)
 
 
+def test_who_passes_on_asks_for_her_fees() -> None:
+    """1 EUR/MWh on what she buys and 1 on what she sells: C pays 12, and B is left with nothing."""
+    n = pypsa.Network()
+    demand = [0.0, 0.0, 2.0]
+    p2p.add_prosumers(
+        n, ["A", "B", "C"], demand=demand, demand_min=demand, demand_max=demand,
+        generation_max=[3, 0, 0], marginal_cost=[10, 0, 0], **FIXED,
+    )  # fmt: skip
+    fee = {("B", "A"): 1.0, ("A", "B"): 0.0, ("B", "C"): 1.0, ("C", "B"): 0.0}
+    p2p.add_trades(n, [("A", "B"), ("B", "C")], capacity=9, fee=fee)
+    p2p.PeerToPeerMarket().optimize(n)
+    d = p2p.settle(n, "pay_as_bid")
+    np.testing.assert_allclose(d.payment.squeeze(), [-20, -4, 24], atol=1e-5)
+    np.testing.assert_allclose(d.bill.squeeze(), [0, 0, 24], atol=1e-5)
+
+
 def test_a_battery_asks_what_energy_is_worth() -> None:
     """Of sun at noon, worth 80 by the retailer, is left at night what it is worth then."""
     n = pypsa.Network(snapshots=["noon", "night"])
