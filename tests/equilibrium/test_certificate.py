@@ -15,6 +15,8 @@ import pypsa_p2p as p2p
 from pypsa_p2p.network.checksums import checksums
 from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.certificate.certify import certify
+from tests.conformance.markets import meshed
+from tests.conformance.markets import solve as solve_by
 from tests.equilibrium.cases import DESIGNS, SETTINGS, draw, small, solve
 from tests.reference.best_response import _best, exploitability
 from tests.reference.instances import Instance, network, random_instance
@@ -218,6 +220,19 @@ def test_users_constraints_are_named() -> None:
     assert "users-own" in repr(found)
     assert found.residuals["balances and limits"] < 1e-8
     assert not found.is_equilibrium()
+
+
+@pytest.mark.parametrize("scenarios", [1, 2])
+def test_an_idle_grid_is_known(route: str, scenarios: int) -> None:
+    """Limits of lines and Kirchhoff's law are in PyPSA's own model, to which the hook adds."""
+    n, market = meshed(1, limit=5.0, scenarios=scenarios), p2p.PeerToPeerMarket(surplus=False)
+    solve_by(n, market, route)
+    found = certify(n)
+    assert found.unknown_constraints == ()
+    assert found.is_equilibrium(), found
+    if route == "hook":
+        n.lines_t.p0.iloc[0, 0] = 7.0  # beyond its limit, and nobody sends it
+        assert certify(n).residuals["balances and limits"] > 1e-2
 
 
 def test_representation_and_refusals() -> None:

@@ -129,7 +129,7 @@ class _Solved:
         may_hold = measure.envelope(data.probability, attitude)
         money = Money.of(n, data)
         own = bool(settings.get(OWN_MULTIPLIERS))
-        game = rebuild(n, data, settings["surplus"], may_hold)
+        game = rebuild(n, data, settings["surplus"], may_hold, settings["constraints"])
         trading = kkt.read_trading(money, grid.prices_by_prosumer(n, data), own=own)
         counted = (money.counted / data.probability).transpose(PROSUMER, SCENARIO).to_numpy()
         paid = trading.quantity, trading.trade_price

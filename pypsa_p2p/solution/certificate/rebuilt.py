@@ -6,6 +6,7 @@ from PyPSA's tables, the model from `formulation`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import linopy
@@ -145,6 +146,7 @@ def rebuild(
     data: MarketData,
     surplus: bool,
     may_hold: Envelope,
+    solved: Iterable[str] = (),
 ) -> HeldMarket:
     """The game that a network's tables describe, and the point they hold.
 
@@ -154,8 +156,12 @@ def rebuild(
         Whether (1) is an inequality.
     may_hold : Envelope
         The risk-adjusted probabilities of each prosumer (MODEL.md §3).
+    solved : iterable of str
+        Constraints of the model that was solved. Where those of an idle grid are among them, as in
+        PyPSA's own model to which the hook adds a market, they are in this one.
     """
-    m = _model(n, data, bare=data.sites is None)
+    bare = data.sites is None and not any(_is_of_grid(n, name) for name in solved)
+    m = _model(n, data, bare=bare)
     define_own_surplus(m, data)
     if len(data.edges):
         define_trading(m, data, surplus)
@@ -203,6 +209,11 @@ def _model(n: pypsa.Network, data: MarketData, *, bare: bool) -> linopy.Model:
     twin = copy_without_model(n)
     build_model(twin, data, {}, bare=False)
     return twin.model
+
+
+def _is_of_grid(n: pypsa.Network, constraint: str) -> bool:
+    """Whether a constraint is PyPSA's of lines and transformers, by its name."""
+    return constraint.split("-", maxsplit=1)[0] in (*n.passive_branch_components, "Kirchhoff")
 
 
 def _positions(data: MarketData) -> xr.DataArray:
