@@ -6,6 +6,7 @@ the market of a network without them, without reading and compiling that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,11 @@ class Coalitions:
     def __init__(self, posed: Posed) -> None:
         _require_own_rows(posed)
         data = posed.data
-        arrays = {name: one for name, one in vars(data).items() if isinstance(one, xr.DataArray)}
+        arrays = {
+            name: one
+            for name, one in vars(data).items()
+            if isinstance(one, xr.DataArray) and name != "closed"  # of contracts, not of edges
+        }
         self._posed = posed
         self._arrays = xr.Dataset(arrays)
         self._ends = [
@@ -80,7 +85,15 @@ class Coalitions:
             component: whose[np.isin(whose.to_numpy(), names)]
             for component, whose in data.assets.items()
         }
-        return replace(data, **arrays, assets=assets)
+        return replace(data, **arrays, assets=assets, closed=_closed(data, assets))
+
+
+def _closed(data: MarketData, assets: Mapping[str, xr.DataArray]) -> xr.DataArray | None:
+    """When retail contracts among these assets are closed, (scenario, snapshot, name)."""
+    if data.closed is None:
+        return None
+    theirs = data.closed.indexes[NAME].isin(assets["Generator"].indexes[NAME])
+    return data.closed.isel({NAME: np.flatnonzero(theirs)})
 
 
 def _require_own_rows(posed: Posed) -> None:

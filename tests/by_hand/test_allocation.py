@@ -205,3 +205,91 @@ def test_plain_trade() -> None:
         assert d.transfer.values == pytest.approx([-20.0, 20.0], abs=1e-5)
         assert d.saving.values == pytest.approx([10.0, 10.0], abs=1e-5)
         assert float(d.core_excess) == pytest.approx(-10.0, abs=1e-5)
+
+
+# ------------------------------------------------------------------ rules by the hour
+
+#: What three households take, and what each pays by the rules between .3 and .1 EUR/MWh.
+HOURLY = {
+    (6, -3, -1): {
+        "mid_market": (1.4, -0.6, -0.2),
+        "bill_sharing": (0.6, 0.0, 0.0),
+        "supply_demand_ratio": (1.114286, -0.385714, -0.128571),
+    },
+    (3, -4, -1): {
+        "mid_market": (0.6, -0.64, -0.16),
+        "bill_sharing": (0.0, -0.16, -0.04),
+        "supply_demand_ratio": (0.3, -0.4, -0.1),
+    },
+    (4, -3, -1): {
+        "mid_market": (0.8, -0.6, -0.2),
+        "bill_sharing": (0.0, 0.0, 0.0),
+        "supply_demand_ratio": (0.4, -0.3, -0.1),
+    },
+}
+
+
+def a_customer(*taken: tuple[float, ...], **risk: float) -> pypsa.Network:
+    """Three households, of loads and must-take generation, with a retailer at .3 and .1.
+
+    `taken` by scenario, equally likely; both loads and suns differ where there are two.
+    """
+    n, names = pypsa.Network(), ["a", "b", "c"]
+    used, made = np.maximum(taken, 0.0), np.maximum(np.negative(taken), 0.0)
+    fixed = {"demand": used[0], "demand_min": used[0], "demand_max": used[0]}
+    p2p.add_prosumers(n, names, **fixed, utility_quadratic=0, renewable=made[0], **risk)
+    p2p.add_retail(n, import_price=0.3, export_price=0.1)
+    p2p.add_trades(n, "complete", capacity=10)
+    if len(taken) > 1:
+        coords = {"scenario": ["one", "two"], "prosumer": names}
+        numbers = {**dict.fromkeys(fixed, used), "renewable": made}
+        data = {name: xr.DataArray(one, coords=coords) for name, one in numbers.items()}
+        p2p.set_scenarios(n, {"one": 0.5, "two": 0.5}, xr.Dataset(data))
+    market = p2p.PeerToPeerMarket(risk=p2p.CVaR() if risk else None, surplus=False)
+    market.optimize(n)
+    return n
+
+
+@pytest.mark.parametrize("taken", HOURLY)
+def test_rules_by_the_hour(taken: tuple[float, ...]) -> None:
+    """Payments are all that anybody bears, and sum to what the retailer gets: .6, -.2, 0."""
+    n = a_customer(taken)
+    retailer = max(sum(taken), 0) * 0.3 - max(-sum(taken), 0) * 0.1
+    for rule, paid in HOURLY[taken].items():
+        d = p2p.allocate(n, rule, progress=False)
+        assert d.payment.sel(scenario="certain", snapshot="now").values == pytest.approx(
+            paid, abs=1e-6
+        )
+        assert d.allocation.values == pytest.approx(paid, abs=1e-6)
+        assert float(d.allocation.sum()) == pytest.approx(retailer, abs=1e-9)
+        assert float(d.coalition_cost[-1]) == pytest.approx(retailer, abs=1e-9)
+        assert d.attrs["sum_less_social_cost"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_bill_sharing_may_drive_sellers_away() -> None:
+    """Who sell for nothing what their retailer would pay .1 for: .4 for both of them."""
+    d = p2p.allocate(a_customer((6, -3, -1)), "bill_sharing", progress=False)
+    assert float(d.core_excess) == pytest.approx(0.4, abs=1e-9)
+    assert d.worst_coalition.item() == "b + c"
+    assert d.saving.values == pytest.approx([1.2, -0.3, -0.1], abs=1e-9)
+
+
+def test_other_prices_than_the_contracts() -> None:
+    """2 MWh at .5 instead of .3: .4 more than the market costs."""
+    d = p2p.allocate(a_customer((6, -3, -1)), "mid_market", buy=0.5, sell=0.1, progress=False)
+    assert d.attrs["sum_less_social_cost"] == pytest.approx(0.4, abs=1e-9)
+    assert d.attrs["retailer_gets_more"] == pytest.approx(0.4, abs=1e-9)
+
+
+def test_the_risk_of_what_a_rule_makes_one_pay() -> None:
+    """At chi = .5 of two equally likely scenarios the worse: (1.4, -.6, -.16), .64 in sum.
+
+    Those of the retailer are .6 and -.2, and the market costs .6: as trades have no cost, every
+    household can have her worst in the same scenario. The retailer gets what he got.
+    """
+    n = a_customer((6, -3, -1), (3, -4, -1), risk_attitude=0.5)
+    d = p2p.allocate(n, "mid_market", progress=False)
+    assert d.allocation.values == pytest.approx([1.4, -0.6, -0.16], abs=1e-6)
+    assert float(d.coalition_cost[-1]) == pytest.approx(0.6, abs=1e-6)
+    assert d.attrs["sum_less_social_cost"] == pytest.approx(0.04, abs=1e-6)
+    assert d.attrs["retailer_gets_more"] == pytest.approx(0.0, abs=1e-6)

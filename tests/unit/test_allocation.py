@@ -65,7 +65,7 @@ def solves(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     ("arguments", "message"),
     [
         ({"method": "fair"}, "method must be one of 'market', 'shapley', .*, not 'fair'"),
-        ({"method": "mid_market", "buy": 0.3}, "'mid_market' is a rule by the hour"),
+        ({"method": "mid_market", "weights": 2.0}, "weights belong to method 'nash'"),
         ({"buy": 0.3}, "buy: retail prices belong to rules by the hour"),
         ({"method": "nash", "sell": 0.1}, "sell: retail prices belong to rules"),
         ({"weights": 2.0}, "weights belong to method 'nash'"),
@@ -91,6 +91,15 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
         allocated(n(), **arguments)
 
 
+def test_retail_prices_that_a_rule_cannot_take(solves: list[tuple[str, ...]]) -> None:
+    """They are refused before any coalition is solved."""
+    with pytest.raises(p2p.DataError, match=r"Argument sell is missing, .* give sell"):
+        allocated(n(), "mid_market", buy=0.3)
+    with pytest.raises(p2p.DataError, match="bill_sharing needs prices at which"):
+        allocated(n(), "bill_sharing", buy=1, sell=2)
+    assert not solves
+
+
 def test_no_market() -> None:
     with pytest.raises(p2p.MarketError, match="holds no solved market"):
         p2p.allocate(p2p.load_grid("three_node"))
@@ -105,14 +114,51 @@ def test_data_that_changed() -> None:
         allocated(changed)
 
 
-def test_a_grid_that_delivers() -> None:
+@cache
+def delivered() -> pypsa.Network:
+    """Two of whom one line of 1 MW keeps 5 MWh."""
     grid = pypsa.Network()
     grid.add("Bus", ["west", "east"])
-    grid.add("Line", "line", bus0="west", bus1="east", x=0.1, s_nom=9)
+    grid.add("Line", "line", bus0="west", bus1="east", x=0.1, s_nom=1)
     add_seller_and_buyer(grid)
     p2p.PeerToPeerMarket(delivery="grid").optimize(grid)
-    with pytest.raises(p2p.MarketError, match="how much of the grid a coalition may use"):
-        allocated(grid)
+    return grid
+
+
+def test_a_grid_that_delivers(solves: list[tuple[str, ...]]) -> None:
+    """1 MWh, made for 2 and bought at 3, leaves 25 forgone; the line's rent of 7 is not in it.
+
+    Her last MWh is worth 10 to the buyer, who pays 7 for the grid besides.
+    """
+    d, r = allocated(delivered()), p2p.results(delivered())
+    assert d.allocation.values == pytest.approx([2 - 3, 25 + 3], abs=1e-6)
+    assert d.transfer.values == pytest.approx([-3, 3], abs=1e-6)
+    assert float(d.allocation.sum()) == pytest.approx(float(r.social_cost), abs=1e-9)
+    assert float(r.grid_payment.sum()) == pytest.approx(7, abs=1e-6)
+    assert np.isnan(d.core_excess)
+    assert np.isnan(d.saving).all()
+    assert d.worst_coalition.item() == ""
+    assert d.coalition.values.tolist() == ["A + B"]
+    assert d.coalition_cost.values == pytest.approx([27], abs=1e-6)
+    assert "how much of the grid a coalition may use" in d.attrs["why_no_coalitions"]
+    assert d.attrs["coalitions"] == "none"
+    assert not solves
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        *(
+            ({"method": method}, f"no method '{method}' for delivery='grid': how much of the grid")
+            for method in ("shapley", "nucleolus", "nash", "mid_market")
+        ),
+        ({"coalitions": [["A"]]}, "with delivery='grid' coalitions have no cost of their own"),
+        ({"samples": 3}, "with delivery='grid' coalitions have no cost of their own"),
+    ],
+)
+def test_coalitions_on_a_grid_that_delivers(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(p2p.MarketError, match=message):
+        allocated(delivered(), **arguments)
 
 
 def test_unequal_weights() -> None:

@@ -43,7 +43,8 @@ EVERYWHERE: Final = (SCENARIO, SNAPSHOT, PROSUMER)
 RULES: Final = ("prices", *HOURLY_RULES, "pay_as_bid")
 #: Parts of a bill that are settled anew: by rules of trades, and by those with a retailer.
 _OF_TRADES: Final = ("trades",)
-_OF_RETAILER: Final = ("trades", "retail_import", "retail_export", "operator")
+#: Of these, what rules with a retailer replace besides trades: what retailers and the operator get.
+OF_RETAILERS: Final = ("retail_import", "retail_export", "operator")
 
 
 def settle(
@@ -273,7 +274,7 @@ def _settled(
 ) -> xr.Dataset:
     """Payments, and what everybody's bill and net cost are with them."""
     parts = accounts.parts_of_bills()
-    replaced = _OF_TRADES if retailer is None else _OF_RETAILER
+    replaced = _OF_TRADES if retailer is None else (*_OF_TRADES, *OF_RETAILERS)
     kept = sum(amount for name, amount in parts.items() if name not in replaced)
     like = r["cost"].transpose(SCENARIO, PROSUMER)
     bill = like.copy(data=kept + paid.to_numpy().sum(axis=1))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -18,38 +17,39 @@ from pypsa_p2p.common.names import OWN_MULTIPLIERS, PROSUMER
 from pypsa_p2p.common.values import require_network
 from pypsa_p2p.markets.on_record import RecordedMarket
 from pypsa_p2p.markets.record import recorded
-from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solution.results import read_results
 from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.studies.allocation import asking
-from pypsa_p2p.studies.allocation.core import least_core, nucleolus, variance_core
+from pypsa_p2p.studies.allocation.by_hour import ByHour
 from pypsa_p2p.studies.allocation.games import (
     Costs,
-    Game,
-    Orders,
-    alone_of,
     beginnings,
     by_size,
     drawn_orders,
     everybody,
     members_of,
-    savings,
 )
 from pypsa_p2p.studies.allocation.market import market_costs, own_costs
-from pypsa_p2p.studies.allocation.shapley import shapley, shapley_drawn
+from pypsa_p2p.studies.allocation.methods import Asked, Found, allocated
 from pypsa_p2p.studies.allocation.solving import Question, coalition_costs, names_in
 
 COALITION: Final = "coalition"
 _DESCRIBED: Final = {
-    "allocation": ("EUR", "what each prosumer bears of the social cost, now; sums to it"),
-    "transfer": ("EUR", "allocation less her own cost R; sums to 0"),
+    "allocation": ("EUR", "what each prosumer bears of the social cost, now"),
+    "transfer": ("EUR", "allocation less her own cost R"),
     "saving": ("EUR", "what she would bear alone less allocation"),
+    "payment": ("EUR", "what each pays in the hour by the rule; negative: is paid"),
     "standard_error": ("EUR", "of allocation, which is a mean over drawn orders"),
     "coalition_cost": ("EUR", "social cost of the market of the coalition's members alone"),
     "member": ("1", "whether the prosumer is in the coalition"),
     "core_excess": ("EUR", "most that a coalition could save beyond its allocation; <= 0: none"),
     "worst_coalition": ("1", "the coalition of core_excess"),
 }
+
+#: Why coalitions have no cost where a grid delivers.
+_NOT_SAID: Final = (
+    "how much of the grid a coalition may use nobody has said, so that it has no cost of its own"
+)
 
 
 def allocate(
@@ -86,9 +86,14 @@ def allocate(
         ``"least_core"``    the worst coalition is, and savings are as even as that leaves them
         ``"variance_core"`` the most even savings with which no coalition can do better
         ``"nash"``          equal savings, or savings in proportion to `weights`
+        ``"mid_market"``,   the risk measure of her net cost with what `settle` makes her pay by
+        ``"bill_sharing"``, that rule, hour by hour, the community being one customer of a retailer;
+        ``"supply_demand_   no further market either
+        ratio"``
         =================== ====================================================================
-    buy, sell : optional
-        Retail prices, for rules by the hour, which this version does not have: leave them out.
+    buy, sell : float or by snapshot, scenario, optional
+        Prices at which the retailer sells and buys, EUR/MWh, for the three rules by the hour alone.
+        Default: those of the network's retail contracts, where they are the same for all.
     weights : scalar, or by prosumer, optional
         Positive, for "nash" alone: bargaining power. A sequence, mapping, Series or DataArray.
     coalitions : sequence of sequences of names, optional
@@ -113,21 +118,35 @@ def allocate(
     xarray.Dataset
         By prosumer ``allocation``, ``transfer`` and ``saving``; by coalition ``coalition_cost``,
         and, with both dims, ``member``; ``core_excess``, :math:`\max_S v(S) - y(S)`, and
-        ``worst_coalition``. Units are in ``attrs``. The dataset's own ``attrs`` say how
-        coalitions were chosen (``coalitions``: all, drawn or given) and how many are known.
+        ``worst_coalition``. By the hour also ``payment`` (scenario, snapshot, prosumer). Units are
+        in ``attrs``. The dataset's own ``attrs`` say how coalitions were chosen (``coalitions``:
+        all, drawn, given or none) and how many are known.
 
     Raises
     ------
     MarketError
-        No solved market; one in which a coalition has no cost of its own: that of a grid which
-        delivers, of unequal weights, of constraints that several share; a coalition without a
-        solution, by name; arguments that a method does not take; an empty core.
+        No solved market; one in which a coalition has no cost of its own: that of unequal weights,
+        of constraints that several share, and, for all but "market", of a grid which delivers; a
+        coalition without a solution, by name; arguments that a method does not take; an empty core.
+    DataError
+        Retail prices that are missing, differ between prosumers, or that a rule cannot take.
 
     Notes
     -----
     Coalitions have the design, scenarios and contracts of the market on record. 2^N of them are
-    solved up to N = 12 prosumers; beyond, "market" and "nash" stay exact, ``core_excess`` is that
-    of drawn coalitions, and the cores need `coalitions`.
+    solved up to N = 12 prosumers; beyond, "market", "nash" and rules by the hour stay exact,
+    ``core_excess`` is that of drawn coalitions, and the cores need `coalitions`. An operator
+    (``role="operator"``) is a player as others are.
+
+    Rules by the hour sum to the social cost of a risk-neutral market whose retail contracts have
+    their prices, where nobody exports while another imports and no surplus is sold. By how much
+    they do not is ``attrs["sum_less_social_cost"]``, EUR. ``attrs["retailer_gets_more"]`` is the
+    part that the rule's retailer gets beyond what is paid to retailers and the operator in the
+    market, expected; the rest is risk, which a rule shares otherwise than the market does.
+
+    With ``delivery="grid"`` there are no coalitions: "market" allocates R_n and payments for
+    trades, which sum to the social cost. What is paid for the grid is not in it, so that its rent
+    stays over. ``saving`` and ``core_excess`` are NaN; ``attrs["why_no_coalitions"]`` says why.
 
     Examples
     --------
@@ -142,130 +161,79 @@ def allocate(
     -0.697285
     >>> p2p.allocate(n, "shapley").allocation.round(6).values
     array([-6.312961,  7.379265,  6.543986])
+
+    By the hour, between a retailer's prices:
+
+    >>> d = p2p.allocate(n, "mid_market", buy=3.0, sell=1.0)
+    >>> d.allocation.round(3).values
+    array([-8.677,  1.209, 15.078])
     """
     require_network(n)
     method = asking.require_method(method, buy=buy, sell=sell, weights=weights)
     power = asking.WEIGHTS.read(weights)
     settings = recorded(n)
-    _require_coalitions(settings)
+    delivered = settings["delivery"] == "grid"
+    _require_coalitions(settings, method)
     data, r = read_results(n)
-    count = len(data.prosumers)
+    count, own = len(data.prosumers), own_costs(r)
     share = None if power is None else asking.WEIGHTS.on(power, data.prosumers).to_numpy()
-    chosen, masks = asking.asked_coalitions(method, data.prosumers, coalitions, samples, seed)
+    chosen, masks = asking.asked_coalitions(
+        method, data.prosumers, coalitions, samples, seed, delivered=delivered
+    )
+    by_hour = ByHour.of(n, method, buy=buy, sell=sell) if method in asking.BY_HOUR else None
     orders = None
     if method == asking.SHAPLEY and chosen == asking.DRAWN:
         orders = drawn_orders(count, asking.drawn_number(samples), seed)
         masks = by_size([*masks, *(mask for grown in beginnings(orders) for mask in grown)])
-    market = RecordedMarket.of(settings, data)
-    question = Question.of(n, market, data.snapshots, settings["constraints"])
-    cost = coalition_costs(question, masks, store=store, workers=workers, progress=progress)
-    asked = _Asked(
+    if delivered:
+        cost: Costs = {everybody(count): float(own.sum())}
+    else:
+        market = RecordedMarket.of(settings, data)
+        question = Question.of(n, market, data.snapshots, settings["constraints"])
+        cost = coalition_costs(question, masks, store=store, workers=workers, progress=progress)
+        cost = _as_recorded(cost, own, count)
+    asked = Asked(
         data=data,
-        cost=_as_recorded(cost, own_costs(r), count),
-        own=own_costs(r),
+        cost=cost,
+        own=own,
         of_market=market_costs(r),
         weights=np.ones(count) if share is None else share,
         orders=orders,
+        by_hour=by_hour,
     )
-    return _labelled(asked, _METHODS[method](asked)).assign_attrs(
+    found = allocated(asked, method)
+    return _labelled(asked, found).assign_attrs(
         method=method,
         market=str(settings["design"]),
         coalitions=chosen,
         coalitions_known=len(masks),
+        **_said(asked, found, delivered=delivered),
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Asked:
-    """What methods allocate from.
-
-    Attributes
-    ----------
-    cost : mapping
-        Of every known coalition, EUR.
-    own, of_market : (N,)
-        R_n, and that with payments for trades, EUR.
-    weights : (N,)
-    orders : (K, N) or None
-        In which prosumers come together, where these are drawn.
-    """
-
-    data: MarketData
-    cost: Costs
-    own: Vector
-    of_market: Vector
-    weights: Vector
-    orders: Orders | None
-
-    @property
-    def count(self) -> int:
-        """N."""
-        return len(self.own)
-
-    @property
-    def alone(self) -> Vector:
-        """What everybody bears alone, (N,), EUR."""
-        return alone_of(self.cost, self.count)
-
-    @property
-    def game(self) -> Game:
-        """What coalitions save."""
-        return Game.of_values(savings(self.cost, self.count), self.count)
+def _said(asked: Asked, found: Found, *, delivered: bool) -> dict[str, Any]:
+    """What else the dataset's attributes say."""
+    if delivered:
+        return {"why_no_coalitions": f"delivery='grid': {_NOT_SAID}."}
+    if asked.by_hour is None:
+        return {}
+    return {
+        "sum_less_social_cost": float(found.cost.sum() - asked.own.sum()),
+        "retailer_gets_more": asked.by_hour.retailer_gets_more,
+    }
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Found:
-    """What everybody bears, (N,), EUR, and its standard error where orders were drawn."""
-
-    cost: Vector
-    error: Vector | None = None
-
-
-def _by_saving(share: Callable[[Game], Vector]) -> Callable[[_Asked], _Found]:
-    """A method that shares out what all save together."""
-    return lambda asked: _Found(cost=asked.alone - share(asked.game))
-
-
-def _by_market(asked: _Asked) -> _Found:
-    return _Found(cost=asked.of_market)
-
-
-def _by_shapley(asked: _Asked) -> _Found:
-    value = savings(asked.cost, asked.count)
-    if asked.orders is None:
-        return _Found(cost=asked.alone - shapley(value, asked.count))
-    share, error = shapley_drawn(value, asked.orders)
-    return _Found(cost=asked.alone - share, error=error)
-
-
-def _by_nash(asked: _Asked) -> _Found:
-    r""":math:`y_n = w_n v(N) / \sum_m w_m`: what maximises :math:`\prod_n y_n^{w_n}`."""
-    weights = asked.weights / asked.weights.sum()
-    return _Found(cost=asked.alone - weights * asked.game.total)
-
-
-#: How each method allocates; rules by the hour are to stand here too.
-_METHODS: Final[Mapping[str, Callable[[_Asked], _Found]]] = {
-    asking.MARKET: _by_market,
-    asking.SHAPLEY: _by_shapley,
-    asking.NUCLEOLUS: _by_saving(nucleolus),
-    asking.LEAST_CORE: _by_saving(least_core),
-    asking.VARIANCE_CORE: _by_saving(variance_core),
-    asking.NASH: _by_nash,
-}
-
-
-def _require_coalitions(settings: Mapping[str, Any]) -> None:
-    """Refuse a market in which coalitions have no cost of their own.
+def _require_coalitions(settings: Mapping[str, Any], method: str) -> None:
+    """Refuse a method that needs coalitions where these have no cost of their own.
 
     Raises
     ------
     MarketError
     """
-    if settings["delivery"] == "grid":
+    if settings["delivery"] == "grid" and method != asking.MARKET:
         raise MarketError(
-            "allocate is not available for delivery='grid': how much of the grid a coalition may "
-            "use nobody has said, so that it has no cost of its own. Use delivery='trades'."
+            f"allocate has no method {method!r} for delivery='grid': {_NOT_SAID}. Take 'market', "
+            "which needs no coalitions, or delivery='trades'."
         )
     if settings.get(OWN_MULTIPLIERS, False):
         raise MarketError(
@@ -288,7 +256,7 @@ def _as_recorded(cost: Costs, own: Vector, count: int) -> Costs:
     return {**cost, whole: recorded_cost}
 
 
-def _labelled(asked: _Asked, found: _Found) -> xr.Dataset:
+def _labelled(asked: Asked, found: Found) -> xr.Dataset:
     """What was found, and what coalitions say to it."""
     masks, prosumers = list(asked.cost), asked.data.prosumers
     labels = [" + ".join(names_in(mask, prosumers)) for mask in masks]
@@ -304,6 +272,8 @@ def _labelled(asked: _Asked, found: _Found) -> xr.Dataset:
         "core_excess": excess[worst] if excess.size else np.nan,
         "worst_coalition": labels[proper[worst]] if excess.size else "",
     }
+    if asked.by_hour is not None:
+        variables["payment"] = asked.by_hour.payment
     if found.error is not None:
         variables["standard_error"] = (PROSUMER, found.error)
     coords = {PROSUMER: prosumers, COALITION: pd.Index(labels, dtype=object)}

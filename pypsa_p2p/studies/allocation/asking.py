@@ -11,6 +11,7 @@ from pypsa_p2p.common.errors import DataError, MarketError, listed, shown
 from pypsa_p2p.common.given import POSITIVE, Given, Range
 from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.common.values import as_names
+from pypsa_p2p.solution.settlement.hourly_rules import HOURLY_RULES
 from pypsa_p2p.studies.allocation.games import (
     ENUMERATED,
     always_needed,
@@ -24,18 +25,18 @@ from pypsa_p2p.studies.allocation.games import (
 MARKET, SHAPLEY, NUCLEOLUS, LEAST_CORE, VARIANCE_CORE, NASH = (
     "market", "shapley", "nucleolus", "least_core", "variance_core", "nash",
 )  # fmt: skip
-METHODS: Final = (MARKET, SHAPLEY, NUCLEOLUS, LEAST_CORE, VARIANCE_CORE, NASH)
+#: Rules by the hour, between retail prices, as `settle` has them.
+BY_HOUR: Final = tuple(HOURLY_RULES)
+METHODS: Final = (MARKET, SHAPLEY, NUCLEOLUS, LEAST_CORE, VARIANCE_CORE, NASH, *BY_HOUR)
 #: What needs the costs of coalitions to allocate at all, and not only to judge what it allocates.
 OF_CORES: Final = (NUCLEOLUS, LEAST_CORE, VARIANCE_CORE)
-#: Rules by the hour, between retail prices: these are to be had by `settle`.
-BY_HOUR: Final = ("mid_market", "bill_sharing", "supply_demand_ratio")
 
 #: What is drawn where more prosumers than `ENUMERATED` come without `samples`.
 _DRAWN: Final = 100
 WEIGHTS: Final = Given("allocate: weights", (PROSUMER,), POSITIVE)
 _AT_LEAST_TWO: Final = Range(2, whole=True, why="a number of draws")
 
-ALL, DRAWN, GIVEN = "all", "drawn", "given"
+ALL, DRAWN, GIVEN, NONE = "all", "drawn", "given", "none"
 
 
 def require_method(method: object, *, buy: object, sell: object, weights: object) -> str:
@@ -45,15 +46,10 @@ def require_method(method: object, *, buy: object, sell: object, weights: object
     ------
     MarketError
     """
-    if not isinstance(method, str) or method not in (*METHODS, *BY_HOUR):
+    if not isinstance(method, str) or method not in METHODS:
         raise MarketError(f"method must be one of {listed(METHODS, 10)}, not {shown(method)}.")
-    if method in BY_HOUR:
-        raise MarketError(
-            f"method {shown(method)} is a rule by the hour, which allocate does not have in this "
-            f"version; it has {listed(METHODS, 10)}."
-        )
     for name, given in (("buy", buy), ("sell", sell)):
-        if given is not None:
+        if given is not None and method not in BY_HOUR:
             raise MarketError(
                 f"{name}: retail prices belong to rules by the hour, {listed(BY_HOUR)}; leave it "
                 f"out with method {method!r}."
@@ -64,11 +60,17 @@ def require_method(method: object, *, buy: object, sell: object, weights: object
 
 
 def asked_coalitions(
-    method: str, prosumers: pd.Index, coalitions: Any, samples: Any, seed: Any
+    method: str,
+    prosumers: pd.Index,
+    coalitions: Any,
+    samples: Any,
+    seed: Any,
+    *,
+    delivered: bool,
 ) -> tuple[str, list[int]]:
     """How coalitions are chosen, and which, small ones first: everybody alone and all are there.
 
-    For Shapley's value by drawn orders it is these two kinds only.
+    For Shapley's value by drawn orders it is these two kinds only; where a grid delivers it is all.
 
     Raises
     ------
@@ -78,6 +80,13 @@ def asked_coalitions(
     Range(0, whole=True).require("seed:", seed)
     if samples is not None:
         _AT_LEAST_TWO.require("samples:", samples)
+    if delivered:
+        if coalitions is not None or samples is not None:
+            raise MarketError(
+                "coalitions, samples: with delivery='grid' coalitions have no cost of their own; "
+                "leave both out."
+            )
+        return NONE, [everybody(count)]
     if coalitions is not None:
         if method == SHAPLEY or samples is not None:
             raise MarketError(

@@ -69,8 +69,8 @@ def savings(cost: Costs, count: int) -> dict[int, float]:
 
 
 def alone_of(cost: Costs, count: int) -> Vector:
-    """c(n) of every prosumer alone, (N,), EUR."""
-    return np.array([cost[1 << k] for k in range(count)])
+    """c(n) of every prosumer alone, (N,), EUR; NaN where it is not known."""
+    return np.array([cost.get(1 << k, np.nan) for k in range(count)])
 
 
 def everybody(count: int) -> int:
