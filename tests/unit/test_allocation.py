@@ -145,6 +145,19 @@ def test_a_grid_that_delivers(solves: list[tuple[str, ...]]) -> None:
     assert not solves
 
 
+def test_a_grid_that_delivers_to_the_averse() -> None:
+    """With insured contracts, a generator of the grid's own and rent that stays over."""
+    grid = meshed(1, limit=1.5)
+    hedged = p2p.Contracts(insurance_price=0.6)
+    p2p.PeerToPeerMarket(delivery="grid", risk=p2p.CVaR(), contracts=hedged).optimize(grid)
+    d, r = allocated(grid), p2p.results(grid)
+    assert float(r.congestion_rent_now.sum()) > 1.0
+    assert float(d.allocation.sum()) == pytest.approx(float(r.social_cost), abs=1e-8)
+    paid = r.payment_now.sum("scenario")
+    assert d.transfer.values == pytest.approx(paid.values, abs=1e-12)
+    assert float(abs(paid).max()) > 1.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
