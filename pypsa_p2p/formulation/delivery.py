@@ -14,7 +14,7 @@ from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.linopy_state import add_constraints
 from pypsa_p2p.common.names import NAME
 from pypsa_p2p.formulation.rows import NO_VARIABLE
-from pypsa_p2p.formulation.trading import NODAL_BALANCE, quantities
+from pypsa_p2p.formulation.trading import NODAL_BALANCE, QUANTITY1, quantities
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.sites import Sites
 
@@ -28,7 +28,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 def define_delivery(m: linopy.Model, data: MarketData, sites: Sites) -> None:
-    """Let the grid carry what is traded: net imports leave it, and so does the surplus.
+    """Let the grid carry what is traded and retailed: net imports leave it, and so does surplus.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def define_delivery(m: linopy.Model, data: MarketData, sites: Sites) -> None:
         A prosumer sits at a bus that nothing connects.
     """
     define_net_import(m, data, sites)
-    define_surplus(m, data, sites)
+    define_surplus(m, sites)
     define_withdrawal(m, sites)
 
 
@@ -47,11 +47,12 @@ def define_net_import(m: linopy.Model, data: MarketData, sites: Sites) -> None:
     less what she exports to him. In PyPSA's signs Q + sum p0 + sum p1 = sum p of her retail
     contracts, over the edges at which she is at bus0, at bus1.
     """
-    p0, p1 = quantities(m, data)
-    like = _like(data.prosumers, p0)
+    sent = quantities(m, data)
+    like = _like(data.prosumers, _powers(m))
     labels = _variable(m, like, NET_IMPORT, -np.inf).to_numpy()
     ends = np.append(data.bus0.to_numpy(), data.bus1.to_numpy())
-    traded = np.concatenate([_edges_last(p0), _edges_last(p1)], axis=-1)
+    nothing = _edges_last(_powers(m))[..., :0]
+    traded = np.concatenate([nothing, *map(_edges_last, sent)], axis=-1)
     terms = _grouped(traded, data.prosumers.get_indexer(pd.Index(ends)), len(data.prosumers))
     axis = like.dims.index(NAME)
     whose = data.prosumers.get_indexer(pd.Index(sites.retail))
@@ -61,7 +62,7 @@ def define_net_import(m: linopy.Model, data: MarketData, sites: Sites) -> None:
     add_constraints(m, f"{NET_IMPORT}-balance", np.concatenate(rows, axis=-1), signs, "=", like)
 
 
-def define_surplus(m: linopy.Model, data: MarketData, sites: Sites) -> None:
+def define_surplus(m: linopy.Model, sites: Sites) -> None:
     """What leaves the grid at its connection, MW: the surplus, less what the grid itself takes.
 
     Nothing comes in there: lines that lose energy and loads that are nobody's live on what is
@@ -69,9 +70,14 @@ def define_surplus(m: linopy.Model, data: MarketData, sites: Sites) -> None:
     a grid that keeps and takes nothing, the variable is free, so that the grid price at the
     connection is 0. Between several parts of a grid nothing flows: none may import.
     """
-    p0, _ = quantities(m, data)
     balanced = len(sites.connections) == 1 and _passes_all_on(m, sites)
-    _variable(m, _like(sites.connections, p0), SURPLUS, -np.inf if balanced else 0.0)
+    _variable(m, _like(sites.connections, _powers(m)), SURPLUS, -np.inf if balanced else 0.0)
+
+
+def _powers(m: linopy.Model) -> xr.DataArray:
+    """Labels of powers, for their dims: of trades, or of generators where there are none."""
+    labels: xr.DataArray = m["Link-p" if QUANTITY1 in m.variables else "Generator-p"].labels
+    return labels
 
 
 def _retail(m: linopy.Model, sites: Sites) -> Labels:

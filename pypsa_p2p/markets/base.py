@@ -284,8 +284,7 @@ class Market(ABC):
                 "sense 'min' and write benefits as negative costs."
             )
         define_own_surplus(m, data)
-        if len(data.edges):
-            self.formulate(m, data)
+        self.formulate(m, data)
         return compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
 
     def solution(self, compiled: CompiledModel, places: Places, data: MarketData) -> MarketSolution:
@@ -305,10 +304,11 @@ class Market(ABC):
 
     def formulate(self, m: linopy.Model, data: MarketData) -> None:
         """Add trades, their cost and, where the grid delivers them, its part to a PyPSA model."""
-        define_trading(m, data, self.surplus)
-        m.objective = m.objective.expression + trade_cost(m, data, self.cross)
-        if data.sites is not None:
-            define_delivery(m, data, data.sites)
+        if len(data.edges):
+            define_trading(m, data, self.surplus)
+            m.objective = m.objective.expression + trade_cost(m, data, self.cross)
+        if data.delivering is not None:
+            define_delivery(m, data, data.delivering)
 
     def problem(self, compiled: CompiledModel, places: Places, data: MarketData) -> MarketProblem:
         """What is minimised, and by whom."""

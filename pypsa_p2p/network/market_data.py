@@ -111,6 +111,13 @@ class MarketData:
         return bool(self.fee0.any() or self.fee1.any())
 
     @property
+    def delivering(self) -> Sites | None:
+        """The sites where the grid has something to deliver: what is traded, or retailed."""
+        if self.sites is None or (self.edges.empty and self.sites.retail.empty):
+            return None
+        return self.sites
+
+    @property
     def counted(self) -> Flags:
         """Who counts where people are compared, (N,): all but operators."""
         return np.asarray(self.role.to_numpy() != OPERATOR)

@@ -142,6 +142,11 @@ def add_retail(
         periods=_periods(n.snapshots, peak_period),
     )
     contract.check()
+    if peak_period is not None and not contract.peak.any():
+        raise DataError(
+            f"Argument peak_period is {shown(peak_period)}, but there is no peak_price: give one, "
+            "EUR/MW of the largest import of each period, or leave the period out."
+        )
     contract.require_place(n)
     remove_retail(n, names)
     contract.write(n)

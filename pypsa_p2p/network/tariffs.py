@@ -53,6 +53,8 @@ def distance_fees(
     ------
     DataError
         No prosumers, no coordinates or lengths.
+    MarketError
+        A price below 0.
 
     Examples
     --------
@@ -155,6 +157,8 @@ def zone_fees(
     ------
     DataError
         No prosumers, prosumers without a zone, or pairs of zones that `across` lacks.
+    MarketError
+        A price below 0.
 
     Examples
     --------

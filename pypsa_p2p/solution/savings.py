@@ -109,10 +109,11 @@ def savings(
     Returns
     -------
     xarray.Dataset
-        EUR: ``saving_now`` (prosumer), at the market's prices; ``saving`` (scenario, prosumer) of
-        net cost and ``expected_saving`` (prosumer), NaN where money of a scenario has not one
-        price in one of both markets; ``bill_before`` and ``bill_after``, ``net_cost_before`` and
-        ``net_cost_after`` (scenario, prosumer).
+        EUR: ``saving_now`` (prosumer), at the market's prices: NaN where payments now do not
+        cancel (unequal weights), and not there with a `settlement`; ``saving``
+        (scenario, prosumer) of net cost and ``expected_saving`` (prosumer), NaN where money of a
+        scenario has not one price in one of both markets; ``bill_before`` and ``bill_after``,
+        ``net_cost_before`` and ``net_cost_after`` (scenario, prosumer).
 
     Raises
     ------
@@ -141,7 +142,7 @@ def savings(
     paid = after if settlement is None else _of_settlement(settlement, after)
     saving = before["net_cost"] - paid["net_cost"]
     found = {
-        "saving_now": _worth_now(before) - _worth_now(after),
+        "saving_now": (_worth_now(before) - _worth_now(after)).where(_cancel(after)),
         "saving": saving,
         "expected_saving": (data.probability * saving).sum(SCENARIO, skipna=False),
         "bill_before": before["bill"],
@@ -149,10 +150,18 @@ def savings(
         "net_cost_before": before["net_cost"],
         "net_cost_after": paid["net_cost"],
     }
+    if settlement is not None:
+        del found["saving_now"]
     dataset = xr.Dataset({name: _plain(array) for name, array in found.items()})
-    for name, meaning in _MEANINGS.items():
-        dataset[name].attrs = {"unit": "EUR", "long_name": meaning}
+    for name in dataset:
+        dataset[name].attrs = {"unit": "EUR", "long_name": _MEANINGS[str(name)]}
     return dataset
+
+
+def _cancel(r: xr.Dataset) -> bool:
+    """Whether payments now cancel, as they do where the ends of a trade agree on its price."""
+    paid = r["payment_now"].to_numpy()
+    return bool(abs(paid.sum()) <= ACCURACY.promised * abs(paid).sum())
 
 
 _MEANINGS: Final = {

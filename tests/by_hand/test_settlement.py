@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pypsa
 import pytest
 import xarray as xr
@@ -296,3 +297,27 @@ def test_other_households_are_no_reference() -> None:
         p2p.savings(n, reference=other)
     with pytest.raises(p2p.MarketError, match="settlement must be what settle"):
         p2p.savings(n, reference=n, settlement={"bill": 1})
+
+
+def test_savings_now_where_payments_do_not_cancel() -> None:
+    """Weights 1 : 9 give each trade two prices, so that what it is worth now is no saving."""
+    n = p2p.load_grid("three_node")
+    unequal = p2p.PeerToPeerMarket(
+        equilibrium="generalized", weights={"0": 1, "1": 1, "2": 9}, surplus=False
+    )
+    unequal.optimize(n)
+    assert p2p.savings(n).saving_now.isnull().all()
+    p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    assert (p2p.savings(n).saving_now > 0).all()
+    assert "saving_now" not in p2p.savings(n, settlement=p2p.settle(n))
+
+
+def test_arguments_that_mean_nothing_are_refused() -> None:
+    n = p2p.load_grid("three_node")
+    p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    with pytest.raises(p2p.MarketError, match="'buy': retail prices belong to the rules"):
+        p2p.settle(n, "prices", buy=3.0)
+    n = pypsa.Network(snapshots=pd.date_range("2030-01-01", periods=2, freq="h"))
+    p2p.add_prosumers(n, ["a"], demand=0, demand_max=1, utility_quadratic=1)
+    with pytest.raises(p2p.DataError, match="peak_period is 'D', but there is no peak_price"):
+        p2p.add_retail(n, import_price=3.0, export_price=1.0, peak_period="D")

@@ -54,6 +54,18 @@ def test_imports_fill_the_line(loss_in_link: bool, route: str) -> None:
     assert float(r.social_cost) == pytest.approx(700.0, abs=1e-4)
 
 
+def test_nobody_escapes_the_line_by_not_trading(route: str) -> None:
+    """Alone, too, she imports 1 MW and makes 1 MW: nothing is saved by trading, nothing lost."""
+    n = over_a_line()
+    solved(n, route)
+    alone = p2p.without_trades(n)
+    assert p2p.certify(alone).is_equilibrium()
+    assert float(p2p.results(alone).social_cost) == pytest.approx(700.0, abs=1e-4)
+    grid_price = p2p.results(alone).grid_price.sel(prosumer="home").item()
+    assert grid_price == pytest.approx(100.0, abs=1e-3)
+    assert p2p.savings(n).saving_now.to_numpy() == pytest.approx([0.0, 0.0], abs=1e-3)
+
+
 def test_exports_fill_the_line(route: str) -> None:
     """Of 5 MW of sun 2 are the neighbour's and 1 leaves; the rest has no way out: no market."""
     r = solved(over_a_line(sun=3.0), route)

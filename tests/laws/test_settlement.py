@@ -136,10 +136,11 @@ def test_a_sweep_knows_contracts() -> None:
 
 
 def test_peaks_where_the_grid_delivers(route: str) -> None:
-    """A line of 1 MW; the peak price holds imports, whatever the grid."""
+    """A line of 1 MW, and retailers at its far end; the peak price holds imports."""
     n = pypsa.Network()
     n.add("Bus", ["west", "east"])
     n.add("Line", "line", bus0="west", bus1="east", x=0.1, s_nom=1.0)
+    n.add("Generator", "station", bus="east", control="Slack", p_nom=0.0)
     p2p.add_prosumers(
         n, ["a", "b"], demand=[0, 4], demand_min=[0, 4], demand_max=[0, 4], utility_quadratic=0,
         generation_max=[5, 0], marginal_cost=50, grid_bus=["west", "east"],

@@ -11,6 +11,7 @@ from pypsa_p2p.common.tables import first_scenario, unusual_attributes
 from pypsa_p2p.equilibrium.game.knapsack import Flags
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import NOBODY
+from pypsa_p2p.network.retail_contracts import retail_contracts
 
 #: Components without a decision or a cost of their own.
 _PASSIVE = {"Bus", "Carrier", "Shape", "SubNetwork", "LineType", "TransformerType"}
@@ -64,9 +65,12 @@ def _check_at_own_bus(n: pypsa.Network, data: MarketData, component: str) -> Non
 def check_generators(n: pypsa.Network, names: pd.Index) -> None:
     """Refuse attributes that would change what a generator can do."""
     for attribute, culprits in unusual_attributes(n, "Generator", _KNOWN, names).items():
+        peaks = culprits.isin(retail_contracts(n).index).all()
+        why = "charges its peaks" if peaks else f"has {attribute!r}"
+        way = "add_retail without peak_price" if peaks else "clear it"
         raise MarketError(
-            f"Generator {listed(culprits)} has {attribute!r}, which the agents' algorithms "
-            "do not know. Use market.optimize(n), or clear it."
+            f"Generator {listed(culprits)} {why}, which the agents' algorithms do not know. Use "
+            f"market.optimize(n), or {way}."
         )
 
 

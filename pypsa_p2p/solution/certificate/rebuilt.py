@@ -167,8 +167,8 @@ def rebuild(
         define_trading(m, data, surplus)
         m.objective = m.objective.expression + trade_cost(m, data, _OWN_SHARE)
     owners = variable_owners(n, data)
-    if len(data.edges) and data.sites is not None:
-        define_delivery(m, data, data.sites)
+    if data.delivering is not None:
+        define_delivery(m, data, data.delivering)
         owners[NET_IMPORT] = _positions(data)
     compiled = compile_model(m, data.scenarios.to_numpy(object), owners)
     constants = differing_constants(data).transpose(SCENARIO, PROSUMER).to_numpy()

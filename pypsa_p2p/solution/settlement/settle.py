@@ -100,11 +100,11 @@ def settle(
     >>> n = p2p.load_grid("three_node")
     >>> p2p.PeerToPeerMarket(surplus=False).optimize(n)
     ('ok', 'optimal')
-    >>> for rule in ("prices", "mid_market"):
-    ...     paid = p2p.settle(n, rule, buy=3.0, sell=1.0).payment.isel(scenario=2, snapshot=0)
-    ...     print(paid.round(3).values)
-    [-4.307  4.904 -0.597]
-    [-7.735 -0.172  7.907]
+    >>> p2p.settle(n).payment.isel(scenario=2, snapshot=0).round(3).values
+    array([-4.307,  4.904, -0.597])
+    >>> by_hour = p2p.settle(n, "mid_market", buy=3.0, sell=1.0)
+    >>> by_hour.payment.isel(scenario=2, snapshot=0).round(3).values
+    array([-7.735, -0.172,  7.907])
 
     A rule of one's own: who takes pays 1.5 EUR/MWh, who gives is paid as much.
 
@@ -114,6 +114,7 @@ def settle(
     array([-5.801, -0.129,  5.93 ])
     """
     require_network(n)
+    _require_needed(rule, buy=buy, sell=sell)
     data, r = read_results(n)
     accounts = read_accounts(n)
     price = None
@@ -134,6 +135,16 @@ def settle(
         settled["price"] = r["quantity"].copy(data=price)
         settled["price"].attrs = {"unit": "EUR/MWh", "long_name": "what buyer pays seller"}
     return settled
+
+
+def _require_needed(rule: Any, **prices: Value | None) -> None:
+    """Refuse retail prices that a rule does not ask for."""
+    given = [argument for argument, value in prices.items() if value is not None]
+    if given and not (isinstance(rule, str) and rule in HOURLY_RULES):
+        raise MarketError(
+            f"Argument {listed(given)}: retail prices belong to the rules {listed(HOURLY_RULES)}; "
+            f"leave them out with rule {shown(rule)}."
+        )
 
 
 def _agreed(r: xr.Dataset) -> Numbers:

@@ -37,6 +37,9 @@ _COLOURS: Final = {
     "trades": "#d55e00",
     "contracts": "#e69f00",
 }
+_LONGEST: Final = 28  # letters of a name
+_LETTER: Final = 0.065  # width of one, inches
+_NAMES: Final = 0.6  # what a figure has for them, inches
 _ROW: Final = 0.24  # height of a household's row, inches
 _BAR: Final = 0.36  # height of one of her two bars, of the row's
 _FADED: Final = 0.45
@@ -86,7 +89,8 @@ def bills(n: pypsa.Network, reference: pypsa.Network | None = None, ax: Axes | N
             "compare the same households."
         )
     before = before.loc[after.index]
-    ax = axes_or_new(ax, height=1.1 + _ROW * max(len(after), 4))
+    wide = _LETTER * max(len(_short(str(who))) for who in after.index)
+    ax = axes_or_new(ax, height=1.1 + _ROW * max(len(after), 4), wider=max(0.0, wide - _NAMES))
     shown = _shown(before, after)
     place = np.arange(len(after))
     for table, offset, alpha in ((before, -_BAR / 2, _FADED), (after, _BAR / 2, 1.0)):
@@ -145,13 +149,19 @@ def _draw_parts(ax: Axes, table: pd.DataFrame, place: np.ndarray, alpha: float) 
             ends[sign] = start + width
 
 
+def _short(name: str) -> str:
+    """A name that leaves room for bars, and in which no sign means mathematics."""
+    cut = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+    return cut.replace("$", r"\$")
+
+
 def _finish(ax: Axes, names: pd.Index, extent: tuple[float, float]) -> None:
     ax.set_xlim(extent)
     ax.axvline(0.0, color=INK, linewidth=0.6, zorder=3)
     ticker = matplotlib_module("ticker")
     ax.xaxis.set_major_locator(ticker.MaxNLocator(5))
     ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:,.10g}".replace("-", "−")))
-    ax.set_yticks(np.arange(len(names)), [str(who) for who in names], fontsize=TEXT)
+    ax.set_yticks(np.arange(len(names)), [_short(str(who)) for who in names], fontsize=TEXT)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(labelsize=TEXT)
     ax.spines[["top", "right"]].set_visible(False)

@@ -34,14 +34,14 @@ _LOGARITHMIC: Final = 100.0  # EUR: costs further out than this stand on a logar
 _MARGIN: Final = 0.1  # around the prosumers, of their extent
 
 
-def axes_or_new(ax: Axes | None, height: float) -> Axes:
-    """The axes given, or those of a new figure."""
+def axes_or_new(ax: Axes | None, height: float, wider: float = 0.0) -> Axes:
+    """The axes given, or those of a new figure, wider than a column by so many inches."""
     if ax is not None:
         if not isinstance(ax, matplotlib_module("axes").Axes):
             raise P2PError(f"ax must be axes of matplotlib, not {shown(ax)}.")
         return ax
     figure = matplotlib_module("pyplot").figure(
-        figsize=(_COLUMN, height), layout="constrained", dpi=200
+        figsize=(_COLUMN + wider, height), layout="constrained", dpi=200
     )
     new: Axes = figure.subplots()
     return new
