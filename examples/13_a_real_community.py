@@ -139,8 +139,13 @@ plt.gcf().savefig("its_bills.png", dpi=150, bbox_inches="tight")
 assert len(homes) >= 30
 for fee in FEES:
     assert saved[fee].min() > -1e-4, "nobody loses by trading at the market's prices"
-    together = float(results[fee].bill.sum()) + saved[fee].sum()
-    assert abs(together - before) < 1e-3 * before, "what is paid less, others get: nothing is lost"
+    m, power = solved[fee], solved[fee].generators_t.p
+    bought, sold = (
+        power.filter(like=f"retail {way}").to_numpy().sum() for way in ("import", "export")
+    )
+    charged = fee * abs(m.links_t.p1[m.links.index[m.links.carrier == "p2p"]].to_numpy()).sum()
+    paid = float(results[fee].bill.sum())
+    assert abs(IMPORT * bought + EXPORT * sold + charged - paid) < 1e-4 * paid, "bills, by tables"
     price = results[fee].nodal_price.sel(prosumer=homes)
     assert float(price.max()) < IMPORT + 0.01 and float(price.min()) > -0.01
 assert traded[110.0] < 0.02 * traded[0.0], "a fee above all differences of prices ends trade"

@@ -44,7 +44,7 @@ from pypsa_p2p.markets.options import (
 )
 from pypsa_p2p.markets.price_series import write_price_series
 from pypsa_p2p.markets.record import forget_market, record_market
-from pypsa_p2p.markets.retail_checks import require_no_resale
+from pypsa_p2p.markets.retail_checks import require_no_resale, require_nothing_resold
 from pypsa_p2p.markets.risk import NEUTRAL, Envelope, RiskMeasure
 from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, write_solution
 from pypsa_p2p.network.market_data import MarketData
@@ -235,6 +235,7 @@ class Market(ABC):
         check_network(n, data)
         if self.surplus:
             require_no_resale(n, data)
+            require_nothing_resold(n, data)
         elif data.sites is not None:
             warn_of_losses(n, data)
         self.require(n, data)

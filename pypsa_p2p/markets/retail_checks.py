@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pypsa
@@ -16,6 +18,7 @@ from pypsa_p2p.common.names import (
 )
 from pypsa_p2p.common.tables import ONLY_SCENARIO, Numbers
 from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.own_surplus import sellers_of_their_own
 from pypsa_p2p.network.retail_contracts import retail_contracts, retail_prices, unlimited_contracts
 from pypsa_p2p.network.room import room
 from pypsa_p2p.solvers.arrays import Flags
@@ -67,6 +70,28 @@ def require_no_resale(n: pypsa.Network, data: MarketData) -> None:
         )
 
 
+def require_nothing_resold(n: pypsa.Network, data: MarketData) -> None:
+    """Refuse `own_surplus` where surplus sold over a trade edge brings something.
+
+    Nobody limits what surplus a prosumer sells over an edge, so what is not her own could be sold.
+
+    Raises
+    ------
+    MarketError
+    """
+    if data.closed is None or not len(data.edges):
+        return
+    chosen = sellers_of_their_own(n, data.prosumers)
+    worth = data.import_price.to_numpy() + _best_of_edges(data)
+    where = _where((worth > 0) & chosen, data)
+    if where:
+        raise MarketError(
+            "Surplus sold over a trade edge, at import_price and the seller's own price, brings "
+            f"something {where}, and who sells only her own surplus could sell what is not. Take "
+            "surplus=False, or import_price=0."
+        )
+
+
 def _require_room(n: pypsa.Network) -> None:
     contracts = unlimited_contracts(n)
     contracts = contracts[~contracts["p_nom_extendable"].astype(bool)]
@@ -96,8 +121,9 @@ def _best_of_edges(data: MarketData) -> Numbers:
         if SNAPSHOT not in gain.dims:
             gain = gain.expand_dims({SNAPSHOT: data.snapshots})
         values = gain.transpose(SCENARIO, SNAPSHOT, NAME).to_numpy()
-        for edge, who in enumerate(data.prosumers.get_indexer(pd.Index(end.to_numpy()))):
-            best[..., who] = np.maximum(best[..., who], values[..., edge])
+        whose = data.prosumers.get_indexer(pd.Index(end.to_numpy()))
+        of_each: Any = (..., whose)
+        np.maximum.at(best, of_each, values)
     return best
 
 

@@ -1,7 +1,7 @@
 r"""Who sells only what is her own: hours in which she may not take, and those in which not give.
 
 What her assets at her own bus leave over, x = generation - consumption (storage is neither), is
-hers to sell. A prosumer of this kind buys and imports nothing where x >= 0, so that all she sells
+hers to sell. A prosumer of this kind buys and imports nothing where x > 0, so that all she sells
 and exports is her own; and she sells and exports nothing where x <= 0 (MODEL.md §2).
 """
 
@@ -34,8 +34,8 @@ from pypsa_p2p.common.tables import (
 )
 from pypsa_p2p.network.assets import extendable_names, sum_by_owner
 from pypsa_p2p.network.market_data import MarketData
-
-_BRANCHES: Final = {"Line": "s_nom", "Link": "p_nom", "Process": "p_nom", "Transformer": "s_nom"}
+from pypsa_p2p.network.ownership import bus_columns
+from pypsa_p2p.network.room import largest_powers
 
 
 def set_own_surplus(n: pypsa.Network, prosumers: pd.Index) -> None:
@@ -127,18 +127,21 @@ def _left_over(n: pypsa.Network, data: MarketData) -> tuple[Numbers, Numbers]:
     generators = data.names("Generator").difference(carrier_names(n, "Generator", *RETAIL_CARRIERS))
     size = [_size(n, generators, end) for end in ("_min", "_max")]
     limits = [dynamic_numbers(n, "Generator", one, generators, sns) for one in _PER_UNIT]
-    power = [limit * one for limit in limits for one in size]
+    power = [
+        np.where(limit == 0, 0.0, limit) * np.where(limit == 0, 0.0, one)
+        for limit in limits
+        for one in size
+    ]
     sign = dynamic_numbers(n, "Generator", "sign", generators, sns, default=1.0)
     whose = at_own_bus("Generator", generators)
     ends = [sum_by_owner(one, whose, count) for one in _range(power, sign)]
     least, most = least + ends[0], most + ends[1]
-    for component, nominal in _BRANCHES.items():
+    for component in sorted(n.branch_components):
         names = data.names(component)
-        if len(names):
-            size_of = static_values(n, component, nominal, names).to_numpy()[:, None]
-            for column in ("bus0", "bus1"):
-                at_end = sum_by_owner(size_of, at_own_bus(component, names, column), count)
-                least, most = least - at_end, most + at_end
+        carried = largest_powers(n, component, names, endless=True)[None, None]
+        for column in bus_columns(first_scenario(n, component)) if len(names) else ():
+            at_end = sum_by_owner(carried, at_own_bus(component, names, column), count)
+            least, most = least - at_end, most + at_end
     return least, most
 
 
@@ -155,5 +158,7 @@ def _size(n: pypsa.Network, names: pd.Index, end: str) -> Numbers:
     """The capacity of generators, (S, 1, K), MW: an end of what it may be where it is decided."""
     given = static_values(n, "Generator", "p_nom", names).to_numpy()
     free = names.isin(extendable_names(n, "Generator"))
-    limit = static_values(n, "Generator", f"p_nom{end}", names).to_numpy()
-    return np.where(free, limit, given)[:, None]
+    default = 0.0 if end == "_min" else np.inf
+    limit = static_values(n, "Generator", f"p_nom{end}", names, default).to_numpy()
+    chosen = static_values(n, "Generator", "p_nom_set", names, np.nan).to_numpy()
+    return np.where(free, np.where(np.isfinite(chosen), chosen, limit), given)[:, None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pypsa
@@ -78,8 +80,8 @@ def retail_prices(
     found = []
     for values in (price, np.where(limit == np.inf, price, np.nan)):
         by_prosumer = np.full((*price.shape[:2], len(prosumers)), np.nan)
-        for place, who in enumerate(whose):
-            if who >= 0:
-                by_prosumer[..., who] = best(by_prosumer[..., who], values[..., place])
+        here = np.flatnonzero(whose >= 0)
+        of_each: Any = (..., whose[here])
+        best.at(by_prosumer, of_each, values[..., here])
         found.append(by_prosumer)
     return found[0], found[1]

@@ -63,7 +63,7 @@ def room(n: pypsa.Network, prosumers: pd.Index) -> Numbers:
         whose = asset_owners(n, component, owners).to_series().reindex(names)
         mine = whose[whose.isin(prosumers)]
         if len(mine):
-            of = pd.Series(_most(n, component, pd.Index(mine.index, name=NAME)), mine)
+            of = pd.Series(largest_powers(n, component, pd.Index(mine.index, name=NAME)), mine)
             total = total.add(of.groupby(level=0).sum(), fill_value=0.0)
     return total.add(_traded(n), fill_value=0.0).reindex(prosumers).to_numpy(float)
 
@@ -74,7 +74,7 @@ def _traded(n: pypsa.Network) -> pd.Series:
     if edges.empty:
         return pd.Series(dtype=float)
     ends = first_scenario(n, "Link").loc[edges]
-    capacity = _most(n, "Link", edges)
+    capacity = largest_powers(n, "Link", edges)
     both = pd.concat([pd.Series(capacity, ends[end].to_numpy()) for end in ("bus0", "bus1")])
     return both.groupby(level=0).sum()
 
@@ -88,8 +88,13 @@ def _unlimited(n: pypsa.Network, generators: pd.Index) -> Numbers:
     return without.to_numpy(bool)
 
 
-def _most(n: pypsa.Network, component: str, names: pd.Index) -> Numbers:
-    """The largest power of each asset, in whatever direction, scenario and snapshot, MW."""
+def largest_powers(
+    n: pypsa.Network, component: str, names: pd.Index, *, endless: bool = False
+) -> Numbers:
+    """The largest power of each asset, in whatever direction, scenario and snapshot, MW.
+
+    Of what may be built without limit it is infinite, where that may be (`endless`).
+    """
 
     def largest(attribute: str, default: float = 1.0) -> Numbers:
         values = dynamic_numbers(n, component, attribute, names, n.snapshots, default)
@@ -101,7 +106,7 @@ def _most(n: pypsa.Network, component: str, names: pd.Index) -> Numbers:
         return np.zeros(len(names))
     nominal, limits = _LIMITS[component]
     share = np.max([largest(limit) for limit in limits], axis=0)
-    most = _capacity(n, component, nominal, names) * share
+    most = _capacity(n, component, nominal, names, endless) * share
     if component == "Store":
         hours = n.snapshot_weightings["stores"].to_numpy(float)
         return 2.0 * most / (hours[hours > 0].min(initial=np.inf) if (hours > 0).any() else 1.0)
@@ -115,7 +120,9 @@ def _most(n: pypsa.Network, component: str, names: pd.Index) -> Numbers:
     return np.asarray(most)
 
 
-def _capacity(n: pypsa.Network, component: str, nominal: str, names: pd.Index) -> Numbers:
+def _capacity(
+    n: pypsa.Network, component: str, nominal: str, names: pd.Index, endless: bool
+) -> Numbers:
     """The largest capacity that each asset may have, MW or MWh."""
     given, flag, most, fixed = (
         static_values(n, component, f"{nominal}{end}", names, default).to_numpy()
@@ -123,10 +130,10 @@ def _capacity(n: pypsa.Network, component: str, nominal: str, names: pd.Index) -
     )
     to_build = np.where(np.isfinite(fixed), fixed, most)
     capacity = np.where(flag > 0, to_build, given).max(axis=0)
-    endless = names[~np.isfinite(capacity)]
-    if len(endless):
+    unlimited = names[~np.isfinite(capacity)]
+    if len(unlimited) and not endless:
         raise DataError(
-            f"{component} {listed(endless)} may have any size, so that a retail contract without "
+            f"{component} {listed(unlimited)} may have any size, so that a retail contract without "
             f"limit has no finite capacity that cannot bind: give {nominal}_max, or the contract's "
             "import_capacity and export_capacity."
         )

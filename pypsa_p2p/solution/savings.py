@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
 import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, P2PError, listed
-from pypsa_p2p.common.names import META, PROSUMER, SCENARIO, TERMS, TRADE_CARRIER
+from pypsa_p2p.common.names import (
+    META,
+    OWN_MULTIPLIERS,
+    PROSUMER,
+    SCENARIO,
+    SNAPSHOT,
+    TERMS,
+    TRADE_CARRIER,
+)
 from pypsa_p2p.common.pypsa_state import copy_without_model, forget_model
 from pypsa_p2p.common.quiet import quiet_libraries
 from pypsa_p2p.common.tables import carrier_names, remove
 from pypsa_p2p.common.values import require_network
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.contracts import Contracts
+from pypsa_p2p.markets.designs import PeerToPeerMarket
 from pypsa_p2p.markets.record import recorded
 from pypsa_p2p.markets.risk import RiskMeasure
+from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.retail_contracts import fit_retail
-from pypsa_p2p.solution.results import read_results, results
+from pypsa_p2p.solution.results import read_results
 
 
 def without_trades(n: pypsa.Network) -> pypsa.Network:
@@ -44,8 +54,7 @@ def without_trades(n: pypsa.Network) -> pypsa.Network:
     Raises
     ------
     MarketError
-        No market is solved; prosumers cannot do without trade, who are named; the market is of a
-        design that is not defined here.
+        No market is solved; prosumers cannot do without trade, who are named.
 
     Examples
     --------
@@ -70,10 +79,9 @@ def without_trades(n: pypsa.Network) -> pypsa.Network:
         with quiet_libraries():
             market.optimize(copy, copy.snapshots[settings["snapshots"]])
     except P2PError as error:
-        raise type(error)(
-            f"Without trades: {error} Whoever cannot do without may have a retail contract, "
-            "add_retail(n, ...)."
-        ) from error
+        way = " Whoever cannot do without may have a retail contract, add_retail(n, ...)."
+        advice = way if isinstance(error, MarketError) else ""
+        raise type(error)(f"Without trades: {error}{advice}") from error
     return copy
 
 
@@ -131,18 +139,15 @@ def savings(
     """
     require_network(n)
     data, after = read_results(n)
-    before = results(without_trades(n) if reference is None else reference)
-    for dim in (SCENARIO, PROSUMER):
-        if set(after.indexes[dim]) != set(before.indexes[dim]):
-            raise MarketError(
-                f"The reference has the {dim}s {listed(before.indexes[dim])}, the market "
-                f"{listed(after.indexes[dim])}: compare networks with the same."
-            )
+    other = without_trades(n) if reference is None else reference
+    of_other, before = read_results(other)
+    _require_alike(data, of_other)
     before = before.reindex({dim: after.indexes[dim] for dim in (SCENARIO, PROSUMER)})
     paid = after if settlement is None else _of_settlement(settlement, after)
     saving = before["net_cost"] - paid["net_cost"]
+    cancels = not any(recorded(one).get(OWN_MULTIPLIERS, False) for one in (n, other))
     found = {
-        "saving_now": (_worth_now(before) - _worth_now(after)).where(_cancel(after)),
+        "saving_now": (_worth_now(before) - _worth_now(after)).where(cancels),
         "saving": saving,
         "expected_saving": (data.probability * saving).sum(SCENARIO, skipna=False),
         "bill_before": before["bill"],
@@ -158,10 +163,27 @@ def savings(
     return dataset
 
 
-def _cancel(r: xr.Dataset) -> bool:
-    """Whether payments now cancel, as they do where the ends of a trade agree on its price."""
-    paid = r["payment_now"].to_numpy()
-    return bool(abs(paid.sum()) <= ACCURACY.promised * abs(paid).sum())
+def _require_alike(data: MarketData, of_reference: MarketData) -> None:
+    """Refuse a reference of other people, scenarios or hours.
+
+    Raises
+    ------
+    MarketError
+    """
+    for dim in (SCENARIO, PROSUMER, SNAPSHOT):
+        one, other = (getattr(each, f"{dim}s") for each in (data, of_reference))
+        if set(one) != set(other):
+            raise MarketError(
+                f"The reference has the {dim}s {listed(other)}, the market {listed(one)}: compare "
+                "networks with the same."
+            )
+    for what in ("probability", "weighting"):
+        here = getattr(data, what)
+        there = getattr(of_reference, what).reindex_like(here)
+        if not np.allclose(here, there, rtol=ACCURACY.probability, atol=0.0):
+            raise MarketError(
+                f"The {what} of the reference is not the market's: compare networks with the same."
+            )
 
 
 _MEANINGS: Final = {
@@ -198,33 +220,12 @@ def _of_settlement(settlement: Any, r: xr.Dataset) -> xr.Dataset:
 
 
 def _alone(settings: Mapping[str, Any]) -> Market:
-    """The market that was solved, without what prosumers trade with each other."""
-    kind = next((one for one in _designs(Market) if one.__name__ == settings["design"]), None)
-    if kind is None:
-        raise MarketError(
-            f"The market's design, {settings['design']}, is not defined here: import the module "
-            "that defines it first."
-        )
-    own = {
-        field.name: settings[field.name]
-        for field in fields(kind)
-        if field.init and field.name not in ("risk", "contracts")
-    }
+    """The market of who trades with nobody: her own problem, whatever the design was."""
     risk = RiskMeasure.of(settings["risk"]) if settings["risk_averse"] else None
-    market = kind(**{**own, "risk": risk, "contracts": None, "surplus": False})
-    if getattr(market, "equilibrium", "variational") != "variational":
-        market = replace(market, equilibrium="variational", weights=None)  # type: ignore[call-arg]
-    insured = settings[TERMS]["insurance_price"] if settings["contracts"] else None
-    if insured is None:
-        return market
-    together = getattr(market, "aggregate", "prosumers") == "community"
-    return replace(
-        market, contracts=Contracts(insurance_price=insured, limit=None if together else 0.0)
+    insured = settings[TERMS]["insurance_price"] if settings["contracts"] and risk else None
+    return PeerToPeerMarket(
+        risk=risk,
+        contracts=None if insured is None else Contracts(insurance_price=insured, limit=0.0),
+        surplus=False,
+        delivery=settings["delivery"],
     )
-
-
-def _designs(kind: Any) -> Iterator[type[Market]]:
-    """All classes of markets, the latest first."""
-    for one in reversed(kind.__subclasses__()):
-        yield from _designs(one)
-        yield one

@@ -97,20 +97,21 @@ class Optimum:
     def free(self) -> Labels:
         """Rows whose multipliers could move, in parts of which something is reported."""
         inside = ~(self.sides[0] | self.sides[1])
-        rows = np.flatnonzero(self._active)
+        rows = self.active
         loose = rows
         if self.known:
             columns = np.flatnonzero(inside)
-            loose = rows[_undetermined(picked(self._rows, rows, columns))]
-            loose = loose[_movable(self._scaled(loose, columns).T.tocsr())]
-        movable = np.flatnonzero(~(self.sides[0] & self.sides[1]))
-        part = _parts(picked(self._rows, loose, movable))
+            loose = rows[undetermined(picked(self._rows, rows, columns))]
+            ray = movable(self.scaled(loose, columns).T.tocsr())
+            loose = loose[np.abs(ray) > ACCURACY.no_price]
+        not_fixed = np.flatnonzero(~(self.sides[0] & self.sides[1]))
+        part = _parts(picked(self._rows, loose, not_fixed))
         reported = (self.priced[loose] != 0.0) | self.tidy[loose]
         wanted = np.zeros(part.max(initial=-1) + 1, dtype=bool)
         wanted[part[reported]] = True
         return loose[wanted[part]]
 
-    def _scaled(self, rows: Labels, columns: Labels) -> Sparse:
+    def scaled(self, rows: Labels, columns: Labels) -> Sparse:
         """What multipliers of rows, per probability, leave of columns' each, (rows, columns)."""
         terms = picked(self._rows, rows, columns)
         terms.data *= self.of_row[rows][lines_of(terms)] / self.of_column[columns][terms.indices]
@@ -120,7 +121,7 @@ class Optimum:
     def face(self) -> DualFace:
         """What the free multipliers may be, all others as they are."""
         rows, (at_low, at_high) = self.free, self.sides
-        terms = self._scaled(rows, np.arange(self.x.size)).T.tocsr()
+        terms = self.scaled(rows, np.arange(self.x.size)).T.tocsr()
         touched = np.diff(terms.indptr) > 0
         inside = np.flatnonzero(touched & ~at_low & ~at_high)
         low = np.flatnonzero(touched & at_low & ~at_high)
@@ -158,10 +159,10 @@ class Optimum:
         return np.asarray(self.gradient - self.program.A.T @ y)
 
     @cached_property
-    def _active(self) -> Flags:
-        """(m,) rows of several columns that may have a multiplier."""
+    def active(self) -> Labels:
+        """Rows of several columns that may have a multiplier."""
         lower, upper = self._signs(np.arange(self.row_dual.size))
-        return np.asarray(self.several & ~self.held & (lower < upper))
+        return np.flatnonzero(self.several & ~self.held & (lower < upper))
 
     def _signs(self, rows: Labels) -> tuple[Vector, Vector]:
         """Least and greatest multiplier of rows by the sides they are at."""
@@ -187,7 +188,7 @@ class Optimum:
         The solver's were as exact as its largest let them be.
         """
         inside = ~(self.sides[0] | self.sides[1])
-        rows = np.flatnonzero(self._active)
+        rows = self.active
         terms = picked(self._rows, rows, np.flatnonzero(inside)).T.tocsr()
         exact = {"atol": ACCURACY.rounding, "btol": ACCURACY.rounding, "maxiter": 10 * rows.size}
         mended = y.copy()
@@ -200,7 +201,7 @@ def _room(multiplier: Vector, proven: bool) -> Vector:
     return np.maximum(multiplier, 0.0) if proven else multiplier
 
 
-def _undetermined(terms: Sparse) -> Flags:
+def undetermined(terms: Sparse) -> Flags:
     """Rows, (r,), whose multipliers the columns' equations do not fix one after the other.
 
     A column with one row left fixes it; of two left in a column, one fixes the other.
@@ -225,19 +226,18 @@ def _undetermined(terms: Sparse) -> Flags:
         row, column = row[here], column[here]
 
 
-def _movable(equations: Sparse) -> Flags:
-    """Unknowns, (r,), that solutions of these equations differ in: not 0 in a random ray of them.
+def movable(equations: Sparse) -> Vector:
+    """A random ray of solutions of these equations, (r,): unknowns that are not 0 in it may move.
 
     The ray is a random vector less what the equations determine of it, by one factorisation.
     """
     count = equations.shape[1]
     if not count:
-        return np.zeros(0, dtype=bool)
+        return np.zeros(0)
     random = np.random.default_rng(_SEED).uniform(0.5, 1.5, count)
     normal = sp.csc_matrix(equations.T @ equations)
     small = ACCURACY.no_ray_left * sp.identity(count, format="csc")
-    ray = splu(normal + small).solve(ACCURACY.no_ray_left * random)
-    return np.asarray(np.abs(ray) > ACCURACY.no_price)
+    return np.asarray(splu(normal + small).solve(ACCURACY.no_ray_left * random))
 
 
 def _parts(terms: Sparse) -> Labels:

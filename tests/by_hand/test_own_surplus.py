@@ -127,3 +127,25 @@ def test_a_surplus_that_is_still_to_be_decided_is_refused() -> None:
 def test_wrong_names_are_refused(given: Any, message: str) -> None:
     with pytest.raises(p2p.DataError, match=message):
         roof_and_shop(given)
+
+
+def test_surplus_that_brings_something_is_refused() -> None:
+    """Nobody limits it, so she could import at 50 in order to sell at 80."""
+    n = a_day(["sun"], import_capacity=3)
+    n.buses_t.import_price[["sun", "one", "two"]] = 80.0
+    with pytest.raises(p2p.MarketError, match="who sells only her own surplus could sell"):
+        p2p.PeerToPeerMarket().optimize(n)
+    p2p.PeerToPeerMarket(surplus=False).optimize(n)
+
+
+def test_a_roof_to_be_built_of_any_size_is_undecided() -> None:
+    n = a_day(["sun"], import_capacity=9, export_capacity=9)
+    n.add("Generator", "more sun", bus="sun", p_nom_extendable=True, capital_cost=1)
+    with pytest.raises(p2p.MarketError, match=r"own_surplus of prosumer 'sun'.* to inf MW"):
+        solved(n)
+    n.remove("Generator", "more sun")
+    n.add("Bus", "heat", carrier="heat")
+    n.add("Link", "pump", bus0="sun", bus1="heat", p_nom=1.0, efficiency=3.0)
+    n.add("Load", "warmth", bus="heat", p_set=1.0)
+    with pytest.raises(p2p.MarketError, match=r"own_surplus of prosumer 'sun'.*"):
+        solved(n)

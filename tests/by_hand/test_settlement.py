@@ -321,3 +321,24 @@ def test_arguments_that_mean_nothing_are_refused() -> None:
     p2p.add_prosumers(n, ["a"], demand=0, demand_max=1, utility_quadratic=1)
     with pytest.raises(p2p.DataError, match="peak_period is 'D', but there is no peak_price"):
         p2p.add_retail(n, import_price=3.0, export_price=1.0, peak_period="D")
+
+
+def test_alone_is_alone_where_the_community_shares_its_risk() -> None:
+    """Savings now are those of `allocate`, which has everybody alone under her own measure."""
+    n = p2p.load_grid("three_node")
+    market = p2p.CentralizedMarket(
+        aggregate="community", risk=p2p.CVaR(attitude=0.5), surplus=False
+    )
+    market.optimize(n)
+    saved = p2p.allocate(n, "market", progress=False).saving.to_numpy()
+    np.testing.assert_allclose(p2p.savings(n).saving_now, saved, rtol=1e-6)
+
+
+def test_references_of_other_hours_are_refused() -> None:
+    n = p2p.load_grid("three_node")
+    p2p.PeerToPeerMarket(surplus=False).optimize(n)
+    longer = n.copy()
+    longer.snapshot_weightings.loc[:, :] = 2.0
+    p2p.PeerToPeerMarket(surplus=False).optimize(longer)
+    with pytest.raises(p2p.MarketError, match="weighting of the reference is not the market's"):
+        p2p.savings(n, longer)

@@ -8,6 +8,7 @@ import numpy as np
 
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.clearing.convex import MarketSolution, Matrix
+from pypsa_p2p.markets.clearing.probabilities import priced_by_chance
 from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 from pypsa_p2p.solvers.limits import probability_of
@@ -44,7 +45,9 @@ def priced_by_rule(problem: MarketProblem, found: MarketSolution) -> MarketSolut
     Where a prosumer does not weigh a scenario, those of the limit that does.
     """
     tau, unweighed = found.risk_adjusted_probability, found.unweighed
-    dual, unique = optimum_at(problem, found.x, tau, found.row_dual).by_rule()
+    optimum = optimum_at(problem, found.x, tau, found.row_dual)
+    dual, unique = optimum.by_rule()
+    unique = unique & ~priced_by_chance(problem, found, optimum)
     if unweighed is None or not (unweighed.weight > 0.0).any():
         return replace(found, row_dual=dual, unique=unique)
     limit = optimum_at(problem, found.x, unweighed.weight, unweighed.row_dual)
