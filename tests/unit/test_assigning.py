@@ -297,7 +297,8 @@ def test_prosumers_added_since_keep_what_is_theirs() -> None:
     add_prosumers(n, ["a"], demand=1, demand_max=2, utility_quadratic=1, risk_attitude=0.5)
     release_prosumers(n)
     assert n.buses.risk_attitude["a"] == 0.5
-    assert set(n.carriers.index) == {"AC", *CARRIERS} - {"p2p", *RETAIL_CARRIERS}
+    unused = {"p2p", "demand bid", "supply bid", *RETAIL_CARRIERS}
+    assert set(n.carriers.index) == {"AC", *CARRIERS} - unused
 
 
 def test_scenarios_set_since_stay() -> None:

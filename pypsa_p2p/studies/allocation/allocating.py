@@ -79,7 +79,7 @@ def allocate(
     method : str
         =================== ====================================================================
         ``"market"``        what the market itself makes her pay: her own cost R and her payments
-                            for trades, in money now. Costs no further market, and no coalition
+                            for trades, in money now. It needs no coalition itself, and none
                             can do better where nothing is congested
         ``"shapley"``       what she adds to those who came before her, on average over all orders
         ``"nucleolus"``     the worst coalition is as well off as can be, then the next worst...
