@@ -36,7 +36,7 @@ DESCRIBED: Final = {
     "nodal_price": (_PRICE, "price of energy to the prosumer in the scenario, lambda/(tau w)"),
     "price_unique": (
         "1",
-        "whether no other nodal price would do at her tau; not where there is none",
+        "whether no other nodal price would do; not where there is none",
     ),
     "import_price": (_PRICE, "price p0 at which the grid operator trades"),
     "grid_price": (_PRICE, "price of using the grid at the prosumer's bus of it"),

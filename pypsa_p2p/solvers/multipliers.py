@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import qdldl
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import lsmr, splu
+from scipy.sparse.linalg import lsmr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, lines_of, picked
@@ -235,9 +236,13 @@ def movable(equations: Sparse) -> Vector:
     if not count:
         return np.zeros(0)
     random = np.random.default_rng(_SEED).uniform(0.5, 1.5, count)
-    normal = sp.csc_matrix(equations.T @ equations)
-    small = ACCURACY.no_ray_left * sp.identity(count, format="csc")
-    return np.asarray(splu(normal + small).solve(ACCURACY.no_ray_left * random))
+    if not equations.shape[0]:
+        return random
+    small = ACCURACY.no_ray_left * sp.identity(count)
+    left = -sp.identity(equations.shape[0])  # rows of many unknowns stay rows
+    system = sp.bmat([[small, equations.T], [equations, left]], format="csc")
+    right = np.append(ACCURACY.no_ray_left * random, np.zeros(equations.shape[0]))
+    return np.asarray(qdldl.Solver(system).solve(right)[:count])
 
 
 def _parts(terms: Sparse) -> Labels:

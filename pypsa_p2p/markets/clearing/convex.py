@@ -73,6 +73,8 @@ class MarketSolution:
         The contracts held, where they are traded.
     unweighed : Unweighed or None
         Where prices follow from no risk-adjusted probability, because that is 0.
+    as_others : (G,) or None
+        Which groups see the scenarios as the others do, as it is the same to them.
     unique : (rows,) or None
         Whether each multiplier is the only one possible.
     price_error : float
@@ -94,6 +96,7 @@ class MarketSolution:
     tail: Sides | None = None
     hedges: Hedges | None = None
     unweighed: Unweighed | None = None
+    as_others: Flags | None = None
     unique: Flags | None = None
     price_error: float = 0.0
     units: Units = UNITS_OF_USER

@@ -49,6 +49,7 @@ def seen_as_by_others(problem: MarketProblem, found: MarketSolution) -> MarketSo
     return replace(
         _solution(problem, found, tau, move.multipliers(moved)),
         unweighed=_unweighed(problem, found, tau, moved, ~indifferent, move),
+        as_others=moved,
     )
 
 

@@ -51,6 +51,8 @@ def _undecided(problem: MarketProblem, found: MarketSolution) -> Labels:
     )
     room = ACCURACY.at_end_found * most
     inside = (tau - least > room) & (most - tau > room)
+    if found.as_others is not None:  # a rule says which
+        inside[found.as_others] = False
     return np.flatnonzero((inside & (inside.sum(axis=1, keepdims=True) > 1)).ravel())
 
 
