@@ -42,8 +42,8 @@ def set_own_surplus(n: pypsa.Network, prosumers: pd.Index) -> None:
     """Note that these prosumers sell only what is their own."""
     static = n.components.buses.static
     names = static.index.get_level_values(NAME)
-    before = static.get(OWN_SURPLUS, pd.Series(False, static.index)).fillna(False).astype(bool)
-    static[OWN_SURPLUS] = before | names.isin(prosumers)
+    before = static.get(OWN_SURPLUS, pd.Series(False, static.index))
+    static[OWN_SURPLUS] = before.eq(True) | names.isin(prosumers)  # NaN of buses added since
 
 
 def sellers_of_their_own(n: pypsa.Network, prosumers: pd.Index) -> np.ndarray:
@@ -51,7 +51,7 @@ def sellers_of_their_own(n: pypsa.Network, prosumers: pd.Index) -> np.ndarray:
     column = first_scenario(n, "Bus").get(OWN_SURPLUS)
     if column is None:
         return np.zeros(len(prosumers), dtype=bool)
-    return np.asarray(column.reindex(prosumers).fillna(False).astype(bool))
+    return np.asarray(column.reindex(prosumers).eq(True), dtype=bool)
 
 
 def with_own_surplus(n: pypsa.Network, data: MarketData) -> MarketData:
