@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pypsa
 
-from pypsa_p2p.common.errors import DataError, MarketError, listed, shown
+from pypsa_p2p.common.errors import DataError, MarketError, listed
 from pypsa_p2p.common.names import (
     NAME,
     RETAIL_EXPORT_CARRIER,
@@ -16,8 +16,8 @@ from pypsa_p2p.common.names import (
     SCENARIO,
     SNAPSHOT,
 )
-from pypsa_p2p.common.tables import ONLY_SCENARIO, Numbers
-from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.common.tables import Numbers
+from pypsa_p2p.network.market_data import MarketData, in_words
 from pypsa_p2p.network.own_surplus import sellers_of_their_own
 from pypsa_p2p.network.retail_contracts import retail_contracts, retail_prices, unlimited_contracts
 from pypsa_p2p.network.room import room
@@ -131,7 +131,4 @@ def _where(bad: Flags, data: MarketData) -> str:
     """The first of some places, (S, T, N), in words; "" where there is none."""
     if not bad.any():
         return ""
-    scenario, snapshot, who = np.argwhere(bad)[0]
-    labels = data.prosumers[who], data.snapshots[snapshot], data.scenarios[scenario]
-    text = f"for {shown(labels[0])} in snapshot {shown(labels[1])}"
-    return text if labels[2] == ONLY_SCENARIO else f"{text}, scenario {shown(labels[2])}"
+    return in_words(data, *np.argwhere(bad)[0])

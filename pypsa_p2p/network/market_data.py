@@ -141,6 +141,14 @@ class MarketData:
         return array if self.stochastic else array.isel({SCENARIO: 0}, drop=True)
 
 
+def in_words(data: MarketData, scenario: int, snapshot: int, prosumer: int) -> str:
+    """A prosumer's hour by its positions: "for 'a' in snapshot 'now', scenario 'x'"."""
+    of = data.scenarios[scenario]
+    where = "" if of == ONLY_SCENARIO else f", scenario {shown(of)}"
+    who, when = data.prosumers[prosumer], data.snapshots[snapshot]
+    return f"for {shown(who)} in snapshot {shown(when)}{where}"
+
+
 def require(good: xr.DataArray, what: str, must: str) -> None:
     """Refuse data that are not `good`, naming the first labels where they are not."""
     if bool(good.all()):

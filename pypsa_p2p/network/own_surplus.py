@@ -8,14 +8,13 @@ and exports is her own; and she sells and exports nothing where x <= 0 (MODEL.md
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.errors import MarketError, shown
+from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.names import (
     NAME,
     OWN_SURPLUS,
@@ -25,7 +24,6 @@ from pypsa_p2p.common.names import (
     SNAPSHOT,
 )
 from pypsa_p2p.common.tables import (
-    ONLY_SCENARIO,
     Numbers,
     carrier_names,
     dynamic_numbers,
@@ -33,7 +31,7 @@ from pypsa_p2p.common.tables import (
     static_values,
 )
 from pypsa_p2p.network.assets import extendable_names, sum_by_owner
-from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.market_data import MarketData, in_words
 from pypsa_p2p.network.ownership import bus_columns
 from pypsa_p2p.network.room import largest_powers
 
@@ -71,12 +69,10 @@ def with_own_surplus(n: pypsa.Network, data: MarketData) -> MarketData:
     undecided = chosen & (least < 0) & (most > 0)
     if undecided.any():
         scenario, snapshot, who = np.argwhere(undecided)[0]
-        of = data.scenarios[scenario]
-        where = "" if of == ONLY_SCENARIO else f", scenario {shown(of)}"
         raise MarketError(
-            f"own_surplus of prosumer {shown(data.prosumers[who])}: what her own assets leave over "
-            f"in snapshot {shown(data.snapshots[snapshot])}{where} may be anything from "
-            f"{least[scenario, snapshot, who]:g} to {most[scenario, snapshot, who]:g} MW, as her "
+            f"own_surplus {in_words(data, scenario, snapshot, who)}: what her own assets leave "
+            f"over may be anything from {least[scenario, snapshot, who]:g} to "
+            f"{most[scenario, snapshot, who]:g} MW, as her "
             "demand or generation is still to be decided. Give it limits that settle whether she "
             "has a surplus, or leave her out: add_trades(..., own_surplus=[names])."
         )
@@ -123,19 +119,11 @@ def _left_over(n: pypsa.Network, data: MarketData) -> tuple[Numbers, Numbers]:
     loads = data.names("Load")
     taken = dynamic_numbers(n, "Load", "p_set", loads, sns)
     total = -sum_by_owner(taken, at_own_bus("Load", loads), count)
-    least, most = total.copy(), total.copy()
     generators = data.names("Generator").difference(carrier_names(n, "Generator", *RETAIL_CARRIERS))
-    size = [_size(n, generators, end) for end in ("_min", "_max")]
-    limits = [dynamic_numbers(n, "Generator", one, generators, sns) for one in _PER_UNIT]
-    power = [
-        np.where(limit == 0, 0.0, limit) * np.where(limit == 0, 0.0, one)
-        for limit in limits
-        for one in size
-    ]
-    sign = dynamic_numbers(n, "Generator", "sign", generators, sns, default=1.0)
     whose = at_own_bus("Generator", generators)
-    ends = [sum_by_owner(one, whose, count) for one in _range(power, sign)]
-    least, most = least + ends[0], most + ends[1]
+    least, most = (
+        total + sum_by_owner(end, whose, count) for end in _generated(n, generators, sns)
+    )
     for component in sorted(n.branch_components):
         names = data.names(component)
         carried = largest_powers(n, component, names, endless=True)[None, None]
@@ -145,13 +133,16 @@ def _left_over(n: pypsa.Network, data: MarketData) -> tuple[Numbers, Numbers]:
     return least, most
 
 
-_PER_UNIT: Final = ("p_min_pu", "p_max_pu")
-
-
-def _range(power: list[Numbers], sign: Numbers) -> tuple[Numbers, Numbers]:
-    """Least and greatest of several powers, as they come at the bus."""
-    every = np.stack([np.broadcast_to(one * sign, sign.shape) for one in power])
-    return every.min(axis=0), every.max(axis=0)
+def _generated(n: pypsa.Network, names: pd.Index, sns: pd.Index) -> tuple[Numbers, Numbers]:
+    """The least and the most that generators may give at their buses, (S, T, K), MW."""
+    sign = dynamic_numbers(n, "Generator", "sign", names, sns, default=1.0)
+    powers = []
+    for limit in ("p_min_pu", "p_max_pu"):
+        share = dynamic_numbers(n, "Generator", limit, names, sns)
+        for end in ("_min", "_max"):
+            size = np.where(share == 0.0, 0.0, _size(n, names, end))  # nothing of any size
+            powers.append(sign * share * size)
+    return np.min(powers, axis=0), np.max(powers, axis=0)
 
 
 def _size(n: pypsa.Network, names: pd.Index, end: str) -> Numbers:

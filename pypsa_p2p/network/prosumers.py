@@ -182,12 +182,10 @@ def add_prosumers(
     data = _read_numbers(numbers, coordinates, names)
     check_data(data)
     _require_whole_demand(data, demand_max, utility_quadratic)
+    whose = prosumers, coordinates
     bids = [
-        read_steps(n, steps, argument, carrier, prosumers, coordinates)
-        for argument, carrier, steps in (
-            ("demand_bids", DEMAND_BID_CARRIER, demand_bids),
-            ("supply_bids", SUPPLY_BID_CARRIER, supply_bids),
-        )
+        read_steps(n, demand_bids, "demand_bids", DEMAND_BID_CARRIER, *whose),
+        read_steps(n, supply_bids, "supply_bids", SUPPLY_BID_CARRIER, *whose),
     ]
     add_prosumer_buses(n, prosumers, grid_buses, roles)
     _add_components(n, prosumers)

@@ -136,9 +136,10 @@ def add_trades(
     own = _sellers(own_surplus, pairs)
     labels = _edge_names(n, pairs)
     ordered, sns = sorted_pairs(pairs), n.snapshots
-    price0, price1 = directed(price, "price", pairs, prosumers, sns)
-    fee0, fee1 = directed(fee, "fee", pairs, prosumers, sns, signed=False)
-    most = directed(capacity, "capacity", pairs, prosumers, sns, signed=False, either_order=True)
+    of_ends = pairs, prosumers, sns
+    price0, price1 = directed(price, "price", *of_ends)
+    fee0, fee1 = directed(fee, "fee", *of_ends, signed=False)
+    most = directed(capacity, "capacity", *of_ends, signed=False, either_order=True)
     largest, share0, share1 = _capacity(most)
     coefficient = symmetric(congestion, "congestion", ordered, prosumers, sns)
     if coefficient.ndim > 1:

@@ -112,7 +112,7 @@ def test_by_scenario_and_in_sweeps() -> None:
 
 
 def test_a_surplus_that_is_still_to_be_decided_is_refused() -> None:
-    with pytest.raises(p2p.MarketError, match=r"own_surplus of prosumer 'shop'.* from -1 to 1 MW"):
+    with pytest.raises(p2p.MarketError, match=r"own_surplus for 'shop'.* from -1 to 1 MW"):
         solved(roof_and_shop(True))
 
 
@@ -141,11 +141,13 @@ def test_surplus_that_brings_something_is_refused() -> None:
 def test_a_roof_to_be_built_of_any_size_is_undecided() -> None:
     n = a_day(["sun"], import_capacity=9, export_capacity=9)
     n.add("Generator", "more sun", bus="sun", p_nom_extendable=True, capital_cost=1)
-    with pytest.raises(p2p.MarketError, match=r"own_surplus of prosumer 'sun'.* to inf MW"):
+    with pytest.raises(
+        p2p.MarketError, match=r"own_surplus for 'sun' in snapshot 'night'.* to inf MW"
+    ):
         solved(n)
     n.remove("Generator", "more sun")
     n.add("Bus", "heat", carrier="heat")
     n.add("Link", "pump", bus0="sun", bus1="heat", p_nom=1.0, efficiency=3.0)
     n.add("Load", "warmth", bus="heat", p_set=1.0)
-    with pytest.raises(p2p.MarketError, match=r"own_surplus of prosumer 'sun'.*"):
+    with pytest.raises(p2p.MarketError, match=r"own_surplus for 'sun'"):
         solved(n)
