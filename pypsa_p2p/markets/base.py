@@ -290,7 +290,14 @@ class Market(ABC):
 
     def solution(self, compiled: CompiledModel, places: Places, data: MarketData) -> MarketSolution:
         """Solve the market, or say why it has no solution."""
-        solution = solve_market(compiled, self.problem(compiled, places, data))
+        return self.accepted(
+            compiled, data, solve_market(compiled, self.problem(compiled, places, data))
+        )
+
+    def accepted(
+        self, compiled: CompiledModel, data: MarketData, solution: MarketSolution
+    ) -> MarketSolution:
+        """A solution, or why it is none."""
         if solution.status != "optimal":
             raise explain(compiled, solution, trading=len(data.edges) > 0, surplus=self.surplus)
         warn_of_mixed_sizes(compiled, solution.x, data.prosumers)

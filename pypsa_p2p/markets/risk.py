@@ -136,7 +136,7 @@ class _ByContent:
         return hash(self._content)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)  # more than a sweep asks for before it solves the first
 def _remembered(
     measure: RiskMeasure, of_scenarios: _ByContent, of_prosumers: _ByContent
 ) -> Envelope:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pypsa
 
 from pypsa_p2p.common.tables import Numbers, dynamic_numbers
 from pypsa_p2p.common.values import is_hashable
+from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.formulation.places import Posed
 from pypsa_p2p.markets.base import Market
+from pypsa_p2p.markets.clearing.convex import MarketSolution
+from pypsa_p2p.markets.clearing.problem import MarketProblem
+from pypsa_p2p.markets.clearing.together import solved_together
 from pypsa_p2p.markets.record import recorded_units
 from pypsa_p2p.network.books import Books, read_books, with_congestion_of
 from pypsa_p2p.solution.accounts import Accounts
@@ -15,6 +21,53 @@ from pypsa_p2p.solution.decided import in_solution
 from pypsa_p2p.solution.results import read_results
 from pypsa_p2p.studies.sweep_figures import Figures, figures_of_accounts, figures_of_results
 from pypsa_p2p.studies.sweep_fingerprints import fingerprint, inputs_of
+
+
+class Asked:
+    """A market on a plain model that nobody writes to a network, and what is found of it.
+
+    Parameters
+    ----------
+    load : (S, T, K)
+        What Loads take, MW.
+    """
+
+    def __init__(
+        self, market: Market, keep: tuple[str, ...], posed: Posed, books: Books, load: Numbers
+    ) -> None:
+        self._market, self._keep = market, keep
+        self._posed, self._books, self._load = posed, books, load
+        self._figures: Figures | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether it has still to be solved."""
+        return self._figures is None
+
+    def problem(self) -> tuple[CompiledModel, MarketProblem]:
+        """What is minimised."""
+        posed = self._posed
+        return posed.compiled, self._market.problem(posed.compiled, posed.places, posed.data)
+
+    def figures(self, solution: MarketSolution | None) -> Figures:
+        """What is kept of a solution; the market is solved here where none is given."""
+        if self._figures is None:
+            market, posed = self._market, self._posed
+            if solution is None:
+                solution = market.solution(posed.compiled, posed.places, posed.data)
+            else:
+                solution = market.accepted(posed.compiled, posed.data, solution)
+            found = in_solution(market, posed, solution, self._load)
+            accounts = Accounts(data=posed.data, books=self._books, found=found)
+            self._figures = figures_of_accounts(accounts, self._keep)
+        return self._figures
+
+
+def solved_markets(asked: Collection[Asked]) -> dict[Asked, MarketSolution]:
+    """Solutions of those not solved yet that can be solved together; the others get their own."""
+    still = [market for market in asked if market.open]
+    found = solved_together([market.problem() for market in still])
+    return {still[place]: solution for place, solution in found.items()}
 
 
 class SweptNetwork:
@@ -33,22 +86,22 @@ class SweptNetwork:
         self._like = {} if like is None else like._posed
         self._inputs = ""
         self._posed: dict[Market, tuple[Posed, Books, Numbers]] = {}
-        self._found: dict[tuple[Market, tuple[str, ...]], Figures] = {}
+        self._asked: dict[tuple[Market, tuple[str, ...]], Asked | Figures] = {}
 
     def fingerprint(self, market: Market, keep: tuple[str, ...]) -> str:
         """What a point's figures follow from."""
         self._inputs = self._inputs or inputs_of(self._n)
         return fingerprint(self._inputs, market, keep)
 
-    def figures(self, market: Market, keep: tuple[str, ...]) -> Figures:
-        """What is kept of the solved market."""
+    def ask(self, market: Market, keep: tuple[str, ...]) -> Asked | Figures:
+        """What is kept of the solved market, or what is to be solved for that."""
         if not is_hashable(market):
             return self._solved_and_written(market, keep)
-        if (market, keep) not in self._found:
-            self._found[market, keep] = self._solved(market, keep)
-        return self._found[market, keep]
+        if (market, keep) not in self._asked:
+            self._asked[market, keep] = self._ask(market, keep)
+        return self._asked[market, keep]
 
-    def _solved(self, market: Market, keep: tuple[str, ...]) -> Figures:
+    def _ask(self, market: Market, keep: tuple[str, ...]) -> Asked | Figures:
         """Of a market posed once for all of its formulation, if its model is a plain one."""
         formulation = market.formulation
         if formulation is None:
@@ -60,10 +113,7 @@ class SweptNetwork:
                 return self._read(keep)
         else:
             market.require(self._n, self._posed[formulation][0].data)
-        posed, books, load = self._posed[formulation]
-        solution = market.solution(posed.compiled, posed.places, posed.data)
-        found = in_solution(market, posed, solution, load)
-        return figures_of_accounts(Accounts(data=posed.data, books=books, found=found), keep)
+        return Asked(market, keep, *self._posed[formulation])
 
     def _pose(self, market: Market, formulation: Market) -> Posed:
         """Pose a market whose formulation is new here, and remember it if its model is plain."""

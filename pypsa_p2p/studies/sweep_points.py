@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any, Final
@@ -24,10 +24,11 @@ from pypsa_p2p.common.quiet import quiet_libraries
 from pypsa_p2p.common.tables import first_scenario
 from pypsa_p2p.common.values import is_hashable
 from pypsa_p2p.markets.base import Market
+from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.network.books import must_take
 from pypsa_p2p.network.retail_contracts import fit_retail
 from pypsa_p2p.studies.sweep_figures import Figures
-from pypsa_p2p.studies.sweep_networks import SweptNetwork
+from pypsa_p2p.studies.sweep_networks import Asked, SweptNetwork, solved_markets
 
 Point = dict[str, Any]
 Change = Callable[[pypsa.Network, Point], pypsa.Network | None]
@@ -35,6 +36,9 @@ Apply = Change | Mapping[str | tuple[str, ...], Change]
 Markets = Market | Mapping[str, Market] | Callable[[Point], Market]
 
 MARKET: Final = "market"
+
+#: Points that are asked for before the first of them is solved.
+_TOGETHER: Final = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,28 +68,69 @@ def label(point: Point) -> str:
     return ", ".join(f"{name}={value}" for name, value in point.items())
 
 
-def solve_points(network: bytes, job: Job, points: Iterable[Point]) -> Iterator[Outcome]:
+def solve_points(network: bytes, job: Job, points: Sequence[Point]) -> Iterator[Outcome]:
     """Solve points of one model on copies of the network; errors are an outcome, not raised."""
-    copy = _Copy(network)
-    on: SweptNetwork | None = None
-    of: Any = None
-    for point in points:
-        key = ""
+    asking = _Asking(network, job)
+    for start in range(0, len(points), _TOGETHER):
+        steps = [asking.of(point) for point in points[start : start + _TOGETHER]]
+        found = solved_markets({step.market for step in steps if isinstance(step, _Open)})
+        for step in steps:
+            yield step.closed(found) if isinstance(step, _Open) else step
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Open:
+    """A point whose market has still to be solved."""
+
+    key: str
+    market: Asked
+
+    def closed(self, found: Mapping[Asked, MarketSolution]) -> Outcome:
+        """What comes of it."""
         try:
             with quiet_libraries():
-                values = _known_data(point)
-                if on is None or values != of:
-                    on, of = SweptNetwork(copy.at(point, job.apply), like=on), values
-                market = _market(job.markets, point)
-                key = on.fingerprint(market, job.keep) if job.stored else ""
-                known = job.collect or (key and key in job.known)
-                figures = None if known else on.figures(market, job.keep)
-            outcome = Outcome(key=key, figures=figures)
-        except P2PError as error:  # follows from the inputs: their key goes with it
-            outcome = Outcome(key=key, error=str(error))
+                return Outcome(key=self.key, figures=self.market.figures(found.get(self.market)))
         except Exception as error:
-            outcome = Outcome(error=f"{type(error).__name__}: {error}", broken=True)
-        yield outcome
+            return _failed(self.key, error)
+
+
+class _Asking:
+    """What is to be solved at points of one model, which share what they can."""
+
+    def __init__(self, network: bytes, job: Job) -> None:
+        self._copy, self._job = _Copy(network), job
+        self._on: SweptNetwork | None = None
+        self._values: Any = None  # of the known dimensions, on it
+
+    def of(self, point: Point) -> _Open | Outcome:
+        """A point's market to be solved, or what came of the point already."""
+        job, key, found = self._job, "", None
+        try:
+            with quiet_libraries():
+                on, market = self._network(point), _market(job.markets, point)
+                key = on.fingerprint(market, job.keep) if job.stored else ""
+                if not (job.collect or (key and key in job.known)):
+                    found = on.ask(market, job.keep)
+        except Exception as error:
+            return _failed(key, error)
+        if isinstance(found, Asked):
+            return _Open(key=key, market=found)
+        return Outcome(key=key, figures=found)
+
+    def _network(self, point: Point) -> SweptNetwork:
+        """The network of a point: the last one, where its numbers are the same."""
+        values = _known_data(point)
+        if self._on is None or values != self._values:
+            self._on = SweptNetwork(self._copy.at(point, self._job.apply), like=self._on)
+            self._values = values
+        return self._on
+
+
+def _failed(key: str, error: Exception) -> Outcome:
+    """An error as an outcome; what follows from the inputs goes with their key."""
+    if isinstance(error, P2PError):
+        return Outcome(key=key, error=str(error))
+    return Outcome(error=f"{type(error).__name__}: {error}", broken=True)
 
 
 def by_model(points: list[Point], apply: Apply | None) -> list[list[int]]:

@@ -20,6 +20,7 @@ from pypsa_p2p.studies.sweep_networks import SweptNetwork
 from pypsa_p2p.studies.sweep_points import Outcome
 from pypsa_p2p.studies.sweep_shards import Shard
 from pypsa_p2p.studies.sweep_store import PointStore
+from tests.unit.sweeps import assert_same
 
 MARKET = p2p.PeerToPeerMarket(risk=p2p.CVaR())
 OVER = {"attitude": [0.2, 0.6], "renewables": [0.8, 1.0]}
@@ -43,13 +44,13 @@ def whole(n: pypsa.Network) -> xr.Dataset:
 def solves(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows by one with every point that is solved."""
     counted: list[int] = []
-    figures = SweptNetwork.figures
+    ask = SweptNetwork.ask
 
-    def counting(on: SweptNetwork, market: Market, keep: tuple[str, ...]) -> xr.Dataset:
+    def counting(on: SweptNetwork, market: Market, keep: tuple[str, ...]) -> Any:
         counted.append(1)
-        return figures(on, market, keep)
+        return ask(on, market, keep)
 
-    monkeypatch.setattr(SweptNetwork, "figures", counting)
+    monkeypatch.setattr(SweptNetwork, "ask", counting)
     return counted
 
 
@@ -64,7 +65,7 @@ def test_every_point_is_in_one_shard(of: int, total: int) -> None:
 def test_shards_collected_are_the_whole(
     n: pypsa.Network, whole: xr.Dataset, tmp_path: Path, solves: list[int]
 ) -> None:
-    """To the last bit; each solves its own points only, and collecting none."""
+    """Each solves its own points only, and collecting none."""
     first = swept(n, store=tmp_path, shard=(1, 3))
     assert len(solves) == 2
     own = np.array([[True, False], [False, True]])
@@ -74,7 +75,7 @@ def test_shards_collected_are_the_whole(
     swept(n, store=tmp_path, shard="2/3")
     swept(n, store=tmp_path, shard=[np.int64(3), 3])
     assert len(solves) == 4
-    xr.testing.assert_identical(swept(n, store=tmp_path, collect=True), whole)
+    assert_same(swept(n, store=tmp_path, collect=True), whole)
     assert len(solves) == 4
 
 
@@ -86,7 +87,7 @@ def test_a_shard_takes_what_others_have_solved(
     for number in (1, 2, 3):
         swept(n, store=tmp_path, shard=(number, 3))
     assert len(solves) == 4
-    xr.testing.assert_identical(swept(n, store=tmp_path, collect=True), whole)
+    assert_same(swept(n, store=tmp_path, collect=True), whole)
 
 
 def test_missing_points_are_told(n: pypsa.Network, tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_refused_points_are_collected_with_their_reasons(n: pypsa.Network, tmp_p
     for number in (1, 2):
         swept(n, over, apply=starve, store=tmp_path, shard=(number, 2))
     collected = swept(n, over, apply=starve, store=tmp_path, collect=True)
-    xr.testing.assert_identical(collected, swept(n, over, apply=starve))
+    assert_same(collected, swept(n, over, apply=starve))
     assert (collected.error != "").sum() == 3
 
 
@@ -127,17 +128,17 @@ def test_a_shard_with_broken_points_is_not_done(
     n: pypsa.Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its other points are kept all the same; the broken one is missing, not taken for refused."""
-    figures = SweptNetwork.figures
+    ask = SweptNetwork.ask
 
-    def breaking(on: SweptNetwork, market: Market, keep: tuple[str, ...]) -> xr.Dataset:
+    def breaking(on: SweptNetwork, market: Market, keep: tuple[str, ...]) -> Any:
         assert isinstance(market.risk, p2p.CVaR)
         if market.risk.attitude == 0.2:
             raise MemoryError("no memory")
-        return figures(on, market, keep)
+        return ask(on, market, keep)
 
     over = {"attitude": [0.2, 0.6]}
     with monkeypatch.context() as patched:
-        patched.setattr(SweptNetwork, "figures", breaking)
+        patched.setattr(SweptNetwork, "ask", breaking)
         told = "shard 1/1: 1 of its points broke down .*'MemoryError: no memory'"
         with pytest.raises(p2p.MarketError, match=told):
             swept(n, over, store=tmp_path, shard=(1, 1))

@@ -18,6 +18,7 @@ import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.studies.sweep_networks import SweptNetwork
+from tests.unit.sweeps import assert_same
 
 ALONE = p2p.PeerToPeerMarket(risk=p2p.CVaR())
 CONTRACTS = replace(ALONE, contracts=p2p.Contracts())
@@ -127,10 +128,10 @@ def test_interrupted_and_resumed_is_the_same(
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.nc")}
     assert len(kept) == 2
     resumed = swept(n, MARKETS, OVER, store=tmp_path)
-    xr.testing.assert_identical(resumed, whole)
+    assert_same(resumed, whole)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert len(list(tmp_path.iterdir())) == 4
-    xr.testing.assert_identical(swept(n, MARKETS, OVER, store=tmp_path), whole)
+    assert_same(swept(n, MARKETS, OVER, store=tmp_path), whole)
     assert len(solves) == 4
 
 
@@ -156,7 +157,7 @@ def test_killed_and_resumed_is_the_same(n: pypsa.Network, tmp_path: Path) -> Non
     assert 3 <= len(kept) < 40
     kept[0].write_bytes(kept[0].read_bytes()[:100])
     over = {"attitude": [k / 100 for k in range(4)]}
-    xr.testing.assert_identical(swept(n, ALONE, over, store=store), swept(n, ALONE, over))
+    assert_same(swept(n, ALONE, over, store=store), swept(n, ALONE, over))
 
 
 def test_failed_points_are_recorded(n: pypsa.Network, tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def dying(network: pypsa.Network, point: dict[str, Any]) -> None:
 
 
 def test_processes_give_the_same(n: pypsa.Network, whole: xr.Dataset) -> None:
-    xr.testing.assert_identical(swept(n, MARKETS, OVER, apply=unchanged, workers=2), whole)
+    assert_same(swept(n, MARKETS, OVER, apply=unchanged, workers=2), whole)
 
 
 def test_a_process_that_dies_is_reported(n: pypsa.Network) -> None:
@@ -207,7 +208,7 @@ def test_dask_gives_the_same(n: pypsa.Network, whole: xr.Dataset) -> None:
         distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        xr.testing.assert_identical(swept(n, MARKETS, OVER, client=client), whole)
+        assert_same(swept(n, MARKETS, OVER, client=client), whole)
 
 
 def test_values_by_label_and_markets_by_point(n: pypsa.Network) -> None:

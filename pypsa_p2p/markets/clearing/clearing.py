@@ -63,16 +63,16 @@ def solve_for_cost(compiled: CompiledModel, problem: MarketProblem) -> MarketSol
     _refuse_objective(compiled, problem)
     own = OwnUnits.of(problem)
     inside, asked = own.compiled(compiled), own.problem(problem)
-    by_scenario = _decomposes(inside, asked.program)
+    by_scenario = decomposes(inside, asked.program)
     weigh: Weigh = CostByScenario() if by_scenario else CostAtRisk()
-    if _settles(asked, by_scenario):  # answers to each other's trades have to be told apart
+    if settles(asked, by_scenario):  # answers to each other's trades have to be told apart
         weigh = _weigh(inside, by_scenario)
     found, _ = _solved(weigh, asked, by_scenario)
     return own.solution(found, problem)
 
 
 def _solved_in_own_units(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
-    by_scenario = _decomposes(compiled, problem.program)
+    by_scenario = decomposes(compiled, problem.program)
     found, bought = _solved(_weigh(compiled, by_scenario), problem, by_scenario)
     if found.status != "optimal":
         return found
@@ -144,7 +144,7 @@ def _weighed(weigh: Weigh, problem: MarketProblem, by_scenario: bool) -> MarketS
             "need scenarios that nothing connects: leave out limits, investment and what else "
             "couples scenarios, use equal weights, or no contracts."
         )
-    if _settles(problem, by_scenario):
+    if settles(problem, by_scenario):
         return _settle(weigh, problem)
     return weigh(problem.scaled(), problem)
 
@@ -154,7 +154,7 @@ def _neutral(problem: MarketProblem, by_scenario: bool) -> bool:
     return by_scenario or not problem.program.at_risk.any()
 
 
-def _settles(problem: MarketProblem, by_scenario: bool) -> bool:
+def settles(problem: MarketProblem, by_scenario: bool) -> bool:
     """Whether prosumers answer to each other's trades until these settle: nothing is minimised."""
     minimised = problem.cross == 1.0 or (problem.even and _neutral(problem, by_scenario))
     return problem.partner.nnz > 0 and not minimised
@@ -223,7 +223,7 @@ def _settle(weigh: Weigh, problem: MarketProblem) -> MarketSolution:
     return answers[-1]
 
 
-def _decomposes(compiled: CompiledModel, program: RiskProgram) -> bool:
+def decomposes(compiled: CompiledModel, program: RiskProgram) -> bool:
     """Whether dispatch is a matter of each scenario, and tau of sorting their costs."""
     whole = program.groups == 2
     if not (whole and separates(compiled, program)):

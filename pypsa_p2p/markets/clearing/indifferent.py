@@ -53,6 +53,12 @@ def seen_as_by_others(problem: MarketProblem, found: MarketSolution) -> MarketSo
     )
 
 
+def anybody_indifferent(problem: MarketProblem, found: MarketSolution) -> bool:
+    """Whether there is anybody whom `seen_as_by_others` may concern."""
+    groups = len(found.risk_adjusted_probability)
+    return bool(_indifferent(problem, found.x, groups).any())
+
+
 def _nearest_probabilities(target: Vector, least: Matrix, most: Matrix) -> Matrix:
     """Probabilities nearest to a target between their ends, (G, S) each, that sum to 1.
 

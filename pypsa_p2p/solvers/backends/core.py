@@ -25,12 +25,15 @@ class Core:
     common : (G,)
         Unknowns that many others touch. Eliminated early they would tie those together, and an
         ordering that looks at them goes wrong (8 times the work for 100 prosumers) and takes
-        long. It leaves them for the end if they touch enough others; zeros will do.
+        long. It leaves them for the end if they touch enough others; zeros will do, where they
+        are no more than the entries there are: among many small markets nothing hangs together.
     """
 
     def __init__(self, row: Labels, column: Labels, size: int, common: Labels) -> None:
         touched = size - 1 - np.arange(min(size, int(_DENSE * np.sqrt(size)) + 2))
         first, second = (ends.ravel() for ends in np.meshgrid(common, touched))
+        if first.size > row.size:
+            first, second = first[:0], second[:0]
         rows = np.concatenate([row, np.minimum(first, second)])
         columns = np.concatenate([column, np.maximum(first, second)])
         key, position = np.unique(columns * size + rows, return_inverse=True)
