@@ -35,6 +35,9 @@ from pypsa_p2p.studies.allocation.allocating import allocate
 from pypsa_p2p.studies.comparison import compare
 from pypsa_p2p.studies.fairness import fairness
 from pypsa_p2p.studies.plot import pictures as plot
+from pypsa_p2p.studies.privacy.options import PrivateReports
+from pypsa_p2p.studies.privacy.reporting import report
+from pypsa_p2p.studies.privacy.solving import solve_reports
 from pypsa_p2p.studies.sweeping import sweep
 
 __version__ = "0.1.0"
@@ -54,6 +57,7 @@ __all__ = [
     "MarketError",
     "P2PError",
     "PeerToPeerMarket",
+    "PrivateReports",
     "RiskMeasure",
     "WorstCase",
     "add_prosumers",
@@ -75,6 +79,7 @@ __all__ = [
     "price_range",
     "prices",
     "release_prosumers",
+    "report",
     "results",
     "sample_copula",
     "sample_equilibria",
@@ -84,6 +89,7 @@ __all__ = [
     "set_scenarios",
     "settle",
     "solve_equilibrium",
+    "solve_reports",
     "sweep",
     "voltage_fees",
     "without_trades",

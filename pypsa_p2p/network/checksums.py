@@ -58,20 +58,27 @@ def require_unchanged(
     MarketError
         Naming the data that changed.
     """
+    changed = changed_inputs(n, data, delivery, kept)
+    if changed:
+        raise MarketError(
+            f"Changed after the market was solved: {listed(changed)}. The solution is not that of "
+            "these data: solve the market again, or make changes on a copy, n.copy()."
+        )
+
+
+def changed_inputs(
+    n: pypsa.Network, data: MarketData, delivery: str, kept: Mapping[str, float]
+) -> list[str]:
+    """Names of the data whose `checksums` are not those that were kept; none were: none."""
     if not kept:
-        return
+        return []
     now = _inputs(n, data, delivery)
     same = {
         name: abs(found - kept[name]) <= ACCURACY.stored * float(abs(_finite(now[name])).sum())
         for name, found in _checksums(now).items()
         if name in kept
     }
-    changed = [name for name in sorted({*now, *kept}) if not same.get(name, False)]
-    if changed:
-        raise MarketError(
-            f"Changed after the market was solved: {listed(changed)}. The solution is not that of "
-            "these data: solve the market again, or make changes on a copy, n.copy()."
-        )
+    return [name for name in sorted({*now, *kept}) if not same.get(name, False)]
 
 
 def _inputs(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, xr.DataArray]:

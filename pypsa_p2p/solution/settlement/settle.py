@@ -33,6 +33,7 @@ from pypsa_p2p.solution.settlement.hourly_rules import (
     retailers_share,
     unusable,
 )
+from pypsa_p2p.solution.settlement.true_costs import with_true_targets
 from pypsa_p2p.solution.solved_market import SolvedMarket
 from pypsa_p2p.solvers.arrays import Flags
 
@@ -48,7 +49,11 @@ OF_RETAILERS: Final = ("retail_import", "retail_export", "operator")
 
 
 def settle(
-    n: pypsa.Network, rule: Rule = "prices", *, buy: Value | None = None, sell: Value | None = None
+    n: pypsa.Network,
+    rule: Rule | pypsa.Network = "prices",
+    *,
+    buy: Value | None = None,
+    sell: Value | None = None,
 ) -> xr.Dataset:
     r"""Who pays what for the energy of a solved market, hour by hour (MODEL.md §4).
 
@@ -59,7 +64,7 @@ def settle(
     ----------
     n : pypsa.Network
         Solved with a market.
-    rule : str or callable
+    rule : str, callable or pypsa.Network
 
         - "prices": every trade at the market's price, where money of a scenario has one.
         - "pay_as_bid": every trade at what it costs the seller, the marginal cost of the dearest
@@ -73,6 +78,8 @@ def settle(
           and Dataset, which returns what each pays, a DataArray (scenario, snapshot, prosumer) in
           EUR that cancels in every hour; or a Dataset of ``payment`` and ``retailer`` (scenario,
           snapshot), what a retailer gets of it, which likewise replaces what retailers are paid.
+        - a network `m`, solved with a market on reported targets (`report`): what is settled is its
+          outcome, at the market's prices, and `n`, which need not be solved, has the true targets.
 
     buy, sell : float or by snapshot, scenario
         Prices at which the retailer sells and buys, EUR/MWh, of the three rules that need them.
@@ -85,6 +92,8 @@ def settle(
         ``retailer`` (scenario, snapshot): 0 of rules without one. ``bill`` and ``net_cost``
         (scenario, prosumer), EUR: as in `results`, by this rule. Of "prices" and "pay_as_bid" also
         ``price`` (scenario, snapshot, trade), EUR/MWh, of what ``buyer`` buys from ``seller``.
+        Of a network `m`, ``net_cost`` is cost and payment with consumption held against the true
+        targets, and ``cost`` (scenario, prosumer) the part of it that is no payment.
 
     Raises
     ------
@@ -92,7 +101,8 @@ def settle(
         An unknown rule; "prices" where money of a scenario has not one price; payments of another
         shape, or that do not balance, naming the hour.
     DataError
-        Prices that are missing, differ between prosumers, or that the rule cannot take.
+        Prices that are missing, differ between prosumers, or that the rule cannot take; a network
+        `m` that differs from `n` in more than target demand.
 
     Examples
     --------
@@ -115,6 +125,8 @@ def settle(
     """
     require_network(n)
     _require_needed(rule, buy=buy, sell=sell)
+    if isinstance(rule, pypsa.Network):
+        return with_true_targets(n, rule, settle(rule))
     data, r = read_results(n)
     accounts = read_accounts(n)
     price = None

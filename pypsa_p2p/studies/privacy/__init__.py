@@ -1,0 +1,1 @@
+"""What privacy costs: the equilibrium of reports that deviate and hold noise."""
