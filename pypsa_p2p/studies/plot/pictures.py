@@ -41,6 +41,7 @@ from pypsa_p2p.studies.plot.drawing import (
     finish_costs,
     matplotlib_module,
 )
+from pypsa_p2p.studies.plot.privacy import privacy as privacy  # noqa: PLC0414  public: plot.privacy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

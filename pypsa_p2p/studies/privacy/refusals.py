@@ -20,6 +20,7 @@ from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
 from pypsa_p2p.network.assets import extendable_names
 from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.network.ownership import NOBODY
 
 #: Components of prosumers that the closed form knows, and what of generators.
 _KNOWN_COMPONENTS = ("Generator", "Load")
@@ -65,18 +66,18 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
     if data.closed is not None:
         raise MarketError(f"own_surplus closes trades by the hour: {_EXACT} without it.")
     for component in sorted(n.one_port_components | n.branch_components):
-        names = data.names(component)
+        names = owned(data, component)
         if component not in _KNOWN_COMPONENTS and len(names):
             raise MarketError(
                 f"{component} {listed(names)}: {_EXACT} where prosumers have loads and generators "
                 "alone, without storage or branches of their own; remove it."
             )
-        built = extendable_names(n, component)
+        built = names.intersection(extendable_names(n, component))
         if component in _KNOWN_COMPONENTS and len(built):
             raise MarketError(
                 f"{component} {listed(built)}: {_EXACT} where capacities are given; fix it."
             )
-    names = data.names("Generator")
+    names = owned(data, "Generator")
     retail = names.intersection(carrier_names(n, "Generator", *RETAIL_CARRIERS))
     if len(retail):
         raise MarketError(
@@ -88,6 +89,12 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
             f"Generator {listed(culprits)} has {attribute!r}: {_EXACT} without; clear it."
         )
     elastic_of_each(n, data)
+
+
+def owned(data: MarketData, component: str) -> pd.Index:
+    """Names of the active components of a class that are prosumers'; an idle grid may stand by."""
+    owner = data.owner_of(component)
+    return data.names(component)[np.asarray(owner.to_numpy() != NOBODY)]
 
 
 def elastic_of_each(n: pypsa.Network, data: MarketData) -> pd.Index:

@@ -10,7 +10,7 @@ import pypsa
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
-from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.pypsa_state import copy_without_model
 from pypsa_p2p.common.tables import Numbers, dynamic_numbers
 from pypsa_p2p.markets.base import Market
@@ -25,6 +25,7 @@ from pypsa_p2p.studies.privacy.refusals import (
     check_design,
     check_network,
     elastic_of_each,
+    owned,
 )
 
 
@@ -116,7 +117,7 @@ def truth_of(n: pypsa.Network, market: Market) -> Truth:
 
 def _free(n: pypsa.Network, data: MarketData) -> tuple[Numbers, Flags, Numbers, bool]:
     """B_n, whose report moves something, utility's curvature, and whether a limit binds."""
-    names = data.names("Generator")
+    names = owned(data, "Generator")
     numbers = {
         attribute: dynamic_numbers(n, "Generator", attribute, names, data.snapshots)
         for attribute in ("p_nom", "p_min_pu", "p_max_pu", "marginal_cost_quadratic", "p")
@@ -129,7 +130,9 @@ def _free(n: pypsa.Network, data: MarketData) -> tuple[Numbers, Flags, Numbers, 
     free = has_room & ~at_limit
     _refuse_linear(names[(free & (curvature <= 0)).any(axis=(0, 1))])
     slope = np.where(free, 1 / np.where(free, curvature, 1.0), 0.0)
-    owner = data.prosumers.get_indexer(pd.Index(data.owner_of("Generator").to_numpy()))
+    owner = data.prosumers.get_indexer(
+        pd.Index(data.owner_of("Generator").sel({NAME: names}).to_numpy())
+    )
     count = len(data.prosumers)
     elastic = names.get_indexer(elastic_of_each(n, data))
     return (
