@@ -26,6 +26,12 @@ NET_IMPORT = [1.040765, -2.811604, 5.220122, -3.449283]
 SHIFT = [0.189, -0.198, 0.961, 0.157]
 
 
+@cache
+def seen() -> xr.Dataset:
+    """The equilibrium of the four whose reports everybody sees."""
+    return solved(four(), distance=0.15)
+
+
 def solved(n: pypsa.Network, **options: object) -> xr.Dataset:
     """The equilibrium of reports, with the bounds used throughout."""
     given = {"loss": LOSS, "sensitivity": 2.0, **options}
@@ -102,7 +108,7 @@ def test_deviations_within_bounds() -> None:
 
 
 def test_noise_that_everybody_sees() -> None:
-    g = solved(four(), distance=0.15)
+    g = seen()
     np.testing.assert_allclose(g.noise_variance[0, 0], [4, 2, 4, 1], atol=1e-9)
     np.testing.assert_allclose(g.privacy_loss, LOSS, atol=1e-12)
     np.testing.assert_allclose(g.privacy_price, [3.906005, 1.572463, 3.116776, 0.494493], atol=1e-6)
@@ -119,7 +125,7 @@ def test_noise_that_everybody_sees() -> None:
 
 def test_social_cost_of_privacy() -> None:
     """(P3): sum of a~ (beta^2 + v) less (T^2 + sum v)/(2 B)."""
-    g = solved(four(), distance=0.15)
+    g = seen()
     beta, v = g.deviation.values.ravel(), g.noise_variance.values.ravel()
     curvature = np.array([0.5, 0.8, 0.4, 1.0])
     total = true_market().total.item()

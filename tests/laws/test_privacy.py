@@ -71,6 +71,12 @@ def truth(which: str = "four") -> Truth:
     return truth_of(four() if which == "four" else hourly(), MARKET)
 
 
+@cache
+def seen() -> xr.Dataset:
+    """The equilibrium of the four whose reports everybody sees."""
+    return p2p.solve_reports(four(), MARKET, REPORTS)
+
+
 def of_hours(**options: object) -> p2p.PrivateReports:
     given = {"loss": [2.0, 3.0, 1.0, 4.0, 2.5], "sensitivity": 0.8, "distance": 0.2, **options}
     return p2p.PrivateReports(**given)
@@ -197,9 +203,7 @@ def test_order_and_units_change_nothing() -> None:
 def test_a_planner_hears_the_same() -> None:
     """Without congestion both designs have the same prices."""
     planner = p2p.CentralizedMarket(surplus=False)
-    xr.testing.assert_allclose(
-        p2p.solve_reports(four(), planner, REPORTS), p2p.solve_reports(four(), MARKET, REPORTS)
-    )
+    xr.testing.assert_allclose(p2p.solve_reports(four(), planner, REPORTS), seen())
 
 
 def test_more_privacy_costs_more_and_the_truth_nothing() -> None:
@@ -334,13 +338,13 @@ def test_settle_of_true_reports_is_settle() -> None:
 
 
 def test_reports_of_another_network() -> None:
-    g = p2p.solve_reports(four(), MARKET, REPORTS)
+    g = seen()
     with pytest.raises(p2p.DataError, match="other labels"):
         p2p.report(hourly(), g)
 
 
 def test_a_result_survives_netcdf(tmp_path: object) -> None:
-    g = p2p.solve_reports(four(), MARKET, REPORTS)
+    g = seen()
     g.to_netcdf(f"{tmp_path}/g.nc")
     with xr.open_dataset(f"{tmp_path}/g.nc") as again:
         assert again.attrs["local"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from matplotlib.patches import FancyArrowPatch
 
 import pypsa_p2p as p2p
 from pypsa_p2p import plot
+from tests.by_hand.privacy import MARKET, four
 
 mpl.use("Agg")
 
@@ -302,3 +304,26 @@ def test_axes_that_are_none(picture: Any) -> None:
     for ax in (3, "x"):
         with pytest.raises(p2p.P2PError, match="ax must be axes of matplotlib"):
             picture(n, ax=ax)
+
+
+def test_privacy_over_its_level() -> None:
+    """Costs and prices at their losses, in rising order; who looks says the unit of the price."""
+    for observer, unit in (("reports", "loss"), ("price", "MW$^2$")):
+        reports = p2p.PrivateReports(loss=1.0, sensitivity=2.0, observer=observer)
+        levels = {
+            loss: p2p.solve_reports(four(), MARKET, replace(reports, loss=loss))
+            for loss in (2.0, 1.0)
+        }
+        ax = plot.privacy(levels)
+        line = ax.get_lines()[0]
+        costs = [float(levels[a].social_cost - levels[a].truthful_social_cost) for a in (1, 2)]
+        np.testing.assert_array_equal(line.get_xdata(), [1.0, 2.0])
+        np.testing.assert_allclose(line.get_ydata(), costs)
+        (right,) = [other for other in ax.figure.axes if other is not ax]
+        assert unit in right.get_ylabel()
+        price = levels[1.0].privacy_price.mean()
+        np.testing.assert_allclose(right.get_lines()[-1].get_ydata()[0], price)
+    with pytest.raises(p2p.MarketError, match="two levels"):
+        plot.privacy({1.0: levels[1.0]})
+    with pytest.raises(p2p.MarketError, match="solve_reports"):
+        plot.privacy({1.0: levels[1.0], 2.0: 3.0})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import xarray as xr
@@ -60,7 +60,7 @@ def privacy(levels: Mapping[float, xr.Dataset], ax: Axes | None = None) -> Axes:
     """
     losses, found = _require_levels(levels)
     ax = axes_or_new(ax, height=2.6)
-    mark = {"marker": "o", "markersize": 2.5} if losses.size <= _FEW else {}
+    mark: dict[str, Any] = {"marker": "o", "markersize": 2.5} if losses.size <= _FEW else {}
     cost = [float(g["social_cost"] - g["truthful_social_cost"]) for g in found]
     deviating = [float(g["by_deviation"].sum()) for g in found]
     ax.plot(losses, cost, color=INK, linewidth=1.2, label="deviations and noise", **mark)
