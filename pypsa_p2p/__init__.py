@@ -9,6 +9,12 @@ from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.cvar import CVaR
 from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
+from pypsa_p2p.markets.products import (
+    contract_for_difference,
+    forward,
+    power_purchase_agreement,
+    price_cap,
+)
 from pypsa_p2p.markets.risk import RiskMeasure, WorstCase
 from pypsa_p2p.network.assignment.assigning import assign_prosumers
 from pypsa_p2p.network.assignment.releasing import release_prosumers
@@ -69,13 +75,17 @@ __all__ = [
     "certify",
     "check_power_flow",
     "compare",
+    "contract_for_difference",
     "distance_fees",
     "fairness",
+    "forward",
     "from_pandapower",
     "list_grids",
     "load_grid",
     "plot",
     "power_flow_violations",
+    "power_purchase_agreement",
+    "price_cap",
     "price_range",
     "prices",
     "release_prosumers",

@@ -59,7 +59,8 @@ class Contracts:
         What a unit of each contract pays in each scenario, EUR: a DataFrame with contracts as
         rows, a DataArray (``contract``, ``scenario``), or, for a single contract, a mapping,
         Series or sequence by scenario. Names of scenarios stand for contracts that pay 1 EUR in
-        those alone. Default: one for every scenario.
+        those alone. `forward`, `contract_for_difference`, `power_purchase_agreement` and
+        `price_cap` make payoffs. Default: one for every scenario.
 
     Raises
     ------
