@@ -19,6 +19,7 @@ from pypsa_p2p.markets.risk import RiskMeasure, WorstCase
 from pypsa_p2p.network.assignment.assigning import assign_prosumers
 from pypsa_p2p.network.assignment.releasing import release_prosumers
 from pypsa_p2p.network.bundled_grids import list_grids, load_grid
+from pypsa_p2p.network.imbalance import add_imbalance
 from pypsa_p2p.network.pandapower.conversion import from_pandapower
 from pypsa_p2p.network.prosumers import add_prosumers
 from pypsa_p2p.network.retail import add_retail
@@ -66,6 +67,7 @@ __all__ = [
     "PrivateReports",
     "RiskMeasure",
     "WorstCase",
+    "add_imbalance",
     "add_prosumers",
     "add_retail",
     "add_trades",

@@ -25,6 +25,7 @@ SUPPLY_BID_CARRIER: Final = "supply bid"
 CONSUMPTION: Final = (ELASTIC_DEMAND_CARRIER, DEMAND_BID_CARRIER)
 RETAIL_IMPORT_CARRIER: Final = "retail import"
 RETAIL_EXPORT_CARRIER: Final = "retail export"
+IMBALANCE_CARRIER: Final = "imbalance"
 CARRIERS: Final = (
     PROSUMER_CARRIER,
     TRADE_CARRIER,
@@ -35,8 +36,11 @@ CARRIERS: Final = (
     SUPPLY_BID_CARRIER,
     RETAIL_IMPORT_CARRIER,
     RETAIL_EXPORT_CARRIER,
+    IMBALANCE_CARRIER,
 )
 RETAIL_CARRIERS: Final = (RETAIL_IMPORT_CARRIER, RETAIL_EXPORT_CARRIER)
+#: Contracts that bring energy from outside, and may have no limit.
+CONTRACT_CARRIERS: Final = (*RETAIL_CARRIERS, IMBALANCE_CARRIER)
 
 # PyPSA's carriers of electricity.
 AC: Final = "AC"
@@ -61,6 +65,10 @@ PROSUMER_COLUMNS: Final = (
     RISK_ATTITUDE, USAGE_BENEFIT, FIXED_COST, GRID_BUS, ROLE, OWN_SURPLUS, CONNECTION, IMPORT_PRICE,
 )  # fmt: skip
 
+# When a trade is decided: before the scenario is known, or in it.
+DAY_AHEAD: Final = "day-ahead"
+REAL_TIME: Final = "real-time"
+
 # What a prosumer's role may be.
 OPERATOR: Final = "operator"
 ROLES: Final = (PROSUMER, OPERATOR)
@@ -71,7 +79,8 @@ PRICE1: Final = "price1"  # price of the agent at bus1, EUR/MWh
 CONGESTION: Final = "congestion"  # a, EUR/MW2h
 FEE0: Final = "fee0"  # fee that the agent at bus0 pays, EUR/MWh
 FEE1: Final = "fee1"  # fee that the agent at bus1 pays, EUR/MWh
-TRADE_COLUMNS: Final = (PRICE0, PRICE1, CONGESTION, FEE0, FEE1)
+DECIDED: Final = "decided"  # when what is traded over the edge is settled
+TRADE_COLUMNS: Final = (PRICE0, PRICE1, CONGESTION, FEE0, FEE1, DECIDED)
 #: Those of them that may vary in time, and are then series of n.links_t.
 TRADE_SERIES: Final = (PRICE0, PRICE1, FEE0, FEE1)
 

@@ -45,6 +45,7 @@ COLORS = {
     names.SUPPLY_BID_CARRIER: "#97a978",
     names.RETAIL_IMPORT_CARRIER: "#8b5a8c",
     names.RETAIL_EXPORT_CARRIER: "#c9a2ca",
+    names.IMBALANCE_CARRIER: "#a23b3b",
 }
 
 

@@ -20,6 +20,7 @@ from pypsa_p2p.common.names import NAME
 from pypsa_p2p.formulation.fees import define_fees, fee_terms
 from pypsa_p2p.formulation.rows import total_cost
 from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.solvers.arrays import Labels
 
 #: p1, the power entering a trade edge at bus1; PyPSA writes it to ``n.links_t.p1``.
 QUANTITY1 = "Link-p1"
@@ -78,18 +79,39 @@ def define_reciprocity_constraints(m: linopy.Model, data: MarketData, surplus: b
 def define_capacity_constraints(m: linopy.Model, data: MarketData) -> None:
     r"""Trade capacity :math:`q_{mn} \le \kappa_{mn}` of each direction (2).
 
+    Where a pair trades day ahead too, the capacity of its edge in real time is that of both,
+    :math:`q_{mn} + r_{mn} \le \kappa_{mn}` (MODEL.md §11).
+
     PyPSA's own limits of ``Link-p`` give way to them: the upper one would bound what the
     prosumer at bus0 sells, which (2) does not.
     """
     p0, p1 = quantities(m, data)
-    for name, p, capacity in ((CAPACITY0, p0, data.capacity0), (CAPACITY1, p1, data.capacity1)):
+    beside = _day_ahead(p0, p1, data)
+    rows = ((CAPACITY0, p0, data.capacity0), (CAPACITY1, p1, data.capacity1))
+    for (name, p, capacity), ahead in zip(rows, beside, strict=True):
         least = _as_model(-capacity, data, p)
-        add_constraints(m, name, p.to_numpy()[..., None], 1.0, ">=", least)
+        labels = np.stack([p.to_numpy(), *ahead], axis=-1)
+        add_constraints(m, name, labels, 1.0, ">=", least)
     for name, nowhere in _PYPSA_LIMITS.items():
         limit = m.constraints[name]
         rhs = limit.rhs.transpose(..., NAME).copy()
         rhs[..., rhs.indexes[NAME].isin(data.edges)] = nowhere
         change(limit, rhs=rhs.transpose(*limit.rhs.dims).to_numpy())
+
+
+def _day_ahead(
+    p0: xr.DataArray, p1: xr.DataArray, data: MarketData
+) -> tuple[list[Labels], list[Labels]]:
+    """Labels of what each end of an edge in real time bought day ahead; none where nobody did."""
+    ahead_of = data.ahead_of
+    if (ahead_of < 0).all():
+        return [], []
+    axis = p0.dims.index(NAME)
+    both = np.concatenate([p0.to_numpy(), p1.to_numpy()], axis=axis)
+    there = np.expand_dims(ahead_of >= 0, tuple(range(1, both.ndim - axis)))
+    labels = np.where(there, np.take(both, ahead_of, axis=axis), -1)
+    first, second = np.split(labels, 2, axis=axis)
+    return [first], [second]
 
 
 def define_exchange(m: linopy.Model, data: MarketData) -> None:

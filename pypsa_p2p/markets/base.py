@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, Self
@@ -26,6 +26,7 @@ from pypsa_p2p.formulation.own_surplus import define_own_surplus
 from pypsa_p2p.formulation.places import Places, Posed
 from pypsa_p2p.formulation.posed import pose_linear
 from pypsa_p2p.formulation.renumbered import renumbered
+from pypsa_p2p.formulation.shared import define_shared
 from pypsa_p2p.formulation.trading import define_trading, trade_cost
 from pypsa_p2p.markets.checks import check_network
 from pypsa_p2p.markets.clearing.clearing import solve_for_cost, solve_market
@@ -35,8 +36,10 @@ from pypsa_p2p.markets.clearing.mixed_sizes import warn_of_mixed_sizes
 from pypsa_p2p.markets.clearing.problem import MarketProblem, risk_program
 from pypsa_p2p.markets.contract_terms import Terms, look_at_hubs, require_no_arbitrage
 from pypsa_p2p.markets.contracts import Contracts
+from pypsa_p2p.markets.day_ahead import check_here_and_now, with_day_ahead_prices
 from pypsa_p2p.markets.model_checks import warn_of_losses
 from pypsa_p2p.markets.options import (
+    as_assets,
     require_choice,
     require_model,
     require_options,
@@ -71,6 +74,7 @@ class Market(ABC):
     contracts: Contracts | None = None
     surplus: bool = True
     delivery: Literal["trades", "grid"] = "trades"
+    here_and_now: Sequence[str] = ()
 
     def __new__(cls, *arguments: Any, **_: Any) -> Self:
         """A market; a class given as the hook is told what to give."""
@@ -87,6 +91,7 @@ class Market(ABC):
         require_type("contracts", self.contracts, Contracts)
         require_choice("surplus", self.surplus, (True, False))
         require_choice("delivery", self.delivery, ("trades", "grid"))
+        object.__setattr__(self, "here_and_now", as_assets(self.here_and_now))
         if self.contracts is not None and self.risk is None:
             raise MarketError(
                 "Contracts hedge risk, but the market is risk-neutral: give a risk measure, "
@@ -233,6 +238,7 @@ class Market(ABC):
         """Read the market and refuse what cannot be honoured, before anything is built."""
         data = read_market(n, sns, grid=self.delivery == "grid")
         check_network(n, data)
+        check_here_and_now(n, data, self.here_and_now)
         if self.surplus:
             require_no_resale(n, data)
             require_nothing_resold(n, data)
@@ -286,6 +292,7 @@ class Market(ABC):
             )
         define_own_surplus(m, data)
         self.formulate(m, data)
+        define_shared(m, data, self.here_and_now)
         return compile_model(m, data.scenarios.to_numpy(object), variable_owners(n, data))
 
     def solution(self, compiled: CompiledModel, places: Places, data: MarketData) -> MarketSolution:
@@ -301,7 +308,7 @@ class Market(ABC):
         if solution.status != "optimal":
             raise explain(compiled, solution, trading=len(data.edges) > 0, surplus=self.surplus)
         warn_of_mixed_sizes(compiled, solution.x, data.prosumers)
-        return solution
+        return with_day_ahead_prices(compiled, places, data, solution)
 
     def social_cost(self, compiled: CompiledModel, places: Places, data: MarketData) -> float:
         """What the market costs, EUR, and nothing else of its solution, or why it has none."""

@@ -131,9 +131,8 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
 
 def _check_trade_edges(n: pypsa.Network, data: MarketData) -> None:
     """A trade edge carries energy without loss, delay or cost of its own; one per pair."""
-    pairs = pd.Series(
-        [frozenset(ends) for ends in zip(data.bus0.values, data.bus1.values, strict=True)]
-    )
+    ends = zip(data.bus0.values, data.bus1.values, data.day_ahead.values, strict=True)
+    pairs = pd.Series([(frozenset((one, other)), bool(ahead)) for one, other, ahead in ends])
     twice = data.edges[pairs.duplicated(keep=False).to_numpy(bool)]
     if len(twice):
         raise DataError(

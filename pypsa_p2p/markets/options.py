@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from inspect import signature
 
 import linopy
@@ -27,6 +27,19 @@ def require_choice(name: str, value: object, choices: tuple[object, ...]) -> Non
     """Refuse an option that is none of its choices."""
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         raise MarketError(f"Option {name} must be one of {listed(choices)}, not {shown(value)}.")
+
+
+def as_assets(names: object) -> tuple[str, ...]:
+    """Names of assets, in the order given; one name stands for itself."""
+    given = (names,) if isinstance(names, str) else names
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(name, str) for name in found):
+        raise MarketError(
+            f"Option here_and_now must be names of assets, ('coal', ...), not {shown(names)}."
+        )
+    if len(set(found)) < len(found):
+        raise MarketError(f"Option here_and_now repeats a name of {listed(found)}: give each once.")
+    return found
 
 
 def require_model(n: pypsa.Network, data: MarketData) -> None:

@@ -11,15 +11,14 @@ import pypsa
 from pypsa_p2p.common.errors import DataError, MarketError, listed
 from pypsa_p2p.common.names import (
     NAME,
-    RETAIL_EXPORT_CARRIER,
-    RETAIL_IMPORT_CARRIER,
+    RETAIL_CARRIERS,
     SCENARIO,
     SNAPSHOT,
 )
 from pypsa_p2p.common.tables import Numbers
 from pypsa_p2p.network.market_data import MarketData, in_words
 from pypsa_p2p.network.own_surplus import sellers_of_their_own
-from pypsa_p2p.network.retail_contracts import retail_contracts, retail_prices, unlimited_contracts
+from pypsa_p2p.network.retail_contracts import unlimited_contracts, unlimited_prices
 from pypsa_p2p.network.room import room
 from pypsa_p2p.solvers.arrays import Flags
 
@@ -31,19 +30,17 @@ def check_retail(n: pypsa.Network, data: MarketData) -> None:
     ------
     DataError
     """
-    if retail_contracts(n).empty:
+    if unlimited_contracts(n).empty:
         return
     _require_room(n)
-    buy, sell = (
-        retail_prices(n, carrier, data.prosumers, data.snapshots)[1]
-        for carrier in (RETAIL_IMPORT_CARRIER, RETAIL_EXPORT_CARRIER)
-    )
+    buy, sell = unlimited_prices(n, data.prosumers, data.snapshots)
     where = _where(sell > buy, data)
     if where:
         raise DataError(
-            f"The retail export price exceeds the import price {where}: buying in order to sell "
+            "The price at which a retailer buys, or at which what is over is sold, exceeds the one "
+            f"to import, or for imbalance, {where}: buying in order to sell "
             "would make money without end. Lower it, or limit the contract: add_retail(n, ..., "
-            "import_capacity=...)."
+            "import_capacity=...), add_imbalance(n, ...)."
         )
 
 
@@ -58,15 +55,15 @@ def require_no_resale(n: pypsa.Network, data: MarketData) -> None:
     """
     if unlimited_contracts(n).empty or not len(data.edges):
         return
-    buy = retail_prices(n, RETAIL_IMPORT_CARRIER, data.prosumers, data.snapshots)[1]
+    buy, _ = unlimited_prices(n, data.prosumers, data.snapshots)
     worth = data.import_price.to_numpy() + _best_of_edges(data)
     where = _where(worth > buy, data)
     if where:
         raise MarketError(
             "Surplus sold over a trade edge, at import_price and the seller's own price, brings "
-            f"more than her retail import costs {where}: buying in order to sell would make money "
-            "without end. Take surplus=False, or limit the contract: add_retail(n, ..., "
-            "import_capacity=...)."
+            f"more than her retail import or imbalance costs {where}: buying in order to sell "
+            "would make money without end. Take surplus=False, or limit the contract: "
+            "add_retail(n, ..., import_capacity=...)."
         )
 
 
@@ -102,10 +99,12 @@ def _require_room(n: pypsa.Network) -> None:
     capacity = contracts["p_nom"].to_numpy(float)
     short = contracts.index[(capacity <= needed) & (needed > 0)]
     if len(short):
+        of_retailer = contracts.at[short[0], "carrier"] in RETAIL_CARRIERS
+        again = "add_retail" if of_retailer else "add_imbalance"
         raise DataError(
-            f"Generator {listed(short)}: this retail contract has no limit, but its capacity could "
-            "bind by what stands at the bus, or is traded there, by now. Call add_retail after "
-            "all that is added or changed by hand."
+            f"Generator {listed(short)}: this contract has no limit, but its capacity could "
+            "bind by what stands at the bus, or is traded there, by now. Call "
+            f"{again} after all that is added or changed by hand."
         )
 
 

@@ -92,6 +92,8 @@ def _inputs(n: pypsa.Network, data: MarketData, delivery: str) -> dict[str, xr.D
     # What is kept beside stands in the order of these.
     inputs["prosumers"] = _order(data.risk_attitude)
     inputs["scenarios"] = _order(data.probability)
+    if data.day_ahead.any():
+        inputs["decided of trade edges"] = data.day_ahead.astype(float)
     for end in ("bus0", "bus1"):
         inputs[f"{end} of trade edges"] = _whose(getattr(data, end))
     for component, _, *prices in OPERATING_PRICES:

@@ -24,6 +24,7 @@ from pypsa_p2p.common.tables import (
 from pypsa_p2p.network.sites import Sites
 
 Flags = npt.NDArray[np.bool_]
+Positions = npt.NDArray[np.int64]
 
 _NOTHING = xr.DataArray(np.empty(0, object), coords={NAME: pd.Index([], dtype=object)})
 
@@ -53,6 +54,8 @@ class MarketData:
         Of the prosumer at bus0 (bus1) on what she trades over the edge, EUR/MWh.
     congestion : DataArray (scenario, name)
         EUR/MW2h.
+    day_ahead : DataArray (name)
+        Whether trades over the edge are decided before the scenario is known.
     owners : Series (bus)
         The prosumer each bus belongs to; `NOBODY` for buses of the grid.
     assets : mapping of DataArray (name)
@@ -80,6 +83,7 @@ class MarketData:
     fee0: xr.DataArray
     fee1: xr.DataArray
     congestion: xr.DataArray
+    day_ahead: xr.DataArray
     owners: pd.Series
     assets: Mapping[str, xr.DataArray]
     sites: Sites | None
@@ -109,6 +113,26 @@ class MarketData:
     def charged(self) -> bool:
         """Whether anybody pays a fee on what she trades."""
         return bool(self.fee0.any() or self.fee1.any())
+
+    @property
+    def ahead(self) -> pd.Index:
+        """Names of the trade edges that are decided before the scenario is known."""
+        return self.edges[self.day_ahead.to_numpy()]
+
+    @property
+    def ahead_of(self) -> Positions:
+        """Of each trade in real time, that of its buyer and seller day ahead, (2 E,); else -1.
+
+        Trades are both directions of every edge: first those in which the prosumers at bus0 buy.
+        """
+        at0, at1 = (
+            self.prosumers.get_indexer(pd.Index(end.to_numpy())) for end in (self.bus0, self.bus1)
+        )
+        pair = np.concatenate([at0, at1]) * len(self.prosumers) + np.concatenate([at1, at0])
+        ahead = np.tile(self.day_ahead.to_numpy(), 2)
+        before = np.flatnonzero(ahead)
+        found = pd.Index(pair[before]).get_indexer(pd.Index(pair))
+        return np.where(ahead | (found < 0), -1, np.append(before, -1)[found])
 
     @property
     def delivering(self) -> Sites | None:

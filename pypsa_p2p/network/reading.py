@@ -14,6 +14,8 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import DataError, listed, shown
 from pypsa_p2p.common.names import (
     CONGESTION,
+    DAY_AHEAD,
+    DECIDED,
     FEE0,
     FEE1,
     FIXED_COST,
@@ -24,6 +26,7 @@ from pypsa_p2p.common.names import (
     PRICE1,
     PROSUMER,
     PROSUMER_CARRIER,
+    REAL_TIME,
     RISK_ATTITUDE,
     ROLE,
     ROLES,
@@ -101,6 +104,7 @@ def read_market(n: pypsa.Network, sns: object = None, *, grid: bool = False) -> 
         capacity0=numbers[0],
         capacity1=numbers[1],
         congestion=numbers[2],
+        day_ahead=_day_ahead(n, edges),
         owners=owners,
         assets=own_assets(n, owners),
         sites=None,
@@ -196,6 +200,19 @@ def _of_ends(
     if any(names.get_level_values(-1).isin(edges).any() for names in columns):
         return [dynamic_values(n, "Link", attribute, edges, sns) for attribute in attributes]
     return [static_values(n, "Link", attribute, edges) for attribute in attributes]
+
+
+def _day_ahead(n: pypsa.Network, edges: pd.Index) -> xr.DataArray:
+    """Whether each edge is decided before the scenario is known; not where nothing says so."""
+    column = first_scenario(n, "Link").get(DECIDED, pd.Series(dtype=object)).reindex(edges)
+    when = column.fillna(REAL_TIME).replace("", REAL_TIME)
+    unknown = when[~when.isin((DAY_AHEAD, REAL_TIME))]
+    if len(unknown):
+        raise DataError(
+            f"n.links.decided of trade edge {listed(unknown.index)} is {listed(unknown.unique())}: "
+            f"set {DAY_AHEAD!r} or {REAL_TIME!r}."
+        )
+    return xr.DataArray((when == DAY_AHEAD).to_numpy(bool), coords={NAME: edges})
 
 
 def _require_column(n: pypsa.Network, attribute: str, edges: pd.Index) -> None:

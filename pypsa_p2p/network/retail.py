@@ -39,7 +39,7 @@ from pypsa_p2p.common.values import (
     require_network,
 )
 from pypsa_p2p.network.prosumers import prosumer_names
-from pypsa_p2p.network.retail_contracts import fit_retail, remove_retail, retail_contracts
+from pypsa_p2p.network.retail_contracts import fit_retail, remove_contracts, retail_contracts
 from pypsa_p2p.network.room import room
 
 #: Behind the names of prosumers: their generators.
@@ -130,12 +130,12 @@ def add_retail(
     1.0
     """
     require_network(n)
-    names = _chosen(n, prosumers)
+    names = chosen_prosumers(n, prosumers)
     everyone = {PROSUMER: names}
     contract = _Contract(
         names=names,
-        buy=_prices(n, import_price, "import_price", names),
-        sell=_prices(n, export_price, "export_price", names),
+        buy=prices_of(n, import_price, "import_price", names),
+        sell=prices_of(n, export_price, "export_price", names),
         most_bought=_capacities(import_capacity, "import_capacity", names),
         most_sold=_capacities(export_capacity, "export_capacity", names),
         peak=_by_prosumer(as_array(peak_price, "peak_price", everyone), names),
@@ -148,7 +148,7 @@ def add_retail(
             "EUR/MW of the largest import of each period, or leave the period out."
         )
     contract.require_place(n)
-    remove_retail(n, names)
+    remove_contracts(n, names, *RETAIL_CARRIERS)
     contract.write(n)
     by_scenario(n, "Generator")
     fit_retail(n)
@@ -235,10 +235,11 @@ class _Imports(NamedTuple):
     within: Numbers | None
 
 
-def _chosen(n: pypsa.Network, prosumers: Iterable[str] | None) -> pd.Index:
+def chosen_prosumers(n: pypsa.Network, prosumers: Iterable[str] | None) -> pd.Index:
+    """Those named, or everybody; refused where they are no prosumers."""
     everyone = prosumer_names(n)
     if everyone.empty:
-        raise DataError("The network has no prosumers to give retail contracts: add them first.")
+        raise DataError("The network has no prosumers to give contracts: add them first.")
     if prosumers is None:
         return everyone
     names = as_names(prosumers, "prosumers")
@@ -250,7 +251,8 @@ def _chosen(n: pypsa.Network, prosumers: Iterable[str] | None) -> pd.Index:
     return names
 
 
-def _prices(n: pypsa.Network, value: Value, argument: str, names: pd.Index) -> xr.DataArray:
+def prices_of(n: pypsa.Network, value: Value, argument: str, names: pd.Index) -> xr.DataArray:
+    """Prices by prosumer, snapshot, scenario, or some of these; also a Series over snapshots."""
     if isinstance(value, pd.Series) and value.index.equals(n.snapshots):
         value = labelled(value.to_numpy(), {SNAPSHOT: n.snapshots})
     return as_array(value, argument, coordinates_of(n, names))

@@ -8,9 +8,9 @@ import pypsa
 
 from pypsa_p2p.common.errors import DataError, listed
 from pypsa_p2p.common.names import (
+    CONTRACT_CARRIERS,
     NAME,
     RETAIL_CAPACITY,
-    RETAIL_CARRIERS,
     TRADE_CARRIER,
 )
 from pypsa_p2p.common.tables import (
@@ -84,7 +84,7 @@ def _unlimited(n: pypsa.Network, generators: pd.Index) -> Numbers:
     static = first_scenario(n, "Generator").loc[generators]
     if RETAIL_CAPACITY not in static:
         return np.zeros(len(generators), dtype=bool)
-    without = static["carrier"].isin(RETAIL_CARRIERS) & (static[RETAIL_CAPACITY] == np.inf)
+    without = static["carrier"].isin(CONTRACT_CARRIERS) & (static[RETAIL_CAPACITY] == np.inf)
     return without.to_numpy(bool)
 
 

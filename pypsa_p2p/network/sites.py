@@ -11,10 +11,10 @@ import pypsa
 from pypsa_p2p.common.errors import DataError, MarketError, listed
 from pypsa_p2p.common.names import (
     CONNECTION,
+    CONTRACT_CARRIERS,
     GRID_BUS,
     PROSUMER,
     PROSUMER_CARRIER,
-    RETAIL_CARRIERS,
     SLACK,
 )
 from pypsa_p2p.common.tables import carrier_names, first_scenario
@@ -67,7 +67,7 @@ def read_sites(n: pypsa.Network, prosumers: pd.Index) -> Sites:
     bus = _grid_buses(buses, prosumers)
     connection, reached = _connections(n, buses, bus)
     within = buses.index[buses.index.isin(reached)]
-    contracts = carrier_names(n, "Generator", *RETAIL_CARRIERS)
+    contracts = carrier_names(n, "Generator", *CONTRACT_CARRIERS)
     retail = first_scenario(n, "Generator")["bus"].reindex(contracts)
     return Sites(bus=bus, connection=connection, part=within, retail=retail)
 

@@ -11,14 +11,17 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.common.errors import DataError, listed
+from pypsa_p2p.common.errors import DataError, listed, shown
 from pypsa_p2p.common.names import (
     CONGESTION,
+    DAY_AHEAD,
+    DECIDED,
     FEE0,
     FEE1,
     PRICE0,
     PRICE1,
     PROSUMER,
+    REAL_TIME,
     SNAPSHOT,
     TRADE_CARRIER,
 )
@@ -46,6 +49,7 @@ def add_trades(
     congestion: EdgeValue = 0.0,
     fee: EdgeValue = 0.0,
     own_surplus: bool | Iterable[str] = False,
+    decided: str = REAL_TIME,
 ) -> None:
     r"""Let pairs of prosumers trade: one link for each edge {m, n} of the trade graph.
 
@@ -89,6 +93,10 @@ def add_trades(
         nothing, and where it falls short she sells and exports nothing. Whether it does has to
         follow from the data: a market refuses it where that is still to be decided. What storage
         gives and takes is neither.
+    decided : {"real-time", "day-ahead"}
+        When these trades are settled. "day-ahead": before the scenario is known, one quantity and
+        one price for all scenarios (MODEL.md section 11). A pair may trade at both times; the
+        capacity of its edge in real time is then that of both together.
 
     Raises
     ------
@@ -98,10 +106,11 @@ def add_trades(
 
     Notes
     -----
-    The edge ("a", "b") is the Link "a - b" from bus0 "a" to bus1 "b", `p_nom` the larger of its
-    two capacities, of which "a" may buy -`p_min_pu` and "b" `p_max_pu`, with the columns `price0`
-    (of "a" buying from "b"), `price1`, `congestion`, `fee0` (that "a" pays) and `fee1`. Its
-    `marginal_cost` is next to nothing: PyPSA builds no model where nothing at all costs anything.
+    The edge ("a", "b") is the Link "a - b", day ahead "a - b day-ahead", from bus0 "a" to bus1 "b",
+    `p_nom` the larger of its two capacities, of which "a" may buy -`p_min_pu` and "b" `p_max_pu`,
+    with the columns `price0` (of "a" buying from "b"), `price1`, `congestion`, `fee0` (that "a"
+    pays), `fee1` and `decided`. Its `marginal_cost` is next to nothing: PyPSA builds no model where
+    nothing at all costs anything.
 
     By snapshot: a Series over ``n.snapshots`` holds for all edges; a mapping by pair may have one
     for each; a DataFrame has rows of snapshots and columns of pairs; a DataArray has the dims
@@ -128,13 +137,14 @@ def add_trades(
     [0.0, 0.5]
     """
     require_network(n)
+    _require_time(decided)
     prosumers = prosumer_names(n)
     pairs = read_pairs(n, edges, prosumers)
     if pairs.empty:
         return
-    _require_new(n, pairs)
+    _require_new(n, pairs, decided)
     own = _sellers(own_surplus, pairs)
-    labels = _edge_names(n, pairs)
+    labels = _edge_names(n, pairs, decided)
     ordered, sns = sorted_pairs(pairs), n.snapshots
     of_ends = pairs, prosumers, sns
     price0, price1 = directed(price, "price", *of_ends)
@@ -145,10 +155,10 @@ def add_trades(
     if coefficient.ndim > 1:
         raise DataError("Argument congestion is by snapshot: give one number for each edge.")
     series = {PRICE0: price0, PRICE1: price1, FEE0: fee0, FEE1: fee1}
-    columns: dict[str, Any] = {"p_nom": largest, CONGESTION: coefficient}
+    columns: dict[str, Any] = {"p_nom": largest, CONGESTION: coefficient, DECIDED: decided}
     for name, values in series.items():
         columns[name] = np.where(_varies(values), 0.0, _first(values))
-    _without_fees_yet(n)
+    _without_columns_yet(n)
     if len(own):
         set_own_surplus(n, own)
     add_carriers(n, [TRADE_CARRIER])
@@ -191,9 +201,21 @@ def _sellers(own_surplus: object, pairs: pd.MultiIndex) -> pd.Index:
     return names
 
 
-def _require_new(n: pypsa.Network, pairs: pd.MultiIndex) -> None:
+def _require_time(decided: object) -> None:
+    if decided not in (DAY_AHEAD, REAL_TIME):
+        raise DataError(
+            f"Argument decided is {shown(decided)}: give {DAY_AHEAD!r}, before the scenario is "
+            f"known, or {REAL_TIME!r}."
+        )
+
+
+def _require_new(n: pypsa.Network, pairs: pd.MultiIndex, decided: str) -> None:
     existing = trade_edges(n)
     if existing.empty:
+        return
+    if DECIDED in existing:
+        existing = existing[existing[DECIDED].fillna(REAL_TIME) == decided]
+    elif decided == DAY_AHEAD:
         return
     known = pd.MultiIndex.from_arrays([existing["bus0"], existing["bus1"]])
     old = sorted_pairs(pairs).isin(sorted_pairs(known))
@@ -203,8 +225,10 @@ def _require_new(n: pypsa.Network, pairs: pd.MultiIndex) -> None:
         )
 
 
-def _edge_names(n: pypsa.Network, pairs: pd.MultiIndex) -> pd.Index:
+def _edge_names(n: pypsa.Network, pairs: pd.MultiIndex, decided: str) -> pd.Index:
     labels = pairs.get_level_values(0) + " - " + pairs.get_level_values(1)
+    if decided == DAY_AHEAD:
+        labels = labels + f" {DAY_AHEAD}"
     if not labels.is_unique:
         twice = listed(labels[labels.duplicated()].unique())
         raise DataError(f"Two edges would have the name {twice}: rename prosumers with ' - '.")
@@ -240,9 +264,12 @@ def _write_varying(n: pypsa.Network, attribute: str, edges: pd.Index, values: Nu
         write_series(n, "Link", attribute, chosen, array)
 
 
-def _without_fees_yet(n: pypsa.Network) -> None:
-    """Note that the trade edges of a network that knows no fees have none."""
+def _without_columns_yet(n: pypsa.Network) -> None:
+    """Note that the trade edges of a network that knows no fees have none, and are in real time."""
     static = n.components.links.static
+    ours = (static["carrier"] == TRADE_CARRIER).to_numpy(bool)
     for column in (FEE0, FEE1):
-        if column not in static and (static["carrier"] == TRADE_CARRIER).any():
-            static[column] = np.where(static["carrier"] == TRADE_CARRIER, 0.0, np.nan)
+        if column not in static and ours.any():
+            static[column] = np.where(ours, 0.0, np.nan)
+    if DECIDED not in static and len(static):
+        static[DECIDED] = np.where(ours, REAL_TIME, "").astype(object)

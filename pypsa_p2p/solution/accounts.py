@@ -101,10 +101,15 @@ class Accounts:
         )
         quantity = np.concatenate(found.quantity, axis=-1)
         paid = np.concatenate(found.zeta, axis=-1) * quantity
+        agreed = self._agreed_before(found.zeta)
+        price = np.where(self._ahead, agreed, np.concatenate(zeta, axis=-1))
+        of_capacity = np.concatenate(xi, axis=-1)
+        ahead = {"day_ahead_price": agreed} if self._ahead.any() else {}
         return {
             "quantity": quantity,
-            "trade_price": np.concatenate(zeta, axis=-1),
-            "capacity_price": np.concatenate(xi, axis=-1),
+            "trade_price": price,
+            **ahead,
+            "capacity_price": np.where(self._ahead, self._agreed_before(found.xi), of_capacity),
             "net_import": self._of_buyer(quantity),
             "payment_now": self._of_buyer(paid).sum(axis=1),
         }
@@ -187,10 +192,12 @@ class Accounts:
 
         It has where nothing is traded, or all weigh the scenario alike. Where nobody weighs it,
         the prices of the limit may agree or not. In an equilibrium of unequal weights the ends
-        of an edge have prices of their own.
+        of an edge have prices of their own. A price agreed before the scenario is known is one.
         """
         quantity, price = np.abs(trades["quantity"]), trades["trade_price"]
         busy = quantity > ACCURACY.promised * quantity.max(initial=0.0)
+        if not self.found.own_multipliers:
+            busy = busy & ~self._ahead
         nothing = ~busy.any(axis=(1, 2))
         if self.found.own_multipliers:
             return nothing
@@ -259,6 +266,20 @@ class Accounts:
     @property
     def _weighed(self) -> Flags:
         return weighs(self.found.tau, self.data.probability.to_numpy())
+
+    @property
+    def _ahead(self) -> Flags:
+        """Which trades are decided before the scenario is known, (2 E,)."""
+        return np.tile(self.data.day_ahead.to_numpy(), 2)
+
+    def _agreed_before(self, now: tuple[Numbers, Numbers]) -> Numbers:
+        """Prices of trades day ahead, EUR/MWh in every scenario, (T, 2 E); NaN of all others.
+
+        What is paid in every scenario is worth itself, whatever anybody fears: the sum of what
+        multipliers, EUR/MW now, say of each.
+        """
+        every = np.concatenate(now, axis=-1).sum(axis=0) / self._hours
+        return np.where(self._ahead, every, np.nan)
 
     def _in_money(self, now: Numbers, series: str, whose: Labels) -> Numbers:
         """Prices now, (S, T, K), in money of those, (K,), who pay them."""

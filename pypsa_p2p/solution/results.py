@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT, TRADE
+from pypsa_p2p.common.names import DAY_AHEAD, PROSUMER, SCENARIO, SNAPSHOT, TRADE
 from pypsa_p2p.common.tables import Numbers
 from pypsa_p2p.markets.record import recorded
 from pypsa_p2p.network.books import read_books
@@ -47,6 +47,7 @@ DESCRIBED: Final = {
     "congestion_rent_now": (_EUR, "what grid prices collect over all snapshots, EUR now"),
     "congestion_rent": (_EUR, "the same in money of the scenario, where all weigh it alike"),
     "trade_price": (_PRICE, "price of the edge to buyer in the scenario, zeta/(tau w)"),
+    "day_ahead_price": (_PRICE, "price of an edge day ahead, the sum over scenarios of zeta/w"),
     "capacity_price": (_PRICE, "price of the trade capacity to buyer in the scenario, xi/(tau w)"),
     "cost": (_EUR, "the paper's Pi: with utility, without what prosumers pay each other"),
     "payment": (_EUR, "for trades in the scenario, where all weigh it alike; not part of cost"),
@@ -112,6 +113,7 @@ DIMS: Final = {
         ),
         (PROSUMER,),
     ),
+    "day_ahead_price": (SNAPSHOT, TRADE),
     "fee_revenue": (SCENARIO,),
     "social_cost": (),
     "social_cost_without_fees": (),
@@ -158,6 +160,12 @@ def results(n: pypsa.Network) -> xr.Dataset:
     the middle between those of least and of greatest total price, or the finite end
     (MODEL.md §4). `price_range` has both ends of each. So it is where fees keep partners from
     trading.
+
+    Trades day ahead have one quantity and one price for all scenarios, ``day_ahead_price``, NaN of
+    all others: what is paid in every scenario, which is what multipliers of all scenarios add up
+    to. Their ``trade_price`` and ``capacity_price`` are the same in every scenario, ``payment``
+    counts them whatever anybody fears, and ``payment_now`` has each scenario's probability of them
+    (MODEL.md §11).
 
     ``payment``, ``bill`` and ``net_cost`` are NaN in scenarios that prosumers weigh differently,
     whose money has no one worth to them; ``payment_now`` is there always, and cancels over every
@@ -242,8 +250,10 @@ def labelled(figures: Mapping[str, Numbers], data: MarketData) -> xr.Dataset:
 
 
 def trade_labels(data: MarketData) -> list[str]:
-    """Labels of both directions of every edge."""
-    return [f"{b} <- {s}" for b, s in zip(*_both_directions(data), strict=True)]
+    """Labels of both directions of every edge; those day ahead say so."""
+    when = np.where(np.tile(data.day_ahead.to_numpy(), 2), f" ({DAY_AHEAD})", "")
+    ends = zip(*_both_directions(data), when, strict=True)
+    return [f"{b} <- {s}{ahead}" for b, s, ahead in ends]
 
 
 def _both_directions(data: MarketData) -> tuple[Names, Names]:

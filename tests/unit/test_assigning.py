@@ -11,7 +11,7 @@ import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.common.errors import DataError, MarketError
-from pypsa_p2p.common.names import CARRIERS, RETAIL_CARRIERS
+from pypsa_p2p.common.names import CARRIERS, CONTRACT_CARRIERS
 from pypsa_p2p.network.assignment.assigning import assign_prosumers
 from pypsa_p2p.network.assignment.originals import BEFORE, ORIGINAL
 from pypsa_p2p.network.assignment.releasing import release_prosumers
@@ -297,7 +297,7 @@ def test_prosumers_added_since_keep_what_is_theirs() -> None:
     add_prosumers(n, ["a"], demand=1, demand_max=2, utility_quadratic=1, risk_attitude=0.5)
     release_prosumers(n)
     assert n.buses.risk_attitude["a"] == 0.5
-    unused = {"p2p", "demand bid", "supply bid", *RETAIL_CARRIERS}
+    unused = {"p2p", "demand bid", "supply bid", *CONTRACT_CARRIERS}
     assert set(n.carriers.index) == {"AC", *CARRIERS} - unused
 
 

@@ -19,6 +19,7 @@ from pypsa_p2p.equilibrium.game.pieces import Pieces, Positions, arrange
 from pypsa_p2p.equilibrium.game.refusals import (
     check_components,
     check_generators,
+    refuse_day_ahead,
     refuse_generators,
 )
 from pypsa_p2p.markets.designs import PeerToPeerMarket
@@ -219,6 +220,7 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
         )
     require_trades_delivered(market.settings(), "An agents' algorithm")
     check_components(n, data)
+    refuse_day_ahead(market, data)
     names = data.names("Generator")
     check_generators(n, names)
     each = market.envelope(data)

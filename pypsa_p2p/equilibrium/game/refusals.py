@@ -9,6 +9,7 @@ import pypsa
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.tables import first_scenario, unusual_attributes
 from pypsa_p2p.equilibrium.game.knapsack import Flags
+from pypsa_p2p.markets.base import Market
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import NOBODY
 from pypsa_p2p.network.retail_contracts import retail_contracts
@@ -50,6 +51,21 @@ def check_components(n: pypsa.Network, data: MarketData) -> None:
             )
     for component in ("Generator", "Load"):
         _check_at_own_bus(n, data, component)
+
+
+def refuse_day_ahead(market: Market, data: MarketData) -> None:
+    """Refuse what is decided before the scenario is known, and edges that share a capacity."""
+    paired = (data.ahead_of >= 0).any()
+    if len(data.ahead) and (paired or len(data.scenarios) > 1):
+        raise MarketError(
+            f"Trade edges {listed(data.ahead)} are decided day ahead, which the agents' algorithms "
+            "do not know: use market.optimize(n), or add_trades(n, ..., decided='real-time')."
+        )
+    if market.here_and_now and len(data.scenarios) > 1:
+        raise MarketError(
+            f"Option here_and_now={listed(market.here_and_now)}: the agents' algorithms decide "
+            "everything when the scenario is known. Use market.optimize(n), or leave it out."
+        )
 
 
 def _check_at_own_bus(n: pypsa.Network, data: MarketData, component: str) -> None:

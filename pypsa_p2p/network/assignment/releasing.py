@@ -8,6 +8,7 @@ import pypsa
 from pypsa_p2p.common.errors import DataError, listed
 from pypsa_p2p.common.names import (
     CARRIERS,
+    CONTRACT_CARRIERS,
     NAME,
     PROSUMER_COLUMNS,
     RETAIL_CAPACITY,
@@ -19,7 +20,7 @@ from pypsa_p2p.common.values import require_network
 from pypsa_p2p.network.assignment.originals import ORIGINAL, restore
 from pypsa_p2p.network.ownership import bus_columns
 from pypsa_p2p.network.prosumers import prosumer_names
-from pypsa_p2p.network.retail_contracts import remove_retail, retail_contracts
+from pypsa_p2p.network.retail_contracts import contracts_of, remove_contracts
 from pypsa_p2p.network.trades import trade_edges
 
 
@@ -65,7 +66,7 @@ def release_prosumers(n: pypsa.Network) -> None:
     """
     require_network(n)
     grid_bus = _assigned(n)
-    remove_retail(n, grid_bus.index)
+    remove_contracts(n, grid_bus.index, *CONTRACT_CARRIERS)
     _return_assets(n, grid_bus)
     edges = trade_edges(n)
     gone = edges.index[edges[["bus0", "bus1"]].isin(grid_bus.index).any(axis=1)]
@@ -77,7 +78,7 @@ def release_prosumers(n: pypsa.Network) -> None:
         _drop(n, "Bus", columns, *PROSUMER_COLUMNS)
     if trade_edges(n).empty:
         _drop(n, "Link", columns, *TRADE_COLUMNS)
-    if retail_contracts(n).empty:
+    if contracts_of(n, *CONTRACT_CARRIERS).empty:
         _drop(n, "Generator", columns, RETAIL_CAPACITY)
     restore(n)
     _remove_carriers(n, carriers)

@@ -70,8 +70,8 @@ def certify(n: pypsa.Network) -> Certificate:
     prices in the network's tables; that they are optimal is checked by what they could gain at
     the nodal prices. Options given to PyPSA's ``create_model`` are not known here.
 
-    Where prosumers build, what one could gain alone is worked out at her risk-adjusted
-    probabilities, which is no less than she could: 0 proves that she could not.
+    Where prosumers build, or decide here and now, what one could gain alone is worked out at her
+    risk-adjusted probabilities, which is no less than she could: 0 proves that she could not.
 
     Examples
     --------
@@ -129,7 +129,14 @@ class _Solved:
         may_hold = measure.envelope(data.probability, attitude)
         money = Money.of(n, data)
         own = bool(settings.get(OWN_MULTIPLIERS))
-        game = rebuild(n, data, settings["surplus"], may_hold, settings["constraints"])
+        game = rebuild(
+            n,
+            data,
+            settings["surplus"],
+            may_hold,
+            settings["constraints"],
+            settings.get("here_and_now", ()),
+        )
         trading = kkt.read_trading(money, grid.prices_by_prosumer(n, data), own=own)
         counted = (money.counted / data.probability).transpose(PROSUMER, SCENARIO).to_numpy()
         paid = trading.quantity, trading.trade_price
@@ -216,11 +223,11 @@ def _risk_residuals(solved: _Solved, hedged: xr.DataArray) -> dict[str, float]:
 def _exploitability(solved: _Solved, risk: xr.DataArray, held: xr.DataArray) -> xr.DataArray:
     """How much each prosumer gains alone; with contracts she hedges at their prices.
 
-    Whoever builds, or holds contracts, is judged at her tau: see `saved_at`.
+    Whoever builds, decides here and now, or holds contracts, is judged at her tau: see `saved_at`.
     """
     hedges, scale = solved.hedges, solved.scale
     game, at_tau = grid.with_room_on_the_grid(solved.game), (solved.tau * held).sum(SCENARIO)
-    if game.invests:
+    if game.commits:
         saved = saved_at(solved.tau.transpose(PROSUMER, SCENARIO).to_numpy(), game, scale)
         now, best = solved.risk_of(held), at_tau - saved
     else:
@@ -228,7 +235,7 @@ def _exploitability(solved: _Solved, risk: xr.DataArray, held: xr.DataArray) -> 
         now, best = solved.risk_of(held), solved.risk_of(least)
         if hedges is not None:
             best = (solved.tau * least).sum(SCENARIO)
-    if solved.together and (game.invests or hedges is not None):
+    if solved.together and (game.commits or hedges is not None):
         now = at_tau
     elif hedges is not None:
         # Whatever she holds, R is no less than her costs at tau less what limits leave unpaid.

@@ -70,6 +70,15 @@ class Trading:
         Most the prosumer at the end may buy, MW.
     congestion : DataArray (scenario, name)
         a, EUR/MW2h.
+    bought_ahead : DataArray
+        What the prosumer at the end bought of the same partner day ahead, of edges in real time.
+    capacity_beside : DataArray
+        What the capacity of both is worth, EUR/MWh now, at edges day ahead of pairs that trade in
+        real time too.
+    counted : DataArray (end, scenario, name)
+        What money of the scenario counts for at the end: max(tau, p).
+    day_ahead : DataArray (name)
+        Whether the edge is decided before the scenario is known.
     """
 
     quantity: xr.DataArray
@@ -83,6 +92,10 @@ class Trading:
     fee: xr.DataArray
     capacity: xr.DataArray
     congestion: xr.DataArray
+    bought_ahead: xr.DataArray
+    capacity_beside: xr.DataArray
+    counted: xr.DataArray
+    day_ahead: xr.DataArray
 
     @property
     def reverse(self) -> xr.DataArray:
@@ -121,10 +134,12 @@ def read_trading(money: Money, grid_price: xr.DataArray, *, own: bool) -> Tradin
     zetas = _ends(zeta, link(RECIPROCITY1) / data.weighting if own else zeta)
     counted = at_ends(money.counted)
     nodal, trade = at_ends(money.of_limit(UNWEIGHED_PRICE)), of_limit(UNWEIGHED_TRADE_PRICES)
-    limit = nodal.notnull() & trade.notnull()  # else it is known by its prices now
+    # Else, and day ahead, it is known by its prices now.
+    limit = nodal.notnull() & trade.notnull() & ~data.day_ahead
     grid = at_ends(money.of_limit(UNWEIGHED_GRID_PRICE)).fillna(0.0)
+    quantity = _ends(-link("p0"), -link("p1"))
     return Trading(
-        quantity=_ends(-link("p0"), -link("p1")),
+        quantity=quantity,
         price_now=zetas / data.probability,
         trade_price=trade.where(limit, zetas / counted),
         capacity_price=of_limit(UNWEIGHED_CAPACITY_PRICES).where(limit, _ends(xi0, xi1) / counted),
@@ -135,7 +150,36 @@ def read_trading(money: Money, grid_price: xr.DataArray, *, own: bool) -> Tradin
         fee=_ends(data.fee0, data.fee1),
         capacity=_ends(data.capacity0, data.capacity1),
         congestion=data.congestion,
+        bought_ahead=_from_day_ahead(quantity, data),
+        capacity_beside=_to_day_ahead(_ends(xi0, xi1), data),
+        counted=counted,
+        day_ahead=data.day_ahead,
     )
+
+
+def _from_day_ahead(values: xr.DataArray, data: MarketData) -> xr.DataArray:
+    """At edges in real time the values of the same ends day ahead; 0 where there are none."""
+    by_trade, ahead_of = _by_trade(values), data.ahead_of
+    return _by_end(np.where(ahead_of >= 0, by_trade[..., ahead_of], 0.0), values)
+
+
+def _to_day_ahead(values: xr.DataArray, data: MarketData) -> xr.DataArray:
+    """At edges day ahead the values of the same ends in real time; 0 where there are none."""
+    by_trade, ahead_of = _by_trade(values), data.ahead_of
+    found, here = np.zeros_like(by_trade), np.flatnonzero(ahead_of >= 0)
+    found[..., ahead_of[here]] = by_trade[..., here]
+    return _by_end(found, values)
+
+
+def _by_trade(values: xr.DataArray) -> np.ndarray:
+    """Values of both ends of all edges one behind the other, (..., 2 E)."""
+    last = values.transpose(..., END, NAME).to_numpy()
+    return last.reshape(*last.shape[:-2], -1)
+
+
+def _by_end(by_trade: np.ndarray, like: xr.DataArray) -> xr.DataArray:
+    shaped = like.transpose(..., END, NAME)
+    return shaped.copy(data=by_trade.reshape(shaped.shape))
 
 
 def prices_now(money: Money) -> xr.DataArray:
@@ -197,10 +241,36 @@ def trade_stationarity(trading: Trading, share: float, scale: Scale) -> float:
     found = found + trading.grid_price
     missing = trading.nodal_price - found  # sigma rho f
     fee = trading.density * trading.fee
+    now = ~trading.day_ahead
+    return max(
+        _at_fees(missing.where(now, 0.0), fee, trading.quantity.where(now, 0.0), scale),
+        _day_ahead(trading, missing, fee, scale),
+    )
+
+
+def _day_ahead(trading: Trading, missing: xr.DataArray, fee: xr.DataArray, scale: Scale) -> float:
+    r"""Of trades day ahead the sum over scenarios: one quantity has one price (MODEL.md §11).
+
+    .. math:: \sum_\omega [\tau_n (b + p^0 + \sigma f) + \xi_{nm} + \zeta_{mn} + \pi_n]
+        + \sum_\omega \xi^{RT}_{nm} = \sum_\omega \lambda_n
+
+    Where the pair trades in real time too, the capacity of both is in it.
+    """
+    ahead = trading.day_ahead
+    if not ahead.any():
+        return 0.0
+    whole = (trading.counted * missing - trading.capacity_beside).where(ahead, 0.0).sum(SCENARIO)
+    of_fee = (trading.counted * fee).where(ahead, 0.0).sum(SCENARIO)
+    quantity = trading.quantity.where(ahead, 0.0).isel({SCENARIO: 0})
+    return _at_fees(whole, of_fee, quantity, scale)
+
+
+def _at_fees(missing: xr.DataArray, fee: xr.DataArray, bought: xr.DataArray, scale: Scale) -> float:
+    """What prices leave missing is the fee where she buys, less it where she sells."""
     return max(
         relative((abs(missing) - fee).clip(min=0.0), scale.price),
-        _at_its_fee(fee - missing, trading.quantity, scale),
-        _at_its_fee(fee + missing, -trading.quantity, scale),
+        _at_its_fee(fee - missing, bought, scale),
+        _at_its_fee(fee + missing, -bought, scale),
     )
 
 
@@ -221,8 +291,11 @@ def reciprocity(trading: Trading, surplus: bool, scale: Scale) -> float:
 
 
 def capacity(trading: Trading, scale: Scale) -> float:
-    r"""(2): :math:`q \le \kappa`, :math:`\xi \ge 0`, :math:`\xi (\kappa - q) = 0`."""
-    slack = trading.capacity - trading.quantity
+    r"""(2): :math:`q \le \kappa`, :math:`\xi \ge 0`, :math:`\xi (\kappa - q) = 0`.
+
+    In real time q counts with what is bought day ahead.
+    """
+    slack = trading.capacity - trading.quantity - trading.bought_ahead
     return _complementarity(trading.capacity_price, slack, scale)
 
 

@@ -25,6 +25,7 @@ from pypsa_p2p.formulation.delivery import NET_IMPORT, SURPLUS, define_delivery
 from pypsa_p2p.formulation.fees import BOUGHT, SOLD, parted
 from pypsa_p2p.formulation.model import build_model, build_plain_model, is_plain
 from pypsa_p2p.formulation.own_surplus import define_own_surplus
+from pypsa_p2p.formulation.shared import SHARED, define_shared
 from pypsa_p2p.formulation.trading import (
     NODAL_BALANCE,
     define_trading,
@@ -93,9 +94,10 @@ class HeldMarket:
         return flags
 
     @property
-    def invests(self) -> bool:
-        """Whether prosumers decide what they build, which ties scenarios together."""
-        return bool(self.compiled.capacities.size)
+    def commits(self) -> bool:
+        """Whether anything is decided for all scenarios at once: built, or here and now."""
+        shared = any(name.startswith(SHARED) for name in self.compiled.model.constraints)
+        return shared or bool(self.compiled.capacities.size)
 
     @property
     def energies(self) -> Flags:
@@ -147,6 +149,7 @@ def rebuild(
     surplus: bool,
     may_hold: Envelope,
     solved: Iterable[str] = (),
+    here_and_now: Iterable[str] = (),
 ) -> HeldMarket:
     """The game that a network's tables describe, and the point they hold.
 
@@ -159,6 +162,8 @@ def rebuild(
     solved : iterable of str
         Constraints of the model that was solved. Where those of an idle grid are among them, as in
         PyPSA's own model to which the hook adds a market, they are in this one.
+    here_and_now : iterable of str
+        Assets whose decision all scenarios share.
     """
     bare = data.sites is None and not any(_is_of_grid(n, name) for name in solved)
     m = _model(n, data, bare=bare)
@@ -170,6 +175,7 @@ def rebuild(
     if data.delivering is not None:
         define_delivery(m, data, data.delivering)
         owners[NET_IMPORT] = _positions(data)
+    define_shared(m, data, here_and_now)
     compiled = compile_model(m, data.scenarios.to_numpy(object), owners)
     constants = differing_constants(data).transpose(SCENARIO, PROSUMER).to_numpy()
     p = data.probability.to_numpy()
