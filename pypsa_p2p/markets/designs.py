@@ -45,6 +45,10 @@ class CentralizedMarket(Market):
         "trades": the trade edges move the energy, whatever the grid. "grid": it must get from
         `grid_bus` to `grid_bus` over PyPSA's lines, links and transformers, by PyPSA's linear
         power flow within their limits (MODEL.md §6).
+    here_and_now : sequence of str
+        Assets by name (generators, links, storage units, stores) whose decision is the same in all
+        scenarios, as it is made before any is known (MODEL.md §11). Of trades `add_trades` says
+        when they are decided.
 
     Raises
     ------
@@ -110,7 +114,7 @@ class PeerToPeerMarket(Market):
         Rosen's weights r > 0, with "generalized" alone; only their ratios matter: r_n times n's
         multipliers of what is shared is the same for all. The larger her weight, the less a
         shared limit costs her; equal weights, the default, give the variational one.
-    risk, contracts, surplus, delivery
+    risk, contracts, surplus, delivery, here_and_now
         As in `CentralizedMarket`; it is each prosumer's own risk that counts.
 
     Notes

@@ -59,6 +59,7 @@ class RecordedMarket(Market):
             risk=risk if settings["risk_averse"] else None,
             surplus=settings["surplus"],
             delivery=settings["delivery"],
+            here_and_now=settings.get("here_and_now", ()),
             minded=float(settings["cross"]),
             together=settings["together"],
             attitude=attitude,

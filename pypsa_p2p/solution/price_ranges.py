@@ -107,7 +107,9 @@ def _ends(
     data = read_market(n, n.snapshots[settings["snapshots"]], grid=settings["delivery"] == "grid")
     measure, attitude = recorded_risk(settings, data)
     may_hold = measure.envelope(data.probability, attitude)
-    game, money = rebuild(n, data, settings["surplus"], may_hold), Money.of(n, data)
+    shared = settings.get("here_and_now", ())
+    game = rebuild(n, data, settings["surplus"], may_hold, here_and_now=shared)
+    money = Money.of(n, data)
     theirs = sorted(set(settings["constraints"]) - set(game.compiled.model.constraints))
     if theirs:
         raise MarketError(

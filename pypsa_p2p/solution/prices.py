@@ -22,6 +22,9 @@ With ``delivery="grid"`` the right-hand sides of (12) and (22) have the price :m
 using the grid besides (MODEL.md §6). They are the multipliers' sides of (14)-(16), (19), (20)
 and (23) in I. Shilov, H. Le Cadre, A. Bušić, Risk-Averse Equilibrium Analysis and Computation,
 arXiv 2004.02470.
+
+Trades day ahead have one quantity for all scenarios, and (12) and (22) hold of their sum over these
+alone (MODEL.md §11): what explains prices by trades is NaN of them.
 """
 
 from __future__ import annotations
@@ -222,7 +225,8 @@ def price_from_trades(n: pypsa.Network) -> xr.DataArray:
     solved = SolvedMarket.of(n)
     cost = solved.trade_cost(solved.share) + solved.at(solved.grid_price, "buyer")
     found = cost + solved.r["capacity_price"] + solved.r["trade_price"]
-    return found + solved.fee_at(solved.at(solved.r["nodal_price"], "buyer") - found)
+    found = found + solved.fee_at(solved.at(solved.r["nodal_price"], "buyer") - found)
+    return solved.in_real_time(found)
 
 
 def price_from_partner(n: pypsa.Network) -> xr.DataArray:
@@ -263,7 +267,7 @@ def price_from_partner(n: pypsa.Network) -> xr.DataArray:
     edge, nodal = solved.r["trade_price"], solved.r["nodal_price"]
     own = own + solved.fee_at(solved.at(nodal, "buyer") - edge - own)
     of_edge = solved.at(nodal, "seller") - solved.reverse(own)
-    return solved.relative_weight * of_edge + own
+    return solved.in_real_time(solved.relative_weight * of_edge + own)
 
 
 def price_gap_between_designs(n: pypsa.Network) -> xr.DataArray:
@@ -329,7 +333,7 @@ def implied_trade_price(n: pypsa.Network) -> xr.DataArray:
     cost = solved.trade_cost(solved.share)
     price = solved.r["nodal_price"] - solved.grid_price
     found = solved.at(price, "buyer") - cost - solved.r["capacity_price"]
-    return found - solved.fee_at(found - solved.r["trade_price"])
+    return solved.in_real_time(found - solved.fee_at(found - solved.r["trade_price"]))
 
 
 def surplus(n: pypsa.Network) -> xr.DataArray:
@@ -383,5 +387,6 @@ def surplus_can_be_sold(n: pypsa.Network, tolerance: float = ACCURACY.promised) 
     """
     solved = SolvedMarket.of(n)
     scale = float(abs(solved.r["nodal_price"]).max())
-    no_price = abs(implied_trade_price(n)) <= tolerance * scale
+    implied = implied_trade_price(n).fillna(solved.r["trade_price"])  # of trades day ahead
+    no_price = abs(implied) <= tolerance * scale
     return no_price & solved.reverse(no_price) & bool(solved.allows_surplus)

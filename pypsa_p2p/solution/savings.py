@@ -228,4 +228,5 @@ def _alone(settings: Mapping[str, Any]) -> Market:
         contracts=None if insured is None else Contracts(insurance_price=insured, limit=0.0),
         surplus=False,
         delivery=settings["delivery"],
+        here_and_now=settings.get("here_and_now", ()),
     )

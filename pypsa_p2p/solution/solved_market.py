@@ -195,6 +195,11 @@ class SolvedMarket:
         found = by_prosumer.sel({PROSUMER: self.r[end]}).drop_vars(PROSUMER)
         return found.broadcast_like(self.r["quantity"]).transpose(*_TRADE_DIMS)
 
+    def in_real_time(self, by_trade: xr.DataArray) -> xr.DataArray:
+        """Values by trade, NaN of those day ahead, whose conditions hold over all scenarios."""
+        ahead = xr.DataArray(np.tile(self.data.day_ahead.to_numpy(), 2), dims=TRADE)
+        return by_trade.where(~ahead)
+
     def reverse(self, by_trade: xr.DataArray) -> xr.DataArray:
         """The value of the other direction of every trade."""
         last = by_trade.transpose(..., TRADE)

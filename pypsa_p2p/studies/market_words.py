@@ -20,6 +20,7 @@ SETTINGS: Final = {
     "contracts": "true, or a table of insurance_price, price, limit, payoff",
     "surplus": "true or false",
     "delivery": "trades or grid",
+    "here_and_now": "names of assets that are decided before the scenario is known",
     "weights": "of a generalized equilibrium, by prosumer",
 }
 
@@ -34,7 +35,7 @@ def market_from(settings: Mapping[str, Any]) -> Market:
         "community" (centralized, the community's cost as one). ``risk``: true for the network's
         own attitudes, or a mapping of `CVaR`'s arguments, or of another ``measure``, by name, and
         its own; ``contracts``: true, or a mapping of those of `Contracts`. ``surplus``,
-        ``delivery``, ``weights``: as they are.
+        ``delivery``, ``here_and_now``, ``weights``: as they are.
 
     Raises
     ------
@@ -50,7 +51,8 @@ def market_from(settings: Mapping[str, Any]) -> Market:
     if unknown:
         known = "; ".join(f"{name}: {values}" for name, values in SETTINGS.items())
         raise MarketError(f"A market has no setting {listed(unknown)}. It has {known}.")
-    arguments = {name: settings[name] for name in ("surplus", "delivery") if name in settings}
+    as_they_are = ("surplus", "delivery", "here_and_now")
+    arguments = {name: settings[name] for name in as_they_are if name in settings}
     arguments["risk"] = _part(_measure, "risk", settings.get("risk", False))
     arguments["contracts"] = _part(Contracts, "contracts", settings.get("contracts", False))
     design = settings.get("design", "peer-to-peer")

@@ -9,6 +9,7 @@ import numpy as np
 import pypsa
 
 import pypsa_p2p as p2p
+from pypsa_p2p.common.tables import remove
 from tests.reference.instances import Instance
 
 
@@ -122,4 +123,32 @@ def seller_and_buyer(
     )
     n.generators.loc["buyer elastic demand", "marginal_cost"] = worth
     p2p.add_trades(n, "complete", **{"capacity": 5.0, **trade})
+    return n
+
+
+def three_node_in_two_stages(
+    *,
+    ahead: bool = True,
+    friction: float | None = None,
+    imbalance: tuple[float, float] | None = None,
+) -> pypsa.Network:
+    """MODEL.md §9's three nodes that trade day ahead, or in real time at a friction, or both.
+
+    What is bought in real time costs its buyer a friction c besides: half of it as a fee on all
+    that she trades, half as a preference, c (r)^+ = c/2 |r| + c/2 r (MODEL.md §11).
+    """
+    n = p2p.load_grid("three_node")
+    links = n.links[n.links.carrier == "p2p"].groupby(level="name", sort=False).first()
+    edges = list(zip(links.bus0, links.bus1, strict=True))
+    capacity = dict(zip(edges, links.p_nom, strict=True))
+    price = dict(zip(edges, links.price0, strict=True))
+    price |= {(b, a): of_b for (a, b), of_b in zip(edges, links.price1, strict=True)}
+    remove(n, "Link", list(links.index))
+    if ahead:
+        p2p.add_trades(n, edges, capacity=capacity, price=price, decided="day-ahead")
+    if friction is not None:
+        dearer = {pair: b + friction / 2 for pair, b in price.items()}
+        p2p.add_trades(n, edges, capacity=capacity, price=dearer, fee=friction / 2)
+    if imbalance is not None:
+        p2p.add_imbalance(n, buy=imbalance[0], sell=imbalance[1])
     return n

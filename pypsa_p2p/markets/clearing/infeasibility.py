@@ -13,6 +13,7 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import ConvergenceError, MarketError, P2PError, listed, shown
 from pypsa_p2p.common.names import NAME
 from pypsa_p2p.formulation.compiled import CompiledModel
+from pypsa_p2p.formulation.shared import SHARED
 from pypsa_p2p.formulation.trading import NODAL_BALANCE
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 
@@ -45,6 +46,7 @@ def explain(
             + _culprits(compiled, solution.certificate, solution.units.power)
             + _fixed_dispatch(compiled)
             + _advice(trading, surplus)
+            + _of_stages(compiled)
         )
     if solution.status == "unbounded":
         return MarketError(
@@ -64,6 +66,16 @@ def _advice(trading: bool, surplus: bool) -> str:
     if surplus:
         return " Widen demand or generation limits, or raise trade capacities."
     return " Widen demand or generation limits, raise trade capacities or allow surplus."
+
+
+def _of_stages(compiled: CompiledModel) -> str:
+    """What may help where something is decided before the scenario is known, a sentence, or ""."""
+    if not any(name.startswith(SHARED) for name in compiled.model.constraints):
+        return ""
+    return (
+        " What is decided before the scenario is known cannot follow it: let prosumers be out of "
+        "balance, add_imbalance(n, ...), or trade in real time too."
+    )
 
 
 def _culprits(compiled: CompiledModel, certificate: np.ndarray | None, power: float) -> str:

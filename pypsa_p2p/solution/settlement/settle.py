@@ -140,6 +140,11 @@ def settle(
     elif rule in HOURLY_RULES:
         paid, retailer = _by_hours(n, rule, data, r, (buy, sell))
     else:
+        if rule == "pay_as_bid" and len(data.ahead):
+            raise MarketError(
+                f"pay_as_bid: trade edges {listed(data.ahead)} are settled day ahead, before "
+                "anybody knows which of her supply will run. Take another rule."
+            )
         price = bid_prices(SolvedMarket.of(n), accounts) if rule == "pay_as_bid" else _agreed(r)
         paid, retailer = _transfers(price, accounts, r), None
     settled = _settled(paid, retailer, accounts, r, str(getattr(rule, "__name__", rule)))

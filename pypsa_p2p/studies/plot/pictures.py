@@ -12,7 +12,7 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError, listed, shown
-from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT, TRADE
 from pypsa_p2p.common.tables import ONLY_SCENARIO, first_scenario
 from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.network.market_data import MarketData
@@ -99,7 +99,7 @@ def trades(
     _require_label(SCENARIO, scenario, data.scenarios)
     _require_label(SNAPSHOT, snapshot, data.snapshots)
     _require_label("colour", "" if colour is None else colour, pd.Index(["price", "role"]))
-    bought = _typical(r["quantity"].clip(min=0.0), data, scenario, snapshot)
+    bought = _typical(_between_pairs(r, data).clip(min=0.0), data, scenario, snapshot)
     ax = axes_or_new(ax, height=3.2)
     where = _positions(n, data)
     drawn = draw_arrows(ax, bought, where)
@@ -299,6 +299,15 @@ def _require_label(dimension: str, label: object, known: pd.Index) -> None:
     if list(known) == [ONLY_SCENARIO]:
         raise MarketError(f"The network has no scenarios: leave scenario={shown(label)} out.")
     raise MarketError(f"There is no {dimension} {shown(label)}; take one of {listed(known)}.")
+
+
+def _between_pairs(r: xr.Dataset, data: MarketData) -> xr.DataArray:
+    """What each buys of each, MW: where they trade twice, day ahead and in real time together."""
+    quantity, ahead_of = r["quantity"], data.ahead_of
+    twice = np.flatnonzero(ahead_of >= 0)
+    whole = quantity.transpose(..., TRADE).copy()
+    whole[..., ahead_of[twice]] += quantity.transpose(..., TRADE).to_numpy()[..., twice]
+    return whole.isel({TRADE: np.setdiff1d(np.arange(ahead_of.size), twice)})
 
 
 def _typical(
