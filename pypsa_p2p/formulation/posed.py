@@ -103,15 +103,20 @@ def _constant(m: linopy.Model, value: float) -> linopy.LinearExpression:
 
 
 def _confine(variable: linopy.Variable, at: Vector, room: float) -> None:
-    """Bounds a hair's breadth around `at`, never outside the variable's own; 0 stays 0."""
+    """Bounds a hair's breadth around `at`, never outside the variable's own; 0 stays 0.
+
+    What is hardly more than that may be 0 too: it may be tied to what stays 0.
+    """
     lower, upper = variable.lower.to_numpy(), variable.upper.to_numpy()
     about = np.where(np.abs(at) > room, at, 0.0)
     around = np.where(np.abs(at) > room, room, 0.0)
+    zero = np.where(np.abs(at) <= 2.0 * room, 0.0, about)
+    least, most = np.minimum(about - around, zero), np.maximum(about + around, zero)
     here = np.isfinite(at)
     change(
         variable,
-        lower=np.where(here, np.clip(about - around, lower, upper), lower),
-        upper=np.where(here, np.clip(about + around, lower, upper), upper),
+        lower=np.where(here, np.clip(least, lower, upper), lower),
+        upper=np.where(here, np.clip(most, lower, upper), upper),
     )
 
 

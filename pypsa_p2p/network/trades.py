@@ -25,7 +25,7 @@ from pypsa_p2p.common.names import (
     SNAPSHOT,
     TRADE_CARRIER,
 )
-from pypsa_p2p.common.tables import Numbers, first_scenario, write_series
+from pypsa_p2p.common.tables import Numbers, by_scenario, first_scenario, write_series
 from pypsa_p2p.common.values import add_carriers, as_names, labelled, require_free, require_network
 from pypsa_p2p.network.edge_values import (
     EdgeValue,
@@ -176,6 +176,7 @@ def add_trades(
     series |= {"p_min_pu": -share0, "p_max_pu": share1}
     for attribute, values in series.items():
         _write_varying(n, attribute, labels, values)
+    by_scenario(n, "Link")
     fit_retail(n)
     note_connections(n)
 
@@ -227,8 +228,9 @@ def _require_new(n: pypsa.Network, pairs: pd.MultiIndex, decided: str) -> None:
 
 def _edge_names(n: pypsa.Network, pairs: pd.MultiIndex, decided: str) -> pd.Index:
     labels = pairs.get_level_values(0) + " - " + pairs.get_level_values(1)
-    if decided == DAY_AHEAD:
-        labels = labels + f" {DAY_AHEAD}"
+    ahead = decided == DAY_AHEAD
+    taken = labels.isin(trade_edges(n).index)  # by edges whose column was set by hand
+    labels = labels.where(~(taken | ahead), labels + f" {decided}")
     if not labels.is_unique:
         twice = listed(labels[labels.duplicated()].unique())
         raise DataError(f"Two edges would have the name {twice}: rename prosumers with ' - '.")
