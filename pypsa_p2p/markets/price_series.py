@@ -170,6 +170,7 @@ class _Limit:
             zeta = self.unweighed.reciprocity1.reshape(zeta.shape)
         now = (values_at(self.solution.row_dual, at) for at in rows)
         exists = np.logical_and(*(np.abs(one) <= self.nothing for one in now))
+        exists &= xi >= -self.nothing  # else the limit holds the edge where its capacity does
         of_edge, of_capacity = (
             np.where(exists, self.in_money(limit, whose), np.nan) for limit in (zeta, xi)
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pypsa
 import pytest
@@ -122,6 +124,35 @@ def test_complete_market_of_gerard_leclere_philpott(route: str) -> None:
     prices = worth_now / r["contract_price"].to_numpy()
     for who in ("producer", "consumer"):
         np.testing.assert_allclose(prices.loc[who], [1.24782821, 2.15636896], **TO_SIX_DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("market", "cost", "x", "prices"),
+    [
+        ("neutral", -3.17908792, 0.14555712, [1.236295, 2.111519]),
+        ("hedged", -2.95736457, 0.12825769, [1.24782821, 2.15636896]),
+    ],
+)
+def test_gerard_leclere_philpott_with_an_asset_decided_here_and_now(
+    market: str, cost: float, x: float, prices: list[float], route: str
+) -> None:
+    """What is sold before the weather, of a plant that stands: the same as one that is built."""
+    n = producer_and_consumer()
+    static = n.c["Generator"].static
+    plant = static.index.get_level_values("name") == "x"
+    for column, value in {"p_nom_extendable": False, "p_nom": 10.0, "p_min_pu": 0.0}.items():
+        static.loc[plant, column] = value
+    of = p2p.PeerToPeerMarket() if market == "neutral" else hedged(1 / 3)
+    of = replace(of, here_and_now=("x",))
+    if route == "hook":
+        n.optimize(extra_functionality=of, include_objective_constant=False)
+    else:
+        of.optimize(n)
+    r = p2p.results(n)
+    assert float(r["social_cost"]) == pytest.approx(cost, abs=1e-8)
+    np.testing.assert_allclose(n.generators_t.p.T.xs("x", level="name"), x, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(r["nodal_price"][:, 0, 0], prices, rtol=0, atol=1e-6)
+    assert p2p.certify(n).is_equilibrium()
 
 
 def test_contract_prices_of_philpott_ferris_wets(route: str) -> None:

@@ -10,9 +10,10 @@ from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.clearing.convex import MarketSolution, Matrix
 from pypsa_p2p.markets.clearing.probabilities import priced_by_chance
 from pypsa_p2p.markets.clearing.problem import MarketProblem
-from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
+from pypsa_p2p.solvers.arrays import Flags, Labels, Vector, lines_of
 from pypsa_p2p.solvers.limits import probability_of
 from pypsa_p2p.solvers.multipliers import Optimum
+from pypsa_p2p.solvers.program import RiskProgram
 
 
 def priced_by_scenario(
@@ -51,6 +52,7 @@ def priced_by_rule(problem: MarketProblem, found: MarketSolution) -> MarketSolut
     if unweighed is None or not (unweighed.weight > 0.0).any():
         return replace(found, row_dual=dual, unique=unique)
     limit = optimum_at(problem, found.x, unweighed.weight, unweighed.row_dual)
+    limit = replace(limit, program=_with_shared_held(problem.program, found.x))
     weight = np.append(unweighed.weight.ravel(), np.zeros(tau.shape[1]))
     held = _rows_of(problem, problem.program.per_column(weight, unowned=0.0) <= 0.0)
     dual_unweighed, unique_unweighed = replace(limit, held=held).by_rule()
@@ -82,6 +84,31 @@ def _optimum(problem: MarketProblem, x: Vector, weight: Vector, row_dual: Vector
         priced=problem.priced,
         tidy=problem.reported,
         held=np.zeros(row_dual.size, dtype=bool),
+    )
+
+
+def _with_shared_held(program: RiskProgram, x: Vector) -> RiskProgram:
+    """A program in which what scenarios share stays at x.
+
+    In the limit it says nothing of prices in one of them: what ties it to the others has any part.
+    """
+    scenarios = program.group.size // program.groups
+    scenario = np.where(program.cell < 0, -1, program.cell % scenarios)
+    A = program.A.tocsr()
+    filled = np.flatnonzero(np.diff(A.indptr))
+    of_entry, starts = scenario[A.indices], A.indptr[filled]
+    several = np.zeros(A.shape[0], dtype=bool)
+    least = np.minimum.reduceat(of_entry, starts) if filled.size else np.empty(0)
+    most = np.maximum.reduceat(of_entry, starts) if filled.size else np.empty(0)
+    several[filled] = (least >= 0) & (least < most)
+    shared = np.zeros(x.size, dtype=bool)
+    shared[A.indices[several[lines_of(A)]]] = True
+    if not shared.any():
+        return program
+    return replace(
+        program,
+        x_lower=np.where(shared, x, program.x_lower),
+        x_upper=np.where(shared, x, program.x_upper),
     )
 
 
