@@ -1,4 +1,4 @@
-r"""What is decided before the scenario is known, as linopy constraints (MODEL.md §11).
+r"""What is decided before the scenario is known, as linopy constraints (MODEL.md §12).
 
 A decision that all scenarios share keeps PyPSA's variable of each of them, tied to that of the
 first:

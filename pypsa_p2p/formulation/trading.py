@@ -80,7 +80,7 @@ def define_capacity_constraints(m: linopy.Model, data: MarketData) -> None:
     r"""Trade capacity :math:`q_{mn} \le \kappa_{mn}` of each direction (2).
 
     Where a pair trades day ahead too, the capacity of its edge in real time is that of both,
-    :math:`q_{mn} + r_{mn} \le \kappa_{mn}` (MODEL.md §11).
+    :math:`q_{mn} + r_{mn} \le \kappa_{mn}` (MODEL.md §12).
 
     PyPSA's own limits of ``Link-p`` give way to them: the upper one would bound what the
     prosumer at bus0 sells, which (2) does not.

@@ -297,14 +297,13 @@ class Market(ABC):
 
     def solution(self, compiled: CompiledModel, places: Places, data: MarketData) -> MarketSolution:
         """Solve the market, or say why it has no solution."""
-        return self.accepted(
-            compiled, data, solve_market(compiled, self.problem(compiled, places, data))
-        )
+        found = solve_market(compiled, self.problem(compiled, places, data))
+        return self.accepted(found, compiled, places, data)
 
     def accepted(
-        self, compiled: CompiledModel, data: MarketData, solution: MarketSolution
+        self, solution: MarketSolution, compiled: CompiledModel, places: Places, data: MarketData
     ) -> MarketSolution:
-        """A solution, or why it is none."""
+        """A solution, the prices of trades day ahead among it; or why it is none."""
         if solution.status != "optimal":
             raise explain(compiled, solution, trading=len(data.edges) > 0, surplus=self.surplus)
         warn_of_mixed_sizes(compiled, solution.x, data.prosumers)

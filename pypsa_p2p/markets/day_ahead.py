@@ -69,7 +69,7 @@ def with_day_ahead_prices(
 
     .. math:: \zeta^\omega = p_\omega \sum_{\omega'} \zeta^{\omega'}
 
-    Only the sum is a price (MODEL.md §11): what ties the scenarios takes up any split of it.
+    Only the sum is a price (MODEL.md §12): what ties the scenarios takes up any split of it.
     """
     ahead = data.day_ahead.to_numpy()
     if solution.status != "optimal" or len(data.scenarios) == 1 or not ahead.any():

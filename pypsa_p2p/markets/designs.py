@@ -47,7 +47,7 @@ class CentralizedMarket(Market):
         power flow within their limits (MODEL.md §6).
     here_and_now : sequence of str
         Assets by name (generators, links, storage units, stores) whose decision is the same in all
-        scenarios, as it is made before any is known (MODEL.md §11). Of trades `add_trades` says
+        scenarios, as it is made before any is known (MODEL.md §12). Of trades `add_trades` says
         when they are decided.
 
     Raises

@@ -26,7 +26,7 @@ def add_imbalance(
 ) -> None:
     r"""Let prosumers be out of balance, at a price: what they lack is bought, what is over sold.
 
-    It adds to the cost of prosumer n (MODEL.md §11)
+    It adds to the cost of prosumer n (MODEL.md §12)
 
     .. math:: \sum_t w_t (\pi^+ e^+ - \pi^- e^-), \qquad e^\pm(\omega, t) \ge 0
 

@@ -24,7 +24,7 @@ and (23) in I. Shilov, H. Le Cadre, A. Bušić, Risk-Averse Equilibrium Analysis
 arXiv 2004.02470.
 
 Trades day ahead have one quantity for all scenarios, and (12) and (22) hold of their sum over these
-alone (MODEL.md §11): what explains prices by trades is NaN of them.
+alone (MODEL.md §12): what explains prices by trades is NaN of them.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def results(n: pypsa.Network) -> xr.Dataset:
     all others: what is paid in every scenario, which is what multipliers of all scenarios add up
     to. Their ``trade_price`` and ``capacity_price`` are the same in every scenario, ``payment``
     counts them whatever anybody fears, and ``payment_now`` has each scenario's probability of them
-    (MODEL.md §11).
+    (MODEL.md §12).
 
     ``payment``, ``bill`` and ``net_cost`` are NaN in scenarios that prosumers weigh differently,
     whose money has no one worth to them; ``payment_now`` is there always, and cancels over every

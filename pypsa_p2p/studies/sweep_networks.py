@@ -56,7 +56,7 @@ class Asked:
             if solution is None:
                 solution = market.solution(posed.compiled, posed.places, posed.data)
             else:
-                solution = market.accepted(posed.compiled, posed.data, solution)
+                solution = market.accepted(solution, posed.compiled, posed.places, posed.data)
             found = in_solution(market, posed, solution, self._load)
             accounts = Accounts(data=posed.data, books=self._books, found=found)
             self._figures = figures_of_accounts(accounts, self._keep)

@@ -135,7 +135,7 @@ def three_node_in_two_stages(
     """MODEL.md §9's three nodes that trade day ahead, or in real time at a friction, or both.
 
     What is bought in real time costs its buyer a friction c besides: half of it as a fee on all
-    that she trades, half as a preference, c (r)^+ = c/2 |r| + c/2 r (MODEL.md §11).
+    that she trades, half as a preference, c (r)^+ = c/2 |r| + c/2 r (MODEL.md §12).
     """
     n = p2p.load_grid("three_node")
     links = n.links[n.links.carrier == "p2p"].groupby(level="name", sort=False).first()

@@ -1,4 +1,4 @@
-"""MODEL.md §11: decisions of all scenarios at once, by hand and by an independent program."""
+"""MODEL.md §12: decisions of all scenarios at once, by hand and by an independent program."""
 
 from __future__ import annotations
 

@@ -249,7 +249,7 @@ def trade_stationarity(trading: Trading, share: float, scale: Scale) -> float:
 
 
 def _day_ahead(trading: Trading, missing: xr.DataArray, fee: xr.DataArray, scale: Scale) -> float:
-    r"""Of trades day ahead the sum over scenarios: one quantity has one price (MODEL.md §11).
+    r"""Of trades day ahead the sum over scenarios: one quantity has one price (MODEL.md §12).
 
     .. math:: \sum_\omega [\tau_n (b + p^0 + \sigma f) + \xi_{nm} + \zeta_{mn} + \pi_n]
         + \sum_\omega \xi^{RT}_{nm} = \sum_\omega \lambda_n
