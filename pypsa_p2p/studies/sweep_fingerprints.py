@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -21,8 +22,13 @@ _WRITTEN: Final = {name for of_class in MARKET_RESULTS.values() for name in of_c
 
 def fingerprint(inputs: str, market: Market, keep: tuple[str, ...]) -> str:
     """A name for what a point's figures follow from: inputs, market, version, and what is kept."""
-    shared = (version("pypsa-p2p"), version("pypsa"), sorted(keep), inputs)
+    shared = (*_versions(), sorted(keep), inputs)
     return hashlib.sha256(repr((shared, _canonical(market))).encode()).hexdigest()[:32]
+
+
+@cache
+def _versions() -> tuple[str, str]:
+    return version("pypsa-p2p"), version("pypsa")
 
 
 def inputs_of(n: pypsa.Network) -> str:
@@ -39,8 +45,9 @@ def inputs_of(n: pypsa.Network) -> str:
 
 def _content(column: pd.Series) -> bytes:
     """A column's values, numbers as they are: whole ones are the same as those with a point."""
-    if pd.api.types.is_numeric_dtype(column) and not column.hasnans:
-        return column.to_numpy(float).tobytes()
+    if pd.api.types.is_numeric_dtype(column):
+        numbers = column.to_numpy(float, na_value=np.nan)
+        return np.where(np.isnan(numbers), np.nan, numbers).tobytes()  # one NaN of many
     return pd.util.hash_array(column.to_numpy(object)).tobytes()
 
 
