@@ -349,3 +349,44 @@ def test_a_result_survives_netcdf(tmp_path: object) -> None:
     with xr.open_dataset(f"{tmp_path}/g.nc") as again:
         assert again.attrs["local"] == 0
         np.testing.assert_allclose(again.expected_cost, g.expected_cost)
+
+
+def test_a_farm_without_demand_has_nothing_to_report() -> None:
+    """She responds by her generator alone; her noise costs nobody, and no price hides behind it."""
+    n = four(
+        demand=[12, 10, 14, 0],
+        demand_min=[-60, -60, -60, 0],
+        demand_max=[80, 80, 80, 0],
+        utility_quadratic=[0.5, 0.8, 0.4, 0],
+    )
+    for observer in ("reports", "price"):
+        g = p2p.solve_reports(n, MARKET, replace(REPORTS, observer=observer), samples=1)
+        farm = g.sel(prosumer="z")
+        assert not g.attrs["local"]
+        assert farm.deviation.item() == 0.0
+        assert farm.by_noise.item() == 0.0
+        assert float(abs(g.beyond_formula).max()) < 1e-6
+        assert float(abs(g.exploitability).max()) < 1e-9
+    assert farm.noise_variance.item() == 0.0
+
+
+def test_demand_at_a_limit_in_some_hours() -> None:
+    """Noise would cost nothing there, and none is best; who needs none there is heard."""
+    snapshots = pd.RangeIndex(2)
+    most = pd.DataFrame({who: [80.0, 6.0 if who == "x" else 80.0] for who in NAMES}, snapshots)
+    n = four(snapshots=snapshots, demand_max=most)
+    with pytest.raises(p2p.MarketError, match="'x' is at a limit in some hours"):
+        p2p.solve_reports(n, MARKET, REPORTS)
+    far = pd.DataFrame({who: [2.0, 0.0 if who == "x" else 2.0] for who in NAMES}, snapshots)
+    g = p2p.solve_reports(n, MARKET, replace(REPORTS, sensitivity=far))
+    assert g.attrs["local"]
+    assert float(abs(g.exploitability).max()) < 1e-9
+    np.testing.assert_allclose(g.privacy_loss, LOSS)
+
+
+def test_everybody_at_limits() -> None:
+    n = four(
+        demand_max=4, demand_min=0, renewable=1.0, generation_max=[50, 0, 0, 0], generation_min=0
+    )
+    with pytest.raises(p2p.MarketError, match="Fewer than two"):
+        p2p.solve_reports(n, MARKET, REPORTS)

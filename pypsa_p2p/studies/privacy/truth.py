@@ -9,14 +9,14 @@ import pandas as pd
 import pypsa
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.common.errors import MarketError, listed, shown
 from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.pypsa_state import copy_without_model
 from pypsa_p2p.common.tables import Numbers, dynamic_numbers
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.record import recorded_units
 from pypsa_p2p.network.assets import sum_by_owner
-from pypsa_p2p.network.market_data import MarketData, in_words
+from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.results import read_results
 from pypsa_p2p.solvers.arrays import Flags
@@ -156,8 +156,9 @@ def _require_two(truth: Truth) -> None:
     alone = (truth.response > 0).sum(axis=-1) < 2
     if alone.any():
         scenario, snapshot = np.argwhere(alone)[0]
-        where = in_words(truth.data, int(scenario), int(snapshot), 0).split(" in ", 1)[1]
         raise MarketError(
-            f"Fewer than two prosumers respond to the price in {where}: all others are at limits. "
+            f"Fewer than two prosumers respond to the price in snapshot "
+            f"{shown(truth.data.snapshots[snapshot])}, scenario "
+            f"{shown(truth.data.scenarios[scenario])}: all others are at limits. "
             "Widen demand_min, demand_max or generation_max."
         )
