@@ -224,7 +224,7 @@ def test_the_network_stays_as_it_is() -> None:
     assert "p2p" not in n.meta
 
 
-def _edit(column: str, value: float, component: str = "links") -> Callable[[pypsa.Network], None]:
+def _edit(column: str, value: object, component: str = "links") -> Callable[[pypsa.Network], None]:
     def edit(n: pypsa.Network) -> None:
         getattr(n, component)[column] = value
 
@@ -256,6 +256,7 @@ def _inelastic(n: pypsa.Network) -> None:
         (_edit("fee0", 0.1), "fees"),
         (_edit("p_nom", 1.0), "capacity"),
         (lambda n: p2p.add_retail(n, import_price=9.0, export_price=1.0), "retail"),
+        (_edit("decided", "day-ahead"), "day ahead"),
         (_storage, "'battery'"),
         (_linear, "'diesel'"),
         (_island, "'z'"),
@@ -263,8 +264,8 @@ def _inelastic(n: pypsa.Network) -> None:
         (_edit("p_nom_extendable", True, "generators"), "capacities are given"),
         (_edit("ramp_limit_up", 0.5, "generators"), "ramp_limit_up"),
     ],
-    ids=["congestion", "fee", "capacity", "retail", "storage", "linear", "island", "inelastic",
-         "investment", "ramps"],
+    ids=["congestion", "fee", "capacity", "retail", "ahead", "storage", "linear", "island",
+         "inelastic", "investment", "ramps"],
 )  # fmt: skip
 def test_networks_without_a_closed_form(edit: Callable[[pypsa.Network], None], names: str) -> None:
     n = four()
@@ -283,12 +284,13 @@ def test_networks_without_a_closed_form(edit: Callable[[pypsa.Network], None], n
             "contracts",
         ),
         (p2p.PeerToPeerMarket(surplus=False, delivery="grid"), "delivery='grid'"),
+        (p2p.PeerToPeerMarket(surplus=False, here_and_now=("w generation",)), "here_and_now="),
         (
             p2p.PeerToPeerMarket(surplus=False, equilibrium="generalized", weights=[1, 2, 1, 1]),
             "weights",
         ),
     ],
-    ids=["surplus", "risk", "contracts", "grid", "weights"],
+    ids=["surplus", "risk", "contracts", "grid", "ahead", "weights"],
 )
 def test_designs_without_a_closed_form(market: p2p.Market, names: str) -> None:
     with pytest.raises(p2p.MarketError, match=names):

@@ -11,9 +11,9 @@ import xarray as xr
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed, shown
 from pypsa_p2p.common.names import (
+    CONTRACT_CARRIERS,
     ELASTIC_DEMAND_CARRIER,
     NAME,
-    RETAIL_CARRIERS,
 )
 from pypsa_p2p.common.tables import carrier_names, first_scenario, unusual_attributes
 from pypsa_p2p.markets.base import Market
@@ -42,6 +42,8 @@ def check_design(market: Market) -> None:
         "surplus=True": (market.surplus, "take surplus=False"),
         f"delivery={market.delivery!r}": (market.delivery != "trades", "take delivery='trades'"),
     }
+    ahead = "take here_and_now=()"
+    refused[f"here_and_now={market.here_and_now!r}"] = (len(market.here_and_now) > 0, ahead)
     weights = getattr(market, "weights", None)
     refused["unequal weights"] = (weights is not None, "take the variational equilibrium")
     for option, (bad, way) in refused.items():
@@ -63,6 +65,12 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
         raise MarketError(
             f"Trades have fees, which keep prices apart: {_EXACT} without; set fee=0."
         )
+    ahead = data.edges[np.asarray(data.day_ahead.to_numpy(), dtype=bool)]
+    if len(ahead):
+        raise MarketError(
+            f"Trade edges {listed(ahead)} are decided day ahead, alike in all scenarios: {_EXACT} "
+            "without; set n.links['decided'] = 'real-time'."
+        )
     if data.closed is not None:
         raise MarketError(f"own_surplus closes trades by the hour: {_EXACT} without it.")
     for component in sorted(n.one_port_components | n.branch_components):
@@ -78,11 +86,11 @@ def check_network(n: pypsa.Network, data: MarketData) -> None:
                 f"{component} {listed(built)}: {_EXACT} where capacities are given; fix it."
             )
     names = owned(data, "Generator")
-    retail = names.intersection(carrier_names(n, "Generator", *RETAIL_CARRIERS))
+    retail = names.intersection(carrier_names(n, "Generator", *CONTRACT_CARRIERS))
     if len(retail):
         raise MarketError(
-            f"Generator {listed(retail)} is a retail contract, whose price holds whatever is "
-            f"reported: {_EXACT} without retail; remove it."
+            f"Generator {listed(retail)} is a contract of retail or imbalance, whose price holds "
+            f"whatever is reported: {_EXACT} without; remove it."
         )
     for attribute, culprits in unusual_attributes(n, "Generator", _KNOWN_ATTRIBUTES, names).items():
         raise MarketError(
