@@ -36,9 +36,7 @@ def several(seed: int) -> Iterator[Asked]:
         yield asked(network(instance), replace(AVERSE, risk=p2p.CVaR(attitude=attitude)))
 
 
-@pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(s, marks=pytest.mark.slow) for s in range(2, 40))]
-)
+@pytest.mark.parametrize("seed", range(40))
 def test_every_market_gets_its_own_solution(seed: int) -> None:
     """Decisions to what is promised; costs, which do not hang on ties, much closer."""
     markets = list(several(seed))

@@ -3,7 +3,7 @@
 A wind farm, a factory with coal at 30 and gas at 70 EUR/MWh, and a village that can do without some
 of what it wants. Tomorrow there is much wind, some, or none. What is decided the day before?
 
-    python examples/14_before_the_scenario_is_known.py
+    python examples/15_before_the_scenario_is_known.py
 """
 
 from __future__ import annotations
