@@ -19,11 +19,13 @@ probability of the scenario: unlikely scenarios are followed as closely as likel
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.progress import iterations_shown
 from pypsa_p2p.solvers.arrays import Vector, sum_by
 from pypsa_p2p.solvers.backends.newton import NewtonSystem
 from pypsa_p2p.solvers.limits import Limits, probability_of
@@ -301,6 +303,11 @@ class InteriorPoint:
 
         A step from nearly there may lead away again: the best point counts.
         """
+        with iterations_shown(self.program.c.size) as shown:
+            return self._run(shown)
+
+    def _run(self, shown: Any) -> tuple[bool, int]:
+        """`run`, each iteration shown with its error."""
         best, nearest, stuck, taken = np.inf, self.iterate, 0, 0
         for _ in range(_MAX_ITERATIONS):
             gradient = self._gradient(self.iterate.x)
@@ -320,6 +327,8 @@ class InteriorPoint:
             step, length = self._step(errors, 0.1 * gap)
             self.iterate = self.iterate.moved(step, length)
             taken += 1
+            shown.update()
+            shown.set_postfix_str(f"error {error:.0e} of {ACCURACY.interior:.0e}", refresh=False)
         self.iterate = nearest
         return best <= ACCURACY.interior_nearly, taken
 
