@@ -28,6 +28,7 @@ from pypsa_p2p.formulation.posed import pose_linear
 from pypsa_p2p.formulation.renumbered import renumbered
 from pypsa_p2p.formulation.shared import define_shared
 from pypsa_p2p.formulation.trading import define_trading, trade_cost
+from pypsa_p2p.markets.by_prosumer import RiskByProsumer
 from pypsa_p2p.markets.checks import check_network
 from pypsa_p2p.markets.clearing.clearing import solve_for_cost, solve_market
 from pypsa_p2p.markets.clearing.convex import MarketSolution
@@ -85,6 +86,8 @@ class Market(ABC):
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
+        if isinstance(self.risk, Mapping):
+            object.__setattr__(self, "risk", RiskByProsumer(self.risk))
         require_type("risk", self.risk, RiskMeasure)
         if self.risk is not None:
             self.risk.require_kept()
