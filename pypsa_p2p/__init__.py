@@ -7,6 +7,13 @@ from pypsa_p2p.equilibrium.sampling import sample_equilibria
 from pypsa_p2p.equilibrium.solving import Equilibrium, solve_equilibrium
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.contracts import Contracts
+from pypsa_p2p.markets.covers import (
+    Ambiguity,
+    Semideviation,
+    Spectral,
+    TotalVariation,
+    Wasserstein,
+)
 from pypsa_p2p.markets.cvar import CVaR
 from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
 from pypsa_p2p.markets.products import (
@@ -51,6 +58,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ADMM",
+    "Ambiguity",
     "CVaR",
     "CentralizedMarket",
     "Certificate",
@@ -66,6 +74,10 @@ __all__ = [
     "PeerToPeerMarket",
     "PrivateReports",
     "RiskMeasure",
+    "Semideviation",
+    "Spectral",
+    "TotalVariation",
+    "Wasserstein",
     "WorstCase",
     "add_imbalance",
     "add_prosumers",

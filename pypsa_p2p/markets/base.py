@@ -35,7 +35,12 @@ from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.infeasibility import explain
 from pypsa_p2p.markets.clearing.mixed_sizes import warn_of_mixed_sizes
 from pypsa_p2p.markets.clearing.problem import MarketProblem, risk_program
-from pypsa_p2p.markets.contract_terms import Terms, look_at_hubs, require_no_arbitrage
+from pypsa_p2p.markets.contract_terms import (
+    Terms,
+    look_at_hubs,
+    require_boxes,
+    require_no_arbitrage,
+)
 from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.day_ahead import check_here_and_now, with_day_ahead_prices
 from pypsa_p2p.markets.model_checks import warn_of_losses
@@ -261,6 +266,7 @@ class Market(ABC):
         each, terms = self.envelope(data), self.terms(data)
         self._require_convex(data, each)
         if terms is not None:
+            require_boxes(each, data.prosumers)
             require_no_arbitrage(terms, each, data.prosumers)
             look_at_hubs(n, data, each, terms)
 
@@ -330,8 +336,9 @@ class Market(ABC):
     def problem(self, compiled: CompiledModel, places: Places, data: MarketData) -> MarketProblem:
         """What is minimised, and by whom."""
         each, terms = self.envelope(data), self.terms(data)
+        held = self.whose_risk(data, each)
         return MarketProblem(
-            program=self._program(compiled, data, self.whose_risk(data, each)),
+            program=self._program(compiled, data, held),
             partner=places.partner,
             cross=self.cross,
             share=np.append(self.shares(data), 1.0)[compiled.owner],
@@ -340,6 +347,7 @@ class Market(ABC):
             reciprocity=places.reciprocity.ravel(),
             exports=places.exports,
             priced=places.priced.astype(float),
+            covers=held.covers,
             reported=places.reported,
             terms=terms,
             by_prosumer=None if terms is None else self._program(compiled, data, each),

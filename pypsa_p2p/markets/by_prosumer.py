@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import xarray as xr
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.given import ByName
 from pypsa_p2p.common.names import PROSUMER, SCENARIO
-from pypsa_p2p.markets.risk import Limits, Risk, RiskMeasure
+from pypsa_p2p.markets.risk import ByContent, Envelope, Limits, Risk, RiskMeasure
+from pypsa_p2p.solvers.cover import Cover
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,15 @@ class RiskByProsumer(RiskMeasure):
             held = measure.envelope(probability, attitude.isel({PROSUMER: theirs}))
             least[:, theirs], most[:, theirs] = held.least.T, held.most.T
         return least, most
+
+    def _envelope(self, of_scenarios: ByContent, of_prosumers: ByContent) -> Envelope:
+        box, attitude = super()._envelope(of_scenarios, of_prosumers), of_prosumers.array
+        covers: list[Cover | None] = [None] * attitude.size
+        for measure, theirs in self._parted(attitude.indexes[PROSUMER]):
+            held = measure.envelope(of_scenarios.array, attitude.isel({PROSUMER: theirs}))
+            for place, own in zip(theirs, held.covers, strict=False):
+                covers[place] = own
+        return box if all(own is None for own in covers) else replace(box, covers=tuple(covers))
 
     def worst(self, cost: xr.DataArray, probability: xr.DataArray, attitude: xr.DataArray) -> Risk:
         """R of costs, EUR, and what attains it, each prosumer's by her own measure."""

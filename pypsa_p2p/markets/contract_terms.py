@@ -116,6 +116,23 @@ def require_no_arbitrage(terms: Terms, each: Envelope, prosumers: pd.Index) -> N
         )
 
 
+def require_boxes(each: Envelope, prosumers: pd.Index) -> None:
+    """Refuse contracts of prosumers whose envelopes are no boxes.
+
+    Raises
+    ------
+    MarketError
+        Naming them.
+    """
+    others = [name for name, own in zip(prosumers, each.covers, strict=False) if own is not None]
+    if others:
+        raise MarketError(
+            f"Contracts: prosumers {listed(others)} have a risk measure other than CVaR, WorstCase "
+            "and what else is given by limits of each probability: how much of which contract they "
+            "hold is not known. Give them one of these, or leave contracts out."
+        )
+
+
 def _rank(payoff: Numbers) -> int:
     return int(np.linalg.matrix_rank(payoff))
 

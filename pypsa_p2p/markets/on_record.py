@@ -75,7 +75,7 @@ class RecordedMarket(Market):
         """The members' rows of what all may hold."""
         every = (self.risk or NEUTRAL).envelope(data.probability, self.attitude)
         whose = self._places(data)
-        return replace(every, least=every.least[whose], most=every.most[whose])
+        return every.among(whose)
 
     def terms(self, data: MarketData) -> Terms | None:
         """The contracts, with the members' limits."""

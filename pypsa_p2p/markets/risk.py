@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
@@ -27,7 +27,8 @@ from pypsa_p2p.common.errors import MarketError, P2PError, listed
 from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.common.names import PROSUMER, SCENARIO
 from pypsa_p2p.common.values import is_hashable
-from pypsa_p2p.solvers.arrays import Vector
+from pypsa_p2p.solvers.arrays import Labels, Vector
+from pypsa_p2p.solvers.cover import Cover
 from pypsa_p2p.solvers.tail import Tail, worst
 
 Limits = tuple[xr.DataArray, xr.DataArray]
@@ -61,11 +62,14 @@ class Envelope:
     least, most : (N, S)
     probability : (S,)
         The actual ones, which lie between them.
+    covers : (N,) or ()
+        What else they must be, where somebody's are no box; None of whose are one.
     """
 
     least: Matrix
     most: Matrix
     probability: Vector
+    covers: tuple[Cover | None, ...] = ()
 
     @classmethod
     def between(cls, least: Matrix, most: Matrix, probability: Vector) -> Envelope:
@@ -92,12 +96,18 @@ class Envelope:
     @property
     def alike(self) -> bool:
         """Whether all prosumers have the same."""
-        return all(bool((end == end[0]).all()) for end in (self.least, self.most))
+        same = all(own is self.covers[0] for own in self.covers)
+        return same and all(bool((end == end[0]).all()) for end in (self.least, self.most))
 
     @property
     def of_first(self) -> Envelope:
         """That of the first prosumer, alone."""
-        return replace(self, least=self.least[:1], most=self.most[:1])
+        return self.among(np.arange(1))
+
+    def among(self, chosen: Labels) -> Envelope:
+        """That of some prosumers."""
+        covers = tuple(self.covers[place] for place in chosen) if self.covers else ()
+        return replace(self, least=self.least[chosen], most=self.most[chosen], covers=covers)
 
     @property
     def common(self) -> Envelope:
@@ -108,7 +118,34 @@ class Envelope:
     def tail(self, costs: Matrix) -> Tail:
         """The worst expectation of costs, (N, S), EUR: exactly, by sorting."""
         group = np.repeat(np.arange(len(costs)), costs.shape[1])
-        return worst(costs.ravel(), self.least.ravel(), self.most.ravel(), group)
+        found = worst(costs.ravel(), self.least.ravel(), self.most.ravel(), group)
+        if not self.covers:
+            return found
+        value, level = found.value.copy(), found.value_at_risk.copy()
+        tau = found.probability.reshape(costs.shape).copy()
+        for cover, theirs in self._covered():
+            value[theirs], tau[theirs] = cover.worst(costs[theirs])
+            level[theirs] = np.nan
+        return Tail(value=value, value_at_risk=level, probability=tau.ravel())
+
+    def outside(self, held: Matrix) -> Matrix:
+        """How far probabilities, (N, S), are outside, relative to the actual ones."""
+        beyond = np.maximum(self.least - held, held - self.most) / self.probability
+        for cover, theirs in self._covered():
+            own = cover.outside(held[theirs], self.probability)
+            beyond[theirs] = np.maximum(beyond[theirs], own[:, None])
+        return np.maximum(beyond, 0.0)
+
+    def _covered(self) -> Iterator[tuple[Cover, Labels]]:
+        """Each different cover, and the places of those who have it."""
+        whose: dict[int, list[int]] = {}
+        for place, own in enumerate(self.covers):
+            if own is not None:
+                whose.setdefault(id(own), []).append(place)
+        for places in whose.values():
+            found = self.covers[places[0]]
+            assert found is not None
+            yield found, np.array(places)
 
     def worst(self, cost: xr.DataArray) -> Risk:
         """`tail` of costs with dims (scenario, prosumer)."""
@@ -122,7 +159,7 @@ class Envelope:
         )
 
 
-class _ByContent:
+class ByContent:
     """An array along one dim that equals another of the same labels and numbers."""
 
     def __init__(self, array: xr.DataArray) -> None:
@@ -130,16 +167,14 @@ class _ByContent:
         self._content = (array.to_numpy().tobytes(), *map(tuple, array.indexes.values()))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByContent) and self._content == other._content
+        return isinstance(other, ByContent) and self._content == other._content
 
     def __hash__(self) -> int:
         return hash(self._content)
 
 
 @lru_cache(maxsize=64)  # more than a sweep asks for before it solves the first
-def _remembered(
-    measure: RiskMeasure, of_scenarios: _ByContent, of_prosumers: _ByContent
-) -> Envelope:
+def _remembered(measure: RiskMeasure, of_scenarios: ByContent, of_prosumers: ByContent) -> Envelope:
     return measure._envelope(of_scenarios, of_prosumers)
 
 
@@ -236,10 +271,10 @@ class RiskMeasure(ABC):
         MarketError
             The limits leave p out.
         """
-        asked = _ByContent(probability), _ByContent(attitude)
+        asked = ByContent(probability), ByContent(attitude)
         return _remembered(self, *asked) if is_hashable(self) else self._envelope(*asked)
 
-    def _envelope(self, of_scenarios: _ByContent, of_prosumers: _ByContent) -> Envelope:
+    def _envelope(self, of_scenarios: ByContent, of_prosumers: ByContent) -> Envelope:
         """What `limits` makes of probabilities and attitudes."""
         probability, attitude = of_scenarios.array, of_prosumers.array
         p, shape = probability.to_numpy()[:, None], (probability.size, attitude.size)

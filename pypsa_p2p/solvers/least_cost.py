@@ -62,6 +62,8 @@ class Choice:
         Whether a cell has any of them.
     level_lower, level_upper : (G,)
         What costs of cells that have none leave to the values at risk.
+    counted : (n,)
+        What a column's cost counts for in the expectation: its probability; 0 where it is aside.
     """
 
     program: RiskProgram
@@ -71,9 +73,12 @@ class Choice:
     moves: Flags
     level_lower: Vector
     level_upper: Vector
+    counted: Vector
 
     @classmethod
-    def of(cls, program: RiskProgram, tail: Sides, region: Region, x: Vector) -> Choice:
+    def of(
+        cls, program: RiskProgram, tail: Sides, region: Region, x: Vector, aside: Labels
+    ) -> Choice:
         """The program at a point of the face."""
         moves = np.zeros(program.group.size + 1, dtype=bool)
         moves[program.cell[region.columns]] = True
@@ -82,10 +87,13 @@ class Choice:
         level_lower, level_upper = np.full((2, program.groups), [[-np.inf], [np.inf]])
         np.maximum.at(level_lower, program.group[~moves], (costs - tail.most)[~moves])
         np.minimum.at(level_upper, program.group[~moves], (costs - tail.least)[~moves])
+        counted = program.per_column(program.probability)
+        counted[aside] = 0.0
         return cls(
             program=program,
             tail=tail,
             region=region,
+            counted=counted,
             P=picked(program.P.tocsc(), region.columns, region.columns),
             moves=moves,
             level_lower=np.minimum(level_lower, level_upper),
@@ -119,7 +127,7 @@ class Choice:
         still = np.zeros(program.groups)
         return QuadraticProgram(
             P=H,
-            c=np.append(gradient * unit, still) - H @ np.append(here, still),
+            c=np.append(gradient * self.counted[columns], still) - H @ np.append(here, still),
             A=rows.at(gradient),
             lower=np.append(region.lower, tail.least[cells] - value),
             upper=np.append(region.upper, tail.most[cells] - value),
@@ -144,9 +152,9 @@ class Choice:
     def lagrangian(self, x: Vector, y: Vector, cells: Labels) -> Vector:
         """(n,) gradient of expected costs less that of the cells' rows times their multipliers."""
         program = self.program
-        of_cell = program.probability.copy()
+        of_cell = np.zeros(program.group.size)
         of_cell[cells] -= y
-        return self.gradient(x) * program.per_column(of_cell)
+        return self.gradient(x) * (self.counted + program.per_column(of_cell, unowned=0.0))
 
     def multiplier(self, y: Vector, cells: Labels) -> Vector:
         """(K,) m of Pi <= eta, nonnegative, from the multipliers of some cells' rows."""

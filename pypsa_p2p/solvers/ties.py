@@ -27,6 +27,8 @@ from pypsa_p2p.solvers.ties_careful import least_expected_cost_carefully
 
 MAX_STEPS = 30
 
+_NONE = np.empty(0, dtype=np.int64)
+
 
 def least_norm(
     program: QuadraticProgram, solution: Solution, columns: Labels, weight: Vector
@@ -53,23 +55,26 @@ def least_norm(
     return x
 
 
-def least_expected_cost(program: RiskProgram, solution: Solution) -> LeastExpectedCost | None:
+def least_expected_cost(
+    program: RiskProgram, solution: Solution, aside: Labels = _NONE
+) -> LeastExpectedCost | None:
     """Among the risk-averse optima the one of least expected cost, and the QP it solves.
 
-    The program of `least_cost`, by Newton's method; None if it does not settle.
+    The program of `least_cost`, by Newton's method; None if it does not settle. The cost of columns
+    `aside` counts in the risk only.
     """
     tail = classify(program, solution)
     tau = np.where(tail.below, program.least, risk_of(solution)[0])
     unit = program.per_column(program.probability)
     face = optimal_face(program.weighted(tau), solution, unit)
-    found = _quickly(program, solution, tail, face)
+    found = _quickly(program, solution, tail, face, aside)
     if found is not None:
         return found
-    return least_expected_cost_carefully(program, solution, tail, face)
+    return least_expected_cost_carefully(program, solution, tail, face, aside)
 
 
 def _quickly(
-    program: RiskProgram, solution: Solution, tail: Sides, face: QuadraticProgram
+    program: RiskProgram, solution: Solution, tail: Sides, face: QuadraticProgram, aside: Labels
 ) -> LeastExpectedCost | None:
     """Newton's method in what the face leaves undecided, with all rows from the start.
 
@@ -77,7 +82,7 @@ def _quickly(
     checked together.
     """
     rest = Undecided.of(face, solution.x)
-    choice = Choice.of(program, tail, rest.region, solution.x)
+    choice = Choice.of(program, tail, rest.region, solution.x, aside)
     now = _Iterate.at(choice, solution.x)
     for _ in range(MAX_STEPS):
         found = now.stepped()

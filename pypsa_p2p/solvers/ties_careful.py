@@ -23,14 +23,14 @@ MAX_STEPS = 40
 
 
 def least_expected_cost_carefully(
-    program: RiskProgram, solution: Solution, tail: Sides, face: QuadraticProgram
+    program: RiskProgram, solution: Solution, tail: Sides, face: QuadraticProgram, aside: Labels
 ) -> LeastExpectedCost | None:
     """Newton's method on the program of `least_cost`; None if it does not settle.
 
     Most rows hold by themselves: a step knows only those an earlier step broke, and those next to
     a value at risk, which would have no limits otherwise.
     """
-    choice = Choice.of(program, tail, Region.of(face), solution.x)
+    choice = Choice.of(program, tail, Region.of(face), solution.x, aside)
     curved = program.P.diagonal() > 0  # costs are linear in the others: any step is exact there
     known = ~(tail.below | tail.above)
     known[tail.nearest(program, solution.x)] = True

@@ -16,6 +16,7 @@ import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.studies.study_files import read_network, read_study
+from tests.unit.sweeps import assert_same
 
 CLUSTER = Path(__file__).parents[2] / "examples" / "cluster"
 README = (CLUSTER / "README.md").read_text(encoding="utf-8")
@@ -106,7 +107,7 @@ def times() -> dict[str, int]:
 
 def require_the_same(whole: xr.Dataset) -> None:
     with xr.load_dataset("study.nc") as d:
-        xr.testing.assert_identical(d, whole)
+        assert_same(d, whole)
 
 
 def test_slurm(here: Path, whole: xr.Dataset) -> None:

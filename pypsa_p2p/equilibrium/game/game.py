@@ -224,6 +224,11 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
     names = data.names("Generator")
     check_generators(n, names)
     each = market.envelope(data)
+    if each.covers:
+        raise MarketError(
+            "The agents' algorithms know CVaR, WorstCase and what else is given by limits of each "
+            "probability only: use market.optimize(n), or one of these."
+        )
     values = {
         attribute: dynamic_values(n, "Generator", attribute, names, data.snapshots)
         for attribute in ("p_nom", "p_min_pu", "p_max_pu", *_COSTS)

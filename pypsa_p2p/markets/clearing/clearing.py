@@ -20,7 +20,8 @@ from pypsa_p2p.markets.clearing.convex import (
     RiskAverse,
     answer_near,
 )
-from pypsa_p2p.markets.clearing.hedged import WithContracts, hedges, with_contracts
+from pypsa_p2p.markets.clearing.covered import with_covers
+from pypsa_p2p.markets.clearing.hedged import hedges, with_contracts
 from pypsa_p2p.markets.clearing.indifferent import seen_as_by_others
 from pypsa_p2p.markets.clearing.own_units import OwnUnits
 from pypsa_p2p.markets.clearing.prices import priced_by_rule, priced_by_scenario
@@ -63,7 +64,7 @@ def solve_for_cost(compiled: CompiledModel, problem: MarketProblem) -> MarketSol
     _refuse_objective(compiled, problem)
     own = OwnUnits.of(problem)
     inside, asked = own.compiled(compiled), own.problem(problem)
-    by_scenario = decomposes(inside, asked.program)
+    by_scenario = decomposes(inside, asked)
     weigh: Weigh = CostByScenario() if by_scenario else CostAtRisk()
     if settles(asked, by_scenario):  # answers to each other's trades have to be told apart
         weigh = _weigh(inside, by_scenario)
@@ -72,7 +73,7 @@ def solve_for_cost(compiled: CompiledModel, problem: MarketProblem) -> MarketSol
 
 
 def _solved_in_own_units(compiled: CompiledModel, problem: MarketProblem) -> MarketSolution:
-    by_scenario = decomposes(compiled, problem.program)
+    by_scenario = decomposes(compiled, problem)
     found, bought = _solved(_weigh(compiled, by_scenario), problem, by_scenario)
     if found.status != "optimal":
         return found
@@ -113,25 +114,29 @@ def _solved(
     weigh: Weigh, problem: MarketProblem, by_scenario: bool
 ) -> tuple[MarketSolution, Hedges | None]:
     """The solution in the market's own columns and rows, and the contracts a solver bought."""
+    if problem.covers:
+        covered = with_covers(problem)
+        found = _weighed(weigh, covered, by_scenario)
+        return _first(found, *problem.program.A.shape), None
     if problem.terms is None or problem.terms.idle or by_scenario:
         return _weighed(weigh, problem, by_scenario), None
     inside = with_contracts(problem, problem.terms)
     found = _weighed(weigh, inside.problem, by_scenario)
     bought = inside.found(found.x, found.row_dual) if found.status == "optimal" else None
-    return _without_contracts(found, inside), bought
+    return _first(found, inside.rows, inside.columns), bought
 
 
-def _without_contracts(solution: MarketSolution, inside: WithContracts) -> MarketSolution:
-    """A solution in the market's own columns and rows."""
+def _first(solution: MarketSolution, rows: int, columns: int) -> MarketSolution:
+    """A solution in the market's own columns and rows, which are the first."""
     certificate, unweighed = solution.certificate, solution.unweighed
     if unweighed is not None:
-        unweighed = replace(unweighed, row_dual=unweighed.row_dual[: inside.rows])
+        unweighed = replace(unweighed, row_dual=unweighed.row_dual[:rows])
     return replace(
         solution,
         unweighed=unweighed,
-        x=solution.x[: inside.columns],
-        row_dual=solution.row_dual[: inside.rows],
-        certificate=None if certificate is None else certificate[: inside.rows],
+        x=solution.x[:columns],
+        row_dual=solution.row_dual[:rows],
+        certificate=None if certificate is None else certificate[:rows],
     )
 
 
@@ -223,9 +228,10 @@ def _settle(weigh: Weigh, problem: MarketProblem) -> MarketSolution:
     return answers[-1]
 
 
-def decomposes(compiled: CompiledModel, program: RiskProgram) -> bool:
+def decomposes(compiled: CompiledModel, problem: MarketProblem) -> bool:
     """Whether dispatch is a matter of each scenario, and tau of sorting their costs."""
-    whole = program.groups == 2
+    program = problem.program
+    whole = program.groups == 2 and not problem.covers
     if not (whole and separates(compiled, program)):
         return False
     return not (program.at_risk.any() and _unowned_costs(program))

@@ -165,7 +165,7 @@ class RiskAverse:
         if found.status != "optimal":
             return _no_solution(found)
         tidy = np.append(problem.trades.ravel(), self.capacities)
-        x, unweighed = _reported(program, found, tidy)
+        x, unweighed = _reported(program, found, tidy, problem.aside)
         solution = _solution(problem, program, found, x, found.row_dual)
         if unweighed is None:
             return solution
@@ -249,13 +249,13 @@ def _price_error(qp: QuadraticProgram, found: Solution, unit: Vector) -> float:
 
 
 def _reported(
-    program: RiskProgram, found: Solution, tidy: Labels
+    program: RiskProgram, found: Solution, tidy: Labels, aside: Labels
 ) -> tuple[Vector, Unweighed | None]:
     """The optimum to report, of least norm in `tidy`: trades and capacities.
 
-    The solver's own where breaking ties would cost anything.
+    What is `aside` is nobody's cost. The solver's own where breaking ties would cost anything.
     """
-    chosen = least_expected_cost(program, found)
+    chosen = least_expected_cost(program, found, aside)
     if chosen is None:
         warnings.warn(
             "Of several equally good solutions the solver's own is reported: the one of least "

@@ -28,9 +28,10 @@ _HALVINGS = 60  # of an interval no longer than 1, to below rounding
 def seen_as_by_others(problem: MarketProblem, found: MarketSolution) -> MarketSolution:
     """A solution in which prosumers without risk see the scenarios as the others do.
 
-    Contracts tie everybody's probabilities to their prices: with them all stays as it is.
+    Contracts tie everybody's probabilities to their prices, and where envelopes are no boxes it is
+    not known how far they may move: there all stays as it is.
     """
-    if problem.terms is not None and not problem.terms.idle:
+    if problem.covers or (problem.terms is not None and not problem.terms.idle):
         return found
     program, tau = problem.program, found.risk_adjusted_probability
     groups, scenarios = tau.shape

@@ -16,6 +16,7 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.contract_terms import Terms
 from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, sum_by
+from pypsa_p2p.solvers.cover import Cover
 from pypsa_p2p.solvers.program import UNOWNED, RiskProgram
 
 Matrix = npt.NDArray[np.float64]
@@ -53,6 +54,10 @@ class MarketProblem:
         Whether a row's multiplier is reported: of all balances, and (1).
     terms : Terms or None
         The contracts traded.
+    covers : (G,) or ()
+        Envelopes of the groups that are no boxes: in `program` they may hold any probabilities.
+    aside : (A,)
+        Columns that only tell what the groups' risk is, and are nobody's decision or cost.
     by_prosumer : RiskProgram or None
         With contracts: `program` with a group for every prosumer, whoever's risk is taken.
     """
@@ -68,6 +73,8 @@ class MarketProblem:
     priced: Vector
     reported: Flags
     terms: Terms | None = None
+    covers: tuple[Cover | None, ...] = ()
+    aside: Labels = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     by_prosumer: RiskProgram | None = None
 
     @property

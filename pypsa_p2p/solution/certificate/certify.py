@@ -210,7 +210,7 @@ def _energy_residuals(solved: _Solved) -> dict[str, float]:
 def _risk_residuals(solved: _Solved, hedged: xr.DataArray) -> dict[str, float]:
     """Risk-adjusted probabilities: inside their envelope, attaining R, and common where due."""
     p, tau, may_hold = solved.data.probability, solved.tau, solved.may_hold
-    residuals = {"envelope of tau (37)": kkt.envelope(tau, p, may_hold)}
+    residuals = {"envelope of tau (37)": kkt.envelope(tau, may_hold)}
     if solved.together:
         residuals["one tau for all"] = relative((tau - tau.isel({PROSUMER: 0})) / p, 1.0)
         # Contracts inside the community cancel: what is left of them is its insurance.

@@ -373,16 +373,15 @@ def load_deviation(n: pypsa.Network, data: MarketData, scale: Scale) -> float:
     return relative(found - wanted, scale.power)
 
 
-def envelope(tau: xr.DataArray, probability: xr.DataArray, may_hold: Envelope) -> float:
+def envelope(tau: xr.DataArray, may_hold: Envelope) -> float:
     r"""(33)-(37), that :math:`\tau_n` is in the envelope of her measure; relative to p.
 
     Of CVaR: :math:`(1-\theta) p \le \tau_n \le (1-\theta) p + \theta p / (1 - \chi_n)`. And
     :math:`\sum_\omega \tau_n^\omega = 1`.
     """
     held = tau.transpose(PROSUMER, SCENARIO)
-    below, above = held.copy(data=may_hold.least) - held, held - may_hold.most
-    outside = np.maximum(below, above) / probability
-    return max(relative(np.maximum(outside, 0), 1.0), relative(tau.sum(SCENARIO) - 1, 1.0))
+    outside = held.copy(data=may_hold.outside(held.to_numpy()))
+    return max(relative(outside, 1.0), relative(tau.sum(SCENARIO) - 1, 1.0))
 
 
 def attainment(tau: xr.DataArray, cost: xr.DataArray, may_hold: Envelope, scale: Scale) -> float:

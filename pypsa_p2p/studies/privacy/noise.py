@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.tables import Numbers
 
 #: Newton's steps: slopes vary by a third, so that a few are enough.
@@ -108,7 +109,7 @@ def _ratio_at(wanted: Numbers) -> Numbers:
         ratio = np.exp(x)
         step = (3 * x + np.log(-np.expm1(-ratio)) - wanted) / _steepness(ratio)
         x = x - step
-        if np.abs(step).max(initial=0.0) < 1e-15:
+        if np.abs(step).max(initial=0.0) < ACCURACY.differences:
             break
     return np.asarray(np.exp(x))
 

@@ -1,0 +1,312 @@
+"""Coherent risk measures whose envelopes are polytopes, but no boxes (MODEL.md §3).
+
+Each is one linear program, its `cover`. Everything else follows from it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+import scipy.sparse as sp
+import xarray as xr
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.common.errors import MarketError, shown
+from pypsa_p2p.common.given import ByName, Range
+from pypsa_p2p.markets.risk import ByContent, Envelope, Limits, RiskMeasure
+from pypsa_p2p.solvers.arrays import Vector
+from pypsa_p2p.solvers.cover import Cover, cover
+
+Table = tuple[tuple[float, ...], ...]
+
+_SHARE: Final = Range(0, 1)
+
+
+@dataclass(frozen=True)
+class PolytopeMeasure(RiskMeasure):
+    """A measure given by its `cover`; its value at risk means nothing and is NaN."""
+
+    @abstractmethod
+    def cover(self, probability: Vector) -> Cover:
+        """What covers costs in scenarios of these probabilities, (S,)."""
+
+    def limits(self, probability: xr.DataArray, attitude: xr.DataArray) -> Limits:
+        """From 0 to 1: what else they must be is in the `cover`."""
+        return 0 * probability, 1 + 0 * probability
+
+    def _envelope(self, of_scenarios: ByContent, of_prosumers: ByContent) -> Envelope:
+        box = super()._envelope(of_scenarios, of_prosumers)
+        if box.probability.size == 1:
+            return box
+        return replace(box, covers=(self.cover(box.probability),) * box.count)
+
+
+@dataclass(frozen=True)
+class Spectral(PolytopeMeasure):
+    r"""A mixture of CVaR at several attitudes, :math:`\sum_k w_k \mathrm{CVaR}_{\chi_k}`.
+
+    Parameters
+    ----------
+    weights : mapping from attitudes to weights
+        :math:`\chi_k` in [0, 1], of which 1 is the worst case, to :math:`w_k \ge 0` that sum to 1.
+
+    Notes
+    -----
+    Kusuoka (2001), Acerbi (2002).
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(risk=p2p.Spectral({0: 0.5, 0.6: 0.5}), surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> round(n.objective, 6)
+    12.959882
+    """
+
+    weights: Mapping[float, float]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weights, Mapping) or not self.weights:
+            raise MarketError(
+                "Spectral: weights must be a mapping from attitudes to weights, as "
+                f"{{0: 0.5, 0.6: 0.5}}, not {shown(self.weights)}."
+            )
+        kept = {}
+        for given, weight in self.weights.items():
+            attitude = _number("Spectral: attitude", given)
+            _SHARE.require("Spectral: attitude", attitude)
+            _SHARE.require(f"Spectral: weight of attitude {attitude:g}", weight)
+            kept[attitude] = float(weight)
+        if abs(sum(kept.values()) - 1.0) > ACCURACY.tied:
+            raise MarketError(f"Spectral: weights must sum to 1, not {sum(kept.values()):g}.")
+        object.__setattr__(self, "weights", ByName(kept))
+
+    def cover(self, probability: Vector) -> Cover:
+        r"""For each k a level :math:`\eta_k`, and what exceeds it: (25)."""
+        return _mixture(self.weights, probability)
+
+
+@dataclass(frozen=True)
+class TotalVariation(PolytopeMeasure):
+    r"""The worst of all probabilities with :math:`\frac12 \|\tau - p\|_1 \le \rho`.
+
+    It is :math:`\rho \max X + (1 - \rho) \mathrm{CVaR}_\rho`.
+
+    Parameters
+    ----------
+    radius : float
+        :math:`\rho` in [0, 1): the share of probability that may be moved.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(risk=p2p.TotalVariation(0.2), surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> round(n.objective, 6)
+    12.351547
+    """
+
+    radius: float
+
+    def __post_init__(self) -> None:
+        Range(0, 1, ends="[)").require("TotalVariation: radius", self.radius)
+        object.__setattr__(self, "radius", float(self.radius))
+
+    def cover(self, probability: Vector) -> Cover:
+        """That of the mixture."""
+        return _mixture({self.radius: 1.0 - self.radius, 1.0: self.radius}, probability)
+
+
+@dataclass(frozen=True)
+class Semideviation(PolytopeMeasure):
+    r"""The expectation and a share of what exceeds it, :math:`E X + c\,E(X - E X)^+`.
+
+    Parameters
+    ----------
+    weight : float
+        c in [0, 1].
+
+    Notes
+    -----
+    Ogryczak and Ruszczynski (1999), of first order.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(risk=p2p.Semideviation(0.8), surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> round(n.objective, 6)
+    11.561214
+    """
+
+    weight: float
+
+    def __post_init__(self) -> None:
+        _SHARE.require("Semideviation: weight", self.weight)
+        object.__setattr__(self, "weight", float(self.weight))
+
+    def cover(self, probability: Vector) -> Cover:
+        """No less than the expectation, and what exceeds it."""
+        count = probability.size
+        return cover(
+            np.vstack([probability, np.identity(count)]),
+            np.block([[1.0, np.zeros(count)], [np.ones((count, 1)), np.identity(count)]]),
+            np.append(1.0, self.weight * probability),
+            np.arange(count + 1) == 0,
+        )
+
+
+@dataclass(frozen=True)
+class Wasserstein(PolytopeMeasure):
+    r"""The worst of all probabilities to which p can be moved at a cost of at most :math:`\rho`.
+
+    .. math:: \min_{\pi \ge 0} \sum c_{\omega\omega'} \pi_{\omega\omega'} \le \rho, \quad
+        \sum_{\omega'} \pi_{\omega\omega'} = p_\omega, \quad
+        \sum_\omega \pi_{\omega\omega'} = \tau_{\omega'}
+
+    Parameters
+    ----------
+    radius : float
+        :math:`\rho`, at least 0, in the unit of the distance.
+    distance : table, (scenario, scenario), optional
+        c, nonnegative, 0 on the diagonal, in the network's order of scenarios: any array, or a
+        DataFrame, whose labels are left aside. Default: how many places apart they stand in that
+        order, :math:`|i - j|`, which suits scenarios sorted by what makes them differ.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket(risk=p2p.Wasserstein(0.4), surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> round(n.objective, 6)
+    15.043795
+    """
+
+    radius: float
+    distance: Table | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        Range(0).require("Wasserstein: radius", self.radius)
+        object.__setattr__(self, "radius", float(self.radius))
+        if self.distance is None:
+            return
+        table = _table("Wasserstein: distance", self.distance)
+        if table.shape[0] != table.shape[1] or (table < 0).any() or table.diagonal().any():
+            raise MarketError(
+                "Wasserstein: distance must be a square table of nonnegative numbers, scenario by "
+                "scenario, with 0 on the diagonal."
+            )
+        object.__setattr__(self, "distance", _as_tuples(table))
+
+    def cover(self, probability: Vector) -> Cover:
+        """A price of distance and, for each scenario, the worst that it can be moved to."""
+        count = probability.size
+        place = np.arange(count)
+        distance = np.abs(place[:, None] - place).astype(float)
+        if self.distance is not None:
+            distance = np.array(self.distance)
+            _require_scenarios("Wasserstein: distance", distance, count)
+        return cover(
+            np.tile(np.identity(count), (count, 1)),
+            sp.hstack([distance.reshape(-1, 1), sp.kron(sp.identity(count), np.ones((count, 1)))]),
+            np.append(self.radius, probability),
+            np.arange(count + 1) > 0,
+        )
+
+
+@dataclass(frozen=True)
+class Ambiguity(PolytopeMeasure):
+    """The worst of several beliefs, and of what lies between them.
+
+    Parameters
+    ----------
+    vertices : table, (belief, scenario)
+        Probabilities in the network's order of scenarios, each row summing to 1. Where the
+        network's own are not among their mixtures, the measure may lie below the expectation.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> risk = p2p.Ambiguity([[0.2, 0.3, 0.5], [0.5, 0.3, 0.2]])
+    >>> p2p.PeerToPeerMarket(risk=risk).optimize(n)
+    ('ok', 'optimal')
+    """
+
+    vertices: Table
+
+    def __post_init__(self) -> None:
+        table = _table("Ambiguity: vertices", self.vertices)
+        if (table < 0).any() or (np.abs(table.sum(axis=1) - 1.0) > ACCURACY.tied).any():
+            raise MarketError(
+                "Ambiguity: vertices must be rows of probabilities, nonnegative and summing to 1."
+            )
+        object.__setattr__(self, "vertices", _as_tuples(table))
+
+    def cover(self, probability: Vector) -> Cover:
+        """No less than the expectation under each belief."""
+        table = np.array(self.vertices)
+        _require_scenarios("Ambiguity: vertices", table, probability.size)
+        return cover(table, np.ones((len(table), 1)), [1.0], [True])
+
+
+def _mixture(weights: Mapping[float, float], probability: Vector) -> Cover:
+    r"""Of :math:`\sum_k w_k \mathrm{CVaR}_{\chi_k}`: at 1, the worst case, nothing exceeds it."""
+    one = np.identity(probability.size)
+    shares = {at: weight for at, weight in weights.items() if weight > 0.0}
+    levels = np.identity(len(shares))
+    blocks, price = [], []
+    for place, (attitude, weight) in enumerate(shares.items()):
+        level = np.ones((probability.size, 1)) * levels[place]
+        excess = [
+            one if place == other and at < 1.0 else 0.0 * one
+            for other, at in enumerate(shares)
+            if at < 1.0
+        ]
+        blocks.append(np.hstack([level, *excess]))
+        if attitude < 1.0:
+            price.append(weight * probability / (1.0 - attitude))
+    return cover(
+        np.vstack([one] * len(shares)),
+        np.vstack(blocks),
+        np.concatenate([np.array(list(shares.values())), *price]),
+        np.arange(blocks[0].shape[1]) < len(shares),
+    )
+
+
+def _number(what: str, value: Any) -> float:
+    """A number, also as text: attitudes are keys of what a network keeps."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise MarketError(f"{what} {shown(value)} must be a number in [0, 1].") from None
+
+
+def _table(what: str, given: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Finite numbers in two dimensions."""
+    try:
+        table = np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        table = np.empty(0)
+    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
+        raise MarketError(f"{what} must be a table of finite numbers, not {shown(given)}.")
+    return table
+
+
+def _as_tuples(table: np.ndarray[Any, np.dtype[np.float64]]) -> Table:
+    return tuple(map(tuple, table.tolist()))
+
+
+def _require_scenarios(what: str, table: Any, count: int) -> None:
+    if table.shape[1] != count:
+        raise MarketError(
+            f"{what} has {table.shape[1]} columns, but the network has {count} scenarios."
+        )
