@@ -21,9 +21,15 @@ from pypsa_p2p.solvers.sides import Sides
 
 MAX_STEPS = 40
 
+_NONE = np.empty(0, dtype=np.int64)
+
 
 def least_expected_cost_carefully(
-    program: RiskProgram, solution: Solution, tail: Sides, face: QuadraticProgram, aside: Labels
+    program: RiskProgram,
+    solution: Solution,
+    tail: Sides,
+    face: QuadraticProgram,
+    aside: Labels = _NONE,
 ) -> LeastExpectedCost | None:
     """Newton's method on the program of `least_cost`; None if it does not settle.
 
