@@ -43,6 +43,7 @@ from pypsa_p2p.markets.contract_terms import (
 )
 from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.day_ahead import check_here_and_now, with_day_ahead_prices
+from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.markets.model_checks import warn_of_losses
 from pypsa_p2p.markets.options import (
     as_assets,
@@ -54,7 +55,7 @@ from pypsa_p2p.markets.options import (
 from pypsa_p2p.markets.price_series import write_price_series
 from pypsa_p2p.markets.record import forget_market, record_market
 from pypsa_p2p.markets.retail_checks import require_no_resale, require_nothing_resold
-from pypsa_p2p.markets.risk import NEUTRAL, Envelope, RiskMeasure
+from pypsa_p2p.markets.risk import NEUTRAL, RiskMeasure
 from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, write_solution
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.reading import read_market, with_numbers_of

@@ -13,7 +13,8 @@ import xarray as xr
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.given import ByName
 from pypsa_p2p.common.names import PROSUMER, SCENARIO
-from pypsa_p2p.markets.risk import ByContent, Envelope, Limits, Risk, RiskMeasure
+from pypsa_p2p.markets.envelopes import Envelope, Risk
+from pypsa_p2p.markets.risk import ByContent, Limits, RiskMeasure
 from pypsa_p2p.solvers.cover import Cover
 
 

@@ -15,7 +15,7 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import dynamic_values
-from pypsa_p2p.markets.risk import Envelope
+from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.network.assets import extendable_names
 from pypsa_p2p.network.market_data import MarketData
 

@@ -17,7 +17,8 @@ import xarray as xr
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, shown
 from pypsa_p2p.common.given import ByName, Range
-from pypsa_p2p.markets.risk import ByContent, Envelope, Limits, RiskMeasure
+from pypsa_p2p.markets.envelopes import Envelope
+from pypsa_p2p.markets.risk import ByContent, Limits, RiskMeasure
 from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.solvers.cover import Cover, cover
 
@@ -260,25 +261,17 @@ class Ambiguity(PolytopeMeasure):
 
 def _mixture(weights: Mapping[float, float], probability: Vector) -> Cover:
     r"""Of :math:`\sum_k w_k \mathrm{CVaR}_{\chi_k}`: at 1, the worst case, nothing exceeds it."""
-    one = np.identity(probability.size)
-    shares = {at: weight for at, weight in weights.items() if weight > 0.0}
-    levels = np.identity(len(shares))
-    blocks, price = [], []
-    for place, (attitude, weight) in enumerate(shares.items()):
-        level = np.ones((probability.size, 1)) * levels[place]
-        excess = [
-            one if place == other and at < 1.0 else 0.0 * one
-            for other, at in enumerate(shares)
-            if at < 1.0
-        ]
-        blocks.append(np.hstack([level, *excess]))
-        if attitude < 1.0:
-            price.append(weight * probability / (1.0 - attitude))
+    attitude, weight = np.array([pair for pair in weights.items() if pair[1] > 0.0]).T
+    exceeded = attitude < 1.0
+    each, one = np.identity(attitude.size), np.identity(probability.size)
+    levels = np.kron(each, np.ones((probability.size, 1)))
+    excess = np.kron(each[:, exceeded], one)
+    of_excess = weight[exceeded] / (1.0 - attitude[exceeded])
     return cover(
-        np.vstack([one] * len(shares)),
-        np.vstack(blocks),
-        np.concatenate([np.array(list(shares.values())), *price]),
-        np.arange(blocks[0].shape[1]) < len(shares),
+        np.tile(one, (attitude.size, 1)),
+        np.hstack([levels, excess]),
+        np.append(weight, np.kron(of_excess, probability)),
+        np.arange(levels.shape[1] + excess.shape[1]) < attitude.size,
     )
 
 

@@ -10,7 +10,8 @@ import xarray as xr
 from pypsa_p2p.common.given import Given, Range
 from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.common.values import Value, scalar
-from pypsa_p2p.markets.risk import Limits, Risk, RiskMeasure
+from pypsa_p2p.markets.envelopes import Risk
+from pypsa_p2p.markets.risk import Limits, RiskMeasure
 
 ATTITUDE: Final = Given(
     "CVaR: attitude", (PROSUMER,), Range(0, 1, ends="[)", why="0 is risk-neutral")

@@ -11,8 +11,8 @@ from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.given import POSITIVE, Given
 from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.markets.base import Market
+from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.markets.options import require_choice
-from pypsa_p2p.markets.risk import Envelope
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solvers.arrays import Vector
 

@@ -13,8 +13,9 @@ import xarray as xr
 from pypsa_p2p.common.names import OWN_MULTIPLIERS, PROSUMER, TERMS
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.contract_terms import CLEARING, Terms
+from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.markets.record import recorded_risk
-from pypsa_p2p.markets.risk import NEUTRAL, Envelope
+from pypsa_p2p.markets.risk import NEUTRAL
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solvers.arrays import Labels
 

@@ -46,7 +46,7 @@ def forward(price: Any) -> Payoff:
     {'dry': 80.0, 'wet': 20.0}
     >>> contracts = p2p.Contracts(payoff=p2p.forward({"dry": 80.0, "wet": 20.0}), price=[50.0])
     """
-    return _paid(_prices("forward", price), price, "forward")
+    return _paid(_prices("forward", price), "forward")
 
 
 def contract_for_difference(price: Any, strike: float) -> Payoff:
@@ -79,7 +79,7 @@ def contract_for_difference(price: Any, strike: float) -> Payoff:
     {'dry': 30.0, 'wet': -30.0}
     """
     above = _prices("contract_for_difference", price) - _strike("contract_for_difference", strike)
-    return _paid(above, price, f"contract for difference at {strike:g}")
+    return _paid(above, f"contract for difference at {strike:g}")
 
 
 def power_purchase_agreement(price: Any, strike: float, volume: Any) -> Payoff:
@@ -123,7 +123,7 @@ def power_purchase_agreement(price: Any, strike: float, volume: Any) -> Payoff:
             f"{shown(list(yielded.index))}."
         )
     above = prices - _strike(who, strike)
-    return _paid(above * yielded.reindex(prices.index), price, f"agreement at {strike:g}")
+    return _paid(above * yielded.reindex(prices.index), f"agreement at {strike:g}")
 
 
 def price_cap(price: Any, strike: float) -> Payoff:
@@ -153,7 +153,7 @@ def price_cap(price: Any, strike: float) -> Payoff:
     {'dry': 30.0, 'wet': 0.0}
     """
     above = _prices("price_cap", price) - _strike("price_cap", strike)
-    return _paid(above.clip(lower=0.0), price, f"cap at {strike:g}")
+    return _paid(above.clip(lower=0.0), f"cap at {strike:g}")
 
 
 def _prices(who: str, value: Any, argument: str = "price", allowed: Range = ANY) -> pd.Series:
@@ -170,7 +170,7 @@ def _strike(who: str, strike: float) -> float:
     return float(strike)
 
 
-def _paid(payoff: pd.Series, price: Any, name: str) -> Payoff:
+def _paid(payoff: pd.Series, name: str) -> Payoff:
     """The payoff by name, which a row of a table then has; in order where prices were."""
-    in_order = isinstance(Given(name, (SCENARIO,), ANY).read(price), tuple)
+    in_order = isinstance(payoff.index, pd.RangeIndex)
     return payoff.tolist() if in_order else payoff.rename(name).rename_axis(SCENARIO)

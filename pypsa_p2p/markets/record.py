@@ -30,7 +30,8 @@ from pypsa_p2p.common.units import Units
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.markets.contract_terms import Terms
-from pypsa_p2p.markets.risk import Envelope, RiskMeasure
+from pypsa_p2p.markets.envelopes import Envelope
+from pypsa_p2p.markets.risk import RiskMeasure
 from pypsa_p2p.network.checksums import checksums
 from pypsa_p2p.network.market_data import MarketData
 

@@ -3,23 +3,20 @@ r"""Risk measures: how a prosumer turns costs that differ by scenario into one f
 A coherent measure is the worst of many expectations: R[X] = max of :math:`\sum \tau X` over the
 risk-adjusted probabilities :math:`\tau` of its *envelope*. What solves, certifies, reports, draws
 and stores a market asks the measure for its envelope, for R and a :math:`\tau` that attains it, and
-for its settings, and knows nothing else of it. Here the envelope is the box of `limits`. (A measure
-whose envelope is no box has such limits too; what else the solvers need to know of it follows from
-:math:`R[\Pi] = \min_y \{\max_\omega(\Pi - y) + R[y]\}`: whoever has one is a prosumer with
-`WorstCase` who privately buys cover y at the cost R[y].)
+for its settings, and knows nothing else of it. Here the envelope is the box of `limits`; those that
+are no boxes have a cover besides (`covers`).
 """
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
@@ -27,136 +24,9 @@ from pypsa_p2p.common.errors import MarketError, P2PError, listed
 from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.common.names import PROSUMER, SCENARIO
 from pypsa_p2p.common.values import is_hashable
-from pypsa_p2p.solvers.arrays import Labels, Vector
-from pypsa_p2p.solvers.cover import Cover
-from pypsa_p2p.solvers.tail import Tail, worst
+from pypsa_p2p.markets.envelopes import Envelope, Matrix, Risk
 
 Limits = tuple[xr.DataArray, xr.DataArray]
-Matrix = npt.NDArray[np.float64]
-
-
-class Risk(NamedTuple):
-    """What a measure makes of costs.
-
-    Attributes
-    ----------
-    value : DataArray (prosumer)
-        R, EUR.
-    value_at_risk : DataArray (prosumer)
-        The least cost that counts for more than it must, EUR.
-    probability : DataArray (scenario, prosumer)
-        A risk-adjusted probability that attains R.
-    """
-
-    value: xr.DataArray
-    value_at_risk: xr.DataArray
-    probability: xr.DataArray
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Envelope:
-    """The risk-adjusted probabilities that prosumers may hold: least and most of each.
-
-    Attributes
-    ----------
-    least, most : (N, S)
-    probability : (S,)
-        The actual ones, which lie between them.
-    covers : (N,) or ()
-        What else they must be, where somebody's are no box; None of whose are one.
-    """
-
-    least: Matrix
-    most: Matrix
-    probability: Vector
-    covers: tuple[Cover | None, ...] = ()
-
-    @classmethod
-    def between(cls, least: Matrix, most: Matrix, probability: Vector) -> Envelope:
-        """The envelope; only p itself where, summing to 1, it can hold nothing else."""
-        p, rounding = probability, ACCURACY.rounding
-        free = (least.sum(axis=1) < 1 - rounding) & (most.sum(axis=1) > 1 + rounding)
-        free = free[:, None] & (p.size > 1)
-        return cls(
-            least=np.where(free & (least < p), least, p),
-            most=np.where(free & (most > p), most, p),
-            probability=probability,
-        )
-
-    @property
-    def count(self) -> int:
-        """How many prosumers it is of."""
-        return len(self.least)
-
-    @property
-    def averse(self) -> bool:
-        """Whether anybody's risk-adjusted probabilities may differ from the actual ones."""
-        return bool((self.most > self.least).any())
-
-    @property
-    def alike(self) -> bool:
-        """Whether all prosumers have the same."""
-        same = all(own is self.covers[0] for own in self.covers)
-        return same and all(bool((end == end[0]).all()) for end in (self.least, self.most))
-
-    @property
-    def of_first(self) -> Envelope:
-        """That of the first prosumer, alone."""
-        return self.among(np.arange(1))
-
-    def among(self, chosen: Labels) -> Envelope:
-        """That of some prosumers."""
-        covers = tuple(self.covers[place] for place in chosen) if self.covers else ()
-        return replace(self, least=self.least[chosen], most=self.most[chosen], covers=covers)
-
-    @property
-    def common(self) -> Envelope:
-        """What all prosumers may hold, as of one: it holds the actual probabilities."""
-        least, most = self.least.max(axis=0), self.most.min(axis=0)
-        return Envelope.between(least[None], most[None], self.probability)
-
-    def tail(self, costs: Matrix) -> Tail:
-        """The worst expectation of costs, (N, S), EUR: exactly, by sorting."""
-        group = np.repeat(np.arange(len(costs)), costs.shape[1])
-        found = worst(costs.ravel(), self.least.ravel(), self.most.ravel(), group)
-        if not self.covers:
-            return found
-        value, level = found.value.copy(), found.value_at_risk.copy()
-        tau = found.probability.reshape(costs.shape).copy()
-        for cover, theirs in self._covered():
-            value[theirs], tau[theirs] = cover.worst(costs[theirs])
-            level[theirs] = np.nan
-        return Tail(value=value, value_at_risk=level, probability=tau.ravel())
-
-    def outside(self, held: Matrix) -> Matrix:
-        """How far probabilities, (N, S), are outside, relative to the actual ones."""
-        beyond = np.maximum(self.least - held, held - self.most) / self.probability
-        for cover, theirs in self._covered():
-            own = cover.outside(held[theirs], self.probability)
-            beyond[theirs] = np.maximum(beyond[theirs], own[:, None])
-        return np.maximum(beyond, 0.0)
-
-    def _covered(self) -> Iterator[tuple[Cover, Labels]]:
-        """Each different cover, and the places of those who have it."""
-        whose: dict[int, list[int]] = {}
-        for place, own in enumerate(self.covers):
-            if own is not None:
-                whose.setdefault(id(own), []).append(place)
-        for places in whose.values():
-            found = self.covers[places[0]]
-            assert found is not None
-            yield found, np.array(places)
-
-    def worst(self, cost: xr.DataArray) -> Risk:
-        """`tail` of costs with dims (scenario, prosumer)."""
-        like = cost.transpose(SCENARIO, PROSUMER)
-        found = self.tail(like.to_numpy().T)
-        first = like.isel({SCENARIO: 0}, drop=True)
-        return Risk(
-            value=first.copy(data=found.value),
-            value_at_risk=first.copy(data=found.value_at_risk),
-            probability=like.copy(data=found.probability.reshape(self.least.shape).T),
-        )
 
 
 class ByContent:

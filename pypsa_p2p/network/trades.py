@@ -95,7 +95,7 @@ def add_trades(
         gives and takes is neither.
     decided : {"real-time", "day-ahead"}
         When these trades are settled. "day-ahead": before the scenario is known, one quantity and
-        one price for all scenarios (MODEL.md section 11). A pair may trade at both times; the
+        one price for all scenarios (MODEL.md §12). A pair may trade at both times; the
         capacity of its edge in real time is then that of both together.
 
     Raises

@@ -21,7 +21,7 @@ from pypsa_p2p.common.names import (
     TERMS,
 )
 from pypsa_p2p.common.tables import static_values
-from pypsa_p2p.markets.risk import Envelope
+from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.network.market_data import MarketData
 
 INSURED, TRADED, WORTHLESS = "insured", "traded", "worthless"

@@ -12,6 +12,9 @@ Labels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Sparse = Any  # scipy.sparse matrix or array; scipy ships no types
 
+#: No columns, rows or cells.
+NO_LABELS: Labels = np.empty(0, dtype=np.int64)
+
 
 def lines_of(A: Sparse) -> Labels:
     """The row of every entry of a csr matrix, (nnz,); of a csc matrix the column."""
@@ -44,6 +47,15 @@ def largest_entries(A: Sparse) -> Vector:
     if filled.any():
         largest[filled] = np.maximum.reduceat(np.abs(rows.data), rows.indptr[:-1][filled])
     return np.where(largest > 0.0, largest, 1.0)
+
+
+def ends_by_row(A: Sparse, of_column: Vector | Labels) -> tuple[Labels, Any, Any]:
+    """Rows of a csr matrix that have entries, and the least and most of their columns' values."""
+    filled = np.flatnonzero(np.diff(A.indptr))
+    if not filled.size:
+        return filled, of_column[:0], of_column[:0]
+    of_entry, starts = of_column[A.indices], A.indptr[filled]
+    return filled, np.minimum.reduceat(of_entry, starts), np.maximum.reduceat(of_entry, starts)
 
 
 def sum_by(label: Labels, values: Vector, count: int) -> Vector:

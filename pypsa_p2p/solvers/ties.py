@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, lines_of
+from pypsa_p2p.solvers.arrays import NO_LABELS, Flags, Labels, Sparse, Vector, lines_of
 from pypsa_p2p.solvers.face import Undecided, optimal_face
 from pypsa_p2p.solvers.least_cost import Choice, LeastExpectedCost
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
@@ -26,8 +26,6 @@ from pypsa_p2p.solvers.sides import Sides, classify, risk_of
 from pypsa_p2p.solvers.ties_careful import least_expected_cost_carefully
 
 MAX_STEPS = 30
-
-_NONE = np.empty(0, dtype=np.int64)
 
 
 def least_norm(
@@ -56,7 +54,7 @@ def least_norm(
 
 
 def least_expected_cost(
-    program: RiskProgram, solution: Solution, aside: Labels = _NONE
+    program: RiskProgram, solution: Solution, aside: Labels = NO_LABELS
 ) -> LeastExpectedCost | None:
     """Among the risk-averse optima the one of least expected cost, and the QP it solves.
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import Labels, Vector
+from pypsa_p2p.solvers.arrays import NO_LABELS, Labels, Vector
 from pypsa_p2p.solvers.face import Region
 from pypsa_p2p.solvers.least_cost import Choice, LeastExpectedCost
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
@@ -21,15 +21,13 @@ from pypsa_p2p.solvers.sides import Sides
 
 MAX_STEPS = 40
 
-_NONE = np.empty(0, dtype=np.int64)
-
 
 def least_expected_cost_carefully(
     program: RiskProgram,
     solution: Solution,
     tail: Sides,
     face: QuadraticProgram,
-    aside: Labels = _NONE,
+    aside: Labels = NO_LABELS,
 ) -> LeastExpectedCost | None:
     """Newton's method on the program of `least_cost`; None if it does not settle.
 

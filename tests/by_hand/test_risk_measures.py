@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
-from pypsa_p2p.markets.risk import Risk
+from pypsa_p2p.markets.envelopes import Risk
 
 MIXTURE = {0.0: 0.2, 0.5: 0.3, 0.75: 0.5}
 RISING, EVEN = (10.0, 20.0, 30.0, 40.0), (0.25, 0.25, 0.25, 0.25)

@@ -10,7 +10,7 @@ from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.clearing.convex import MarketSolution, Matrix
 from pypsa_p2p.markets.clearing.probabilities import priced_by_chance
 from pypsa_p2p.markets.clearing.problem import MarketProblem
-from pypsa_p2p.solvers.arrays import Flags, Labels, Vector, lines_of
+from pypsa_p2p.solvers.arrays import Flags, Labels, Vector, ends_by_row, lines_of
 from pypsa_p2p.solvers.limits import probability_of
 from pypsa_p2p.solvers.multipliers import Optimum
 from pypsa_p2p.solvers.program import RiskProgram
@@ -95,11 +95,8 @@ def _with_shared_held(program: RiskProgram, x: Vector) -> RiskProgram:
     scenarios = program.group.size // program.groups
     scenario = np.where(program.cell < 0, -1, program.cell % scenarios)
     A = program.A.tocsr()
-    filled = np.flatnonzero(np.diff(A.indptr))
-    of_entry, starts = scenario[A.indices], A.indptr[filled]
+    filled, least, most = ends_by_row(A, scenario)
     several = np.zeros(A.shape[0], dtype=bool)
-    least = np.minimum.reduceat(of_entry, starts) if filled.size else np.empty(0)
-    most = np.maximum.reduceat(of_entry, starts) if filled.size else np.empty(0)
     several[filled] = (least >= 0) & (least < most)
     shared = np.zeros(x.size, dtype=bool)
     shared[A.indices[several[lines_of(A)]]] = True

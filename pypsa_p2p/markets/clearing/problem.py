@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.contract_terms import Terms
-from pypsa_p2p.solvers.arrays import Flags, Labels, Sparse, Vector, sum_by
+from pypsa_p2p.solvers.arrays import NO_LABELS, Flags, Labels, Sparse, Vector, ends_by_row, sum_by
 from pypsa_p2p.solvers.cover import Cover
 from pypsa_p2p.solvers.program import UNOWNED, RiskProgram
 
@@ -67,14 +67,14 @@ class MarketProblem:
     cross: float
     share: Vector
     trades: Labels
-    fees: Labels = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    fees: Labels = field(default_factory=lambda: NO_LABELS)
     reciprocity: Labels
     exports: Labels
     priced: Vector
     reported: Flags
     terms: Terms | None = None
     covers: tuple[Cover | None, ...] = ()
-    aside: Labels = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    aside: Labels = field(default_factory=lambda: NO_LABELS)
     by_prosumer: RiskProgram | None = None
 
     @property
@@ -198,11 +198,7 @@ class MarketProblem:
         """
         if self.even:
             return row_dual
-        A = self.program.A.tocsr()
-        filled = np.flatnonzero(np.diff(A.indptr))
-        of_entry, starts = self.share[A.indices], A.indptr[filled]
-        least = np.minimum.reduceat(of_entry, starts)
-        most = np.maximum.reduceat(of_entry, starts)
+        filled, least, most = ends_by_row(self.program.A.tocsr(), self.share)
         unit = np.ones(row_dual.size)
         unit[filled] = np.where(least == most, least, 1.0)
         unit[self.reciprocity] = self.share[self.trades[0]]
@@ -267,10 +263,5 @@ def separates(compiled: CompiledModel, program: RiskProgram) -> bool:
     """Whether no row and no variable ties scenarios together."""
     if (compiled.scenario < 0).any():
         return False
-    A = program.A.tocsr()
-    filled = np.flatnonzero(np.diff(A.indptr))
-    if not filled.size:
-        return True
-    of_entry, starts = compiled.scenario[A.indices], A.indptr[filled]
-    least, most = np.minimum.reduceat(of_entry, starts), np.maximum.reduceat(of_entry, starts)
+    _, least, most = ends_by_row(program.A.tocsr(), compiled.scenario)
     return bool((least == most).all())

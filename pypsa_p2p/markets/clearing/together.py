@@ -1,6 +1,6 @@
 """Small markets solved together: they share no row and nobody's risk, so that the sum is each.
 
-An iteration of a solver takes its half millisecond however small the market, and hardly longer for
+What an iteration of a solver takes is Python's however small the market, and hardly longer for
 twenty of them. Whatever is not certain to be the market's own answer is left to be solved alone.
 """
 

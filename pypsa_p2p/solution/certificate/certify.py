@@ -11,8 +11,8 @@ import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.names import NAME, OWN_MULTIPLIERS, PROSUMER, SCENARIO
+from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.markets.record import recorded, recorded_risk
-from pypsa_p2p.markets.risk import Envelope
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import NOBODY
 from pypsa_p2p.network.reading import read_market
@@ -28,6 +28,7 @@ from pypsa_p2p.solution.certificate.gains import (
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket, differing_constants, rebuild
 from pypsa_p2p.solution.certificate.scale import Scale, find_scale, relative
 from pypsa_p2p.solution.certificate.tables import what_follows
+from pypsa_p2p.solution.certificate.trading import Trading, read_trading
 from pypsa_p2p.solution.hedges import RecordedHedges, recorded_hedges
 from pypsa_p2p.solution.money import Money
 from pypsa_p2p.solution.solved_market import partners_share
@@ -115,7 +116,7 @@ class _Solved:
     money: Money
     hedges: RecordedHedges | None
     game: HeldMarket
-    trading: kkt.Trading
+    trading: Trading
     scale: Scale
 
     @classmethod
@@ -137,7 +138,7 @@ class _Solved:
             settings["constraints"],
             settings.get("here_and_now", ()),
         )
-        trading = kkt.read_trading(money, grid.prices_by_prosumer(n, data), own=own)
+        trading = read_trading(money, grid.prices_by_prosumer(n, data), own=own)
         counted = (money.counted / data.probability).transpose(PROSUMER, SCENARIO).to_numpy()
         paid = trading.quantity, trading.trade_price
         return cls(

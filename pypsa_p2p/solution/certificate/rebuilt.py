@@ -33,7 +33,7 @@ from pypsa_p2p.formulation.trading import (
     trade_cost,
 )
 from pypsa_p2p.markets.clearing.problem import risk_program
-from pypsa_p2p.markets.risk import Envelope
+from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
 from pypsa_p2p.solvers.program import RiskProgram

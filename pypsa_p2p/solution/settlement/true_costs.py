@@ -68,7 +68,8 @@ def with_true_targets(n: pypsa.Network, m: pypsa.Network, settled: xr.Dataset) -
 
 def _forgone_as_reported(m: pypsa.Network, data: MarketData) -> Numbers:
     """Utility given up by the reports, (S, T, N), EUR/h."""
-    return _forgone(m, m, data, 0.0)
+    shape = len(data.scenarios), len(data.snapshots), len(data.prosumers)
+    return _forgone(m, m, data, np.zeros(shape))
 
 
 def _forgone_in_truth(n: pypsa.Network, m: pypsa.Network, data: MarketData) -> Numbers:
@@ -80,9 +81,7 @@ def _forgone_in_truth(n: pypsa.Network, m: pypsa.Network, data: MarketData) -> N
     return _forgone(n, m, data, beyond)
 
 
-def _forgone(
-    n: pypsa.Network, m: pypsa.Network, data: MarketData, beyond: Numbers | float
-) -> Numbers:
+def _forgone(n: pypsa.Network, m: pypsa.Network, data: MarketData, beyond: Numbers) -> Numbers:
     """Utility that elastic demand gives up of targets that are by so much less than in `m`."""
     elastic = data.names("Generator").intersection(
         carrier_names(n, "Generator", ELASTIC_DEMAND_CARRIER), sort=False
@@ -90,10 +89,9 @@ def _forgone(
     whose = data.prosumers.get_indexer(
         pd.Index(data.owner_of("Generator").sel({NAME: elastic}).to_numpy())
     )
-    _require_one(data, whose, np.asarray(beyond))
-    power = dynamic_numbers(m, "Generator", "p", elastic, data.snapshots)
-    if not np.isscalar(beyond):
-        power = power - np.asarray(beyond)[..., whose]
+    _require_one(data, whose, beyond)
+    given_up = dynamic_numbers(m, "Generator", "p", elastic, data.snapshots)
+    power = given_up - beyond[..., whose]
     linear, square = (
         dynamic_numbers(n, "Generator", attribute, elastic, data.snapshots)
         for attribute in ("marginal_cost", "marginal_cost_quadratic")
@@ -103,8 +101,6 @@ def _forgone(
 
 def _require_one(data: MarketData, whose: Numbers, beyond: Numbers) -> None:
     """Refuse reports of who has not one elastic demand: nothing tells what she gives up."""
-    if beyond.ndim == 0:
-        return
     reports = (beyond != 0).any(axis=(0, 1))
     bad = data.prosumers[reports & (np.bincount(whose, minlength=len(reports)) != 1)]
     if len(bad):

@@ -10,12 +10,19 @@ import xarray as xr
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.equilibrium.solving import Equilibrium
-from pypsa_p2p.studies.plot.drawing import ACCENT, INK, SECOND, TEXT, axes_or_new, draw_legend
+from pypsa_p2p.studies.plot.drawing import (
+    ACCENT,
+    INK,
+    SECOND,
+    TEXT,
+    axes_or_new,
+    draw_legend,
+    marks,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FEW: Final = 12  # iterations up to which each has a mark of its own
 #: What is drawn on the logarithmic axis, where recorded: name, label, and how.
 _CURVES: Final[tuple[tuple[str, str, dict[str, Any]], ...]] = (
     ("movement", "movement", {"color": INK}),
@@ -55,9 +62,7 @@ def convergence(eq: Equilibrium, ax: Axes | None = None) -> Axes:
         )
     ax = axes_or_new(ax, height=2.6)
     history = eq.history
-    mark: dict[str, Any] = (
-        {"marker": "o", "markersize": 2.5} if history.sizes["iteration"] <= _FEW else {}
-    )
+    mark = marks(history.sizes["iteration"])
     for name, label, style in _CURVES:
         if name in history:
             values = np.maximum(history[name].to_numpy(), ACCURACY.drawn)

@@ -25,6 +25,7 @@ PALE: Final = "0.78"
 ACCENT: Final = "#d55e00"  # vermilion and blue of Okabe and Ito, told apart by everybody
 SECOND: Final = "#0072b2"
 TEXT: Final = 7  # points
+_FEW: Final = 12  # points of a line up to which each has a mark of its own
 _NODE: Final = 16.0  # diameter of a prosumer, points
 _THICKEST: Final = 6.0  # width of the greatest trade, points
 _THINNEST: Final = 0.5
@@ -32,6 +33,11 @@ _NEGLIGIBLE: Final = 0.01  # of the greatest: what is less is not drawn
 _INSIDE: Final = 4  # longest name, in letters, that fits into a prosumer's circle
 _LOGARITHMIC: Final = 100.0  # EUR: costs further out than this stand on a logarithmic scale
 _MARGIN: Final = 0.1  # around the prosumers, of their extent
+
+
+def marks(points: int) -> dict[str, Any]:
+    """How a line marks its points, where they are few enough to be told apart."""
+    return {"marker": "o", "markersize": 2.5} if points <= _FEW else {}
 
 
 def axes_or_new(ax: Axes | None, height: float, wider: float = 0.0) -> Axes:

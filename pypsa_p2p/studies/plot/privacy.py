@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -11,12 +11,10 @@ import xarray as xr
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.given import POSITIVE
 from pypsa_p2p.common.names import PROSUMER
-from pypsa_p2p.studies.plot.drawing import INK, SECOND, TEXT, axes_or_new, draw_legend
+from pypsa_p2p.studies.plot.drawing import INK, SECOND, TEXT, axes_or_new, draw_legend, marks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_FEW: Final = 12  # levels up to which each has a mark of its own
 
 
 def privacy(levels: Mapping[float, xr.Dataset], ax: Axes | None = None) -> Axes:
@@ -60,7 +58,7 @@ def privacy(levels: Mapping[float, xr.Dataset], ax: Axes | None = None) -> Axes:
     """
     losses, found = _require_levels(levels)
     ax = axes_or_new(ax, height=2.6)
-    mark: dict[str, Any] = {"marker": "o", "markersize": 2.5} if losses.size <= _FEW else {}
+    mark = marks(losses.size)
     cost = [float(g["social_cost"] - g["truthful_social_cost"]) for g in found]
     deviating = [float(g["by_deviation"].sum()) for g in found]
     ax.plot(losses, cost, color=INK, linewidth=1.2, label="deviations and noise", **mark)
