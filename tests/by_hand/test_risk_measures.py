@@ -116,7 +116,7 @@ def test_mixed_measures(n: pypsa.Network) -> None:
 
 @pytest.mark.parametrize("shift", [0.02, -0.02])
 def test_certificates_reject_other_probabilities(n: pypsa.Network, shift: float) -> None:
-    """Probabilities that leave the envelope, or stay in it and do not attain the risk."""
+    """Probabilities that leave the envelope."""
     market = p2p.PeerToPeerMarket(risk=p2p.TotalVariation(0.2), surplus=False)
     market.optimize(n)
     assert p2p.certify(n).is_equilibrium()
@@ -126,7 +126,10 @@ def test_certificates_reject_other_probabilities(n: pypsa.Network, shift: float)
     n.c["Bus"].static["risk_adjusted_probability"] = column + shift * (
         first.astype(float) - last.astype(float)
     )
-    assert not p2p.certify(n).is_equilibrium()
+    rejected = p2p.certify(n)
+    assert not rejected.is_equilibrium()
+    # All are at the edge of their envelopes, at both scenarios: of somebody either way leads out.
+    assert rejected.residuals["envelope of tau (37)"] > 0.01
 
 
 def test_a_file_keeps_the_measure(n: pypsa.Network, tmp_path: object) -> None:
@@ -192,3 +195,22 @@ def test_agents_refuse_them_by_name(n: pypsa.Network) -> None:
     market = p2p.PeerToPeerMarket(risk=p2p.TotalVariation(0.1))
     with pytest.raises(p2p.MarketError, match="The agents' algorithms know CVaR"):
         p2p.solve_equilibrium(n, market, method=p2p.ADMM())
+
+
+@pytest.mark.parametrize(
+    ("measure", "reach"),
+    [(p2p.TotalVariation(0.1), 0.1), (p2p.Spectral({0.0: 0.5, 0.5: 0.5}), 0.125)],
+    ids=["TV", "spectral"],
+)
+def test_how_far_probabilities_are_outside(measure: p2p.RiskMeasure, reach: float) -> None:
+    """Moving `reach` from the first of four scenarios to the last is just allowed.
+
+    Of the mixture half is p, and half may be anything from 0 to 2 p: 0.125 to 0.375 of each. What
+    is moved 0.1 too far has to come back, at both ends: 0.4 of p = 1/4.
+    """
+    probability = xr.DataArray(list(EVEN), coords={"scenario": list("abcd")})
+    may_hold = measure.envelope(probability, xr.DataArray([0.0], coords={"prosumer": ["n"]}))
+    move = np.array([-1.0, 0.0, 0.0, 1.0])
+    held = np.array(EVEN) + np.array([[0.0], [reach], [reach + 0.1]]) * move
+    outside = [may_hold.outside(one[None]).max() for one in held]
+    np.testing.assert_allclose(outside, [0.0, 0.0, 0.4], rtol=0, atol=1e-9)
