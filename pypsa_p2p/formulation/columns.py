@@ -34,10 +34,7 @@ def variable_owners(n: pypsa.Network, data: MarketData) -> dict[str, xr.DataArra
             owners[component] = names.copy(
                 data=data.prosumers.get_indexer(pd.Index(names.to_numpy()))
             )
-    at0, at1 = (
-        end.copy(data=data.prosumers.get_indexer(pd.Index(end.to_numpy())))
-        for end in (data.bus0, data.bus1)
-    )
+    at0, at1 = (data.bus0.copy(data=at) for at in data.ends)
     owners[QUANTITY1] = at1
     for bought, sold, at in zip(BOUGHT, SOLD, (at0, at1), strict=True):
         owners |= {bought: at, sold: at}

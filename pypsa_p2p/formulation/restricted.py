@@ -41,9 +41,7 @@ class Coalitions:
         }
         self._posed = posed
         self._arrays = xr.Dataset(arrays)
-        self._ends = [
-            data.prosumers.get_indexer(pd.Index(end.to_numpy())) for end in (data.bus0, data.bus1)
-        ]
+        self._ends = data.ends
 
     @property
     def prosumers(self) -> pd.Index:

@@ -356,7 +356,7 @@ class Market(ABC):
 
     def _program(self, compiled: CompiledModel, data: MarketData, held: Envelope) -> RiskProgram:
         p = data.probability.to_numpy()
-        return risk_program(compiled, p, (held.least, held.most), data.fixed_part.to_numpy())
+        return risk_program(compiled, p, (held.least, held.most), data.fixed_part)
 
     def shares(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Weight of each prosumer's cost in what is solved, 1 on average."""

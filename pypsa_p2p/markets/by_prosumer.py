@@ -13,9 +13,10 @@ import xarray as xr
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.given import ByName
 from pypsa_p2p.common.names import PROSUMER, SCENARIO
-from pypsa_p2p.markets.envelopes import Envelope, Risk
+from pypsa_p2p.markets.envelopes import Envelope, Matrix
 from pypsa_p2p.markets.risk import ByContent, Limits, RiskMeasure
 from pypsa_p2p.solvers.cover import Cover
+from pypsa_p2p.solvers.tail import Tail
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,14 @@ class RiskByProsumer(RiskMeasure):
                 covers[place] = own
         return box if all(own is None for own in covers) else replace(box, covers=tuple(covers))
 
-    def worst(self, cost: xr.DataArray, probability: xr.DataArray, attitude: xr.DataArray) -> Risk:
-        """R of costs, EUR, and what attains it, each prosumer's by her own measure."""
-        like = cost.transpose(SCENARIO, PROSUMER)
-        value = like.isel({SCENARIO: 0}, drop=True).astype(float).copy()
-        found = Risk(value, value.copy(), like.astype(float).copy())
-        for measure, theirs in self._parted(like.indexes[PROSUMER]):
-            here = {PROSUMER: theirs}
-            own = measure.worst(like.isel(here), probability, attitude.isel(here))
-            for whole, part in zip(found, own, strict=True):
-                whole[here] = part.transpose(*whole.dims).to_numpy()
-        return found
+    def tail(self, costs: Matrix, probability: xr.DataArray, attitude: xr.DataArray) -> Tail:
+        """R of costs, (N, S), EUR, and what attains it, each prosumer's by her own measure."""
+        value, level, tau = np.zeros(len(costs)), np.zeros(len(costs)), np.zeros(costs.shape)
+        for measure, theirs in self._parted(attitude.indexes[PROSUMER]):
+            own = measure.tail(costs[theirs], probability, attitude.isel({PROSUMER: theirs}))
+            value[theirs], level[theirs] = own.value, own.value_at_risk
+            tau[theirs] = own.probability.reshape(-1, costs.shape[1])
+        return Tail(value=value, value_at_risk=level, probability=tau.ravel())
 
     def settings(self) -> dict[str, Any]:
         """Those of each measure, by prosumer."""

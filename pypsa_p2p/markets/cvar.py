@@ -10,8 +10,9 @@ import xarray as xr
 from pypsa_p2p.common.given import Given, Range
 from pypsa_p2p.common.names import PROSUMER
 from pypsa_p2p.common.values import Value, scalar
-from pypsa_p2p.markets.envelopes import Risk
+from pypsa_p2p.markets.envelopes import Matrix
 from pypsa_p2p.markets.risk import Limits, RiskMeasure
+from pypsa_p2p.solvers.tail import Tail
 
 ATTITUDE: Final = Given(
     "CVaR: attitude", (PROSUMER,), Range(0, 1, ends="[)", why="0 is risk-neutral")
@@ -75,12 +76,12 @@ class CVaR(RiskMeasure):
         least = (1 - self.weight) * probability
         return least, least + self.weight * probability / (1 - self.attitudes(attitude))
 
-    def worst(self, cost: xr.DataArray, probability: xr.DataArray, attitude: xr.DataArray) -> Risk:
+    def tail(self, costs: Matrix, probability: xr.DataArray, attitude: xr.DataArray) -> Tail:
         r"""R and :math:`\tau`; the value at risk is that at :math:`\chi`, for any weight."""
-        found = super().worst(cost, probability, attitude)
+        found = super().tail(costs, probability, attitude)
         if self.weight > 0:
             return found
-        level = replace(self, weight=1.0).worst(cost, probability, attitude).value_at_risk
+        level = replace(self, weight=1.0).tail(costs, probability, attitude).value_at_risk
         return found._replace(value_at_risk=level)
 
     def require_kept(self) -> None:

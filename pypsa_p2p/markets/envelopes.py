@@ -36,6 +36,16 @@ class Risk(NamedTuple):
     value_at_risk: xr.DataArray
     probability: xr.DataArray
 
+    @classmethod
+    def of(cls, tail: Tail, cost: xr.DataArray) -> Risk:
+        """With the labels of costs whose dims are (scenario, prosumer)."""
+        first = cost.isel({SCENARIO: 0}, drop=True)
+        return cls(
+            value=first.copy(data=tail.value),
+            value_at_risk=first.copy(data=tail.value_at_risk),
+            probability=cost.copy(data=tail.probability.reshape(cost.shape[::-1]).T),
+        )
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Envelope:
@@ -134,10 +144,4 @@ class Envelope:
     def worst(self, cost: xr.DataArray) -> Risk:
         """`tail` of costs with dims (scenario, prosumer)."""
         like = cost.transpose(SCENARIO, PROSUMER)
-        found = self.tail(like.to_numpy().T)
-        first = like.isel({SCENARIO: 0}, drop=True)
-        return Risk(
-            value=first.copy(data=found.value),
-            value_at_risk=first.copy(data=found.value_at_risk),
-            probability=like.copy(data=found.probability.reshape(self.least.shape).T),
-        )
+        return Risk.of(self.tail(like.to_numpy().T), like)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pypsa
 import xarray as xr
 
@@ -162,8 +161,7 @@ class _Limit:
 
     def of_edges(self, end: int) -> tuple[Numbers, Numbers]:
         """Prices of all edges and of their capacity to the prosumers at bus0 (0) or bus1 (1)."""
-        buyers = (self.data.bus0, self.data.bus1)[end]
-        whose = self.data.prosumers.get_indexer(pd.Index(buyers.to_numpy()))
+        whose = self.data.ends[end]
         rows = (self.places.reciprocity, self.places.capacity[end])
         zeta, xi = (values_at(self.unweighed.row_dual, at) for at in rows)
         if end == 1 and self.unweighed.reciprocity1 is not None:

@@ -142,7 +142,10 @@ def contracts_held(
 def usual_units(solution: MarketSolution, data: MarketData) -> Units:
     """A typical power, MW, of a market's solution, and what it pays for it in an hour, EUR."""
     power = solution.units.power
-    return Units(power=power, money=solution.units.price / float(data.weighting.median()) * power)
+    return Units(
+        power=power,
+        money=solution.units.price / float(np.median(data.weighting.to_numpy())) * power,
+    )
 
 
 def recorded_units(n: pypsa.Network) -> Units:

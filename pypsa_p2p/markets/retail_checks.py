@@ -112,15 +112,12 @@ def _best_of_edges(data: MarketData) -> Numbers:
     """What selling a MWh brings each at most besides p0, EUR/MWh (S, T, N); -inf without edges."""
     shape = len(data.scenarios), len(data.snapshots), len(data.prosumers)
     best = np.full(shape, -np.inf)
-    for end, price, fee in (
-        (data.bus0, data.price0, data.fee0),
-        (data.bus1, data.price1, data.fee1),
-    ):
+    prices, fees = (data.price0, data.price1), (data.fee0, data.fee1)
+    for whose, price, fee in zip(data.ends, prices, fees, strict=True):
         gain = price - fee
         if SNAPSHOT not in gain.dims:
             gain = gain.expand_dims({SNAPSHOT: data.snapshots})
         values = gain.transpose(SCENARIO, SNAPSHOT, NAME).to_numpy()
-        whose = data.prosumers.get_indexer(pd.Index(end.to_numpy()))
         of_each: Any = (..., whose)
         np.maximum.at(best, of_each, values)
     return best

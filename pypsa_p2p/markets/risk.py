@@ -25,6 +25,7 @@ from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.common.names import PROSUMER, SCENARIO
 from pypsa_p2p.common.values import is_hashable
 from pypsa_p2p.markets.envelopes import Envelope, Matrix, Risk
+from pypsa_p2p.solvers.tail import Tail
 
 Limits = tuple[xr.DataArray, xr.DataArray]
 
@@ -201,7 +202,12 @@ class RiskMeasure(ABC):
 
     def worst(self, cost: xr.DataArray, probability: xr.DataArray, attitude: xr.DataArray) -> Risk:
         """R of costs, EUR, and what attains it; `cost` has dims (scenario, prosumer)."""
-        return self.envelope(probability, attitude).worst(cost)
+        like = cost.transpose(SCENARIO, PROSUMER)
+        return Risk.of(self.tail(like.to_numpy().T, probability, attitude), like)
+
+    def tail(self, costs: Matrix, probability: xr.DataArray, attitude: xr.DataArray) -> Tail:
+        """The same of costs, (N, S), without labels."""
+        return self.envelope(probability, attitude).tail(costs)
 
     def settings(self) -> dict[str, Any]:
         """What `of` makes the measure from again: plain values that survive netCDF."""

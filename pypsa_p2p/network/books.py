@@ -124,7 +124,6 @@ def read_books(n: pypsa.Network, data: MarketData) -> Books:
     own = {c: data.names(c) for c, *_ in OPERATING_PRICES}
     run = {**own, "Generator": generators.difference([*elastic, *bought, *sold], sort=False)}
     generated = [entry for c, names in others.items() for entry in _injected(n, data, c, names)]
-    buyers = np.concatenate([data.bus0.to_numpy(), data.bus1.to_numpy()])
     return Books(
         consumed=_injected(n, data, "Load", data.names("Load")),
         given_up=_injected(n, data, "Generator", elastic),
@@ -139,7 +138,7 @@ def read_books(n: pypsa.Network, data: MarketData) -> Books:
         run=_operated(n, data, run),
         peaks=[_part(entry, bought) for entry in built if entry.component == "Generator"],
         built=built,
-        buyer=data.prosumers.get_indexer(pd.Index(buyers)),
+        buyer=np.concatenate(data.ends),
         price=_by_trade(data.price0, data.price1),
         fee=_by_trade(data.fee0, data.fee1),
         congestion=_by_trade(data.congestion, data.congestion),

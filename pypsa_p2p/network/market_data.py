@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,7 @@ from pypsa_p2p.common.names import (
     SCENARIO,
     SNAPSHOT,
 )
-from pypsa_p2p.common.tables import (
-    ONLY_SCENARIO,
-)
+from pypsa_p2p.common.tables import ONLY_SCENARIO, Numbers
 from pypsa_p2p.network.sites import Sites
 
 Flags = npt.NDArray[np.bool_]
@@ -109,6 +108,14 @@ class MarketData:
         """Names of the Links that are trade edges, (E,)."""
         return self.bus0.indexes[NAME]
 
+    @cached_property
+    def ends(self) -> tuple[Positions, Positions]:
+        """Positions of the prosumers at bus0 and at bus1 of every edge, (E,) each."""
+        at0, at1 = (
+            self.prosumers.get_indexer(pd.Index(end.to_numpy())) for end in (self.bus0, self.bus1)
+        )
+        return at0, at1
+
     @property
     def charged(self) -> bool:
         """Whether anybody pays a fee on what she trades."""
@@ -125,9 +132,7 @@ class MarketData:
 
         Trades are both directions of every edge: first those in which the prosumers at bus0 buy.
         """
-        at0, at1 = (
-            self.prosumers.get_indexer(pd.Index(end.to_numpy())) for end in (self.bus0, self.bus1)
-        )
+        at0, at1 = self.ends
         pair = np.concatenate([at0, at1]) * len(self.prosumers) + np.concatenate([at1, at0])
         ahead = np.tile(self.day_ahead.to_numpy(), 2)
         before = np.flatnonzero(ahead)
@@ -147,10 +152,10 @@ class MarketData:
         return np.asarray(self.role.to_numpy() != OPERATOR)
 
     @property
-    def fixed_part(self) -> xr.DataArray:
-        """Cost no decision changes, sum_t w_t (d - b~), EUR; dims (scenario, prosumer)."""
+    def fixed_part(self) -> Numbers:
+        """Cost no decision changes, sum_t w_t (d - b~), EUR, (S, N)."""
         an_hour = self.fixed_cost.to_numpy() - self.usage_benefit.to_numpy()
-        return self.fixed_cost.copy(data=an_hour * self.weighting.to_numpy().sum())
+        return np.asarray(an_hour * self.weighting.to_numpy().sum())
 
     def owner_of(self, component: str) -> xr.DataArray:
         """Owner of each active component of a class, trade edges left out; dims (name)."""

@@ -128,7 +128,7 @@ class Accounts:
         own = self._cost(books.operated) + self._capital(books.built)
         benefit = self.data.usage_benefit.to_numpy() * self.data.weighting.to_numpy().sum()
         return {
-            "cost": own + preference + congested + imported + fee + self.data.fixed_part.to_numpy(),
+            "cost": own + preference + congested + imported + fee + self.data.fixed_part,
             "fee": fee,
             "preference": preference,
             "utility": benefit - self._cost(books.forgone),
@@ -321,8 +321,8 @@ class Accounts:
     def _worst(self, cost: Numbers) -> tuple[Numbers, Numbers]:
         """R of costs, (S, N), and its value at risk, (N,)."""
         found = self.found
-        risk = found.measure.worst(self._labelled(cost), self.data.probability, found.attitude)
-        return risk.value.to_numpy(), risk.value_at_risk.to_numpy()
+        risk = found.measure.tail(cost.T, self.data.probability, found.attitude)
+        return risk.value, risk.value_at_risk
 
     def _labelled(self, by_prosumer: Numbers) -> xr.DataArray:
         coords = {SCENARIO: self.data.scenarios, PROSUMER: self.data.prosumers}

@@ -133,7 +133,7 @@ def gini(cost: np.ndarray, nothing: float = 0.0) -> float:
 
 def rounding_of_money(usual: Units, data: MarketData) -> float:
     """Amounts of money over the whole horizon that are rounding, EUR."""
-    return ACCURACY.promised * usual.money * float(data.weighting.sum())
+    return ACCURACY.promised * usual.money * float(data.weighting.to_numpy().sum())
 
 
 def _results(name: str, n: pypsa.Network) -> xr.Dataset:

@@ -243,14 +243,14 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
         most=each.most.T,
         surplus=market.surplus,
         owner=_whose(data, "Generator"),
-        buyer=np.concatenate([_positions(data.bus0, data), _positions(data.bus1, data)]),
+        buyer=np.concatenate(data.ends),
         hours=np.asarray(data.weighting.to_numpy(), dtype=float),
         lower=_array(values["p_nom"] * values["p_min_pu"]),
         upper=_array(values["p_nom"] * values["p_max_pu"]),
         marginal_cost=_array(values["marginal_cost"]),
         quadratic_cost=_array(values["marginal_cost_quadratic"]),
         load=_load(n, data),
-        fixed_cost=data.fixed_part.transpose(SCENARIO, PROSUMER).to_numpy(),
+        fixed_cost=data.fixed_part,
         **_trade_arrays(data),
     )
     _check_numbers(game)
@@ -264,13 +264,10 @@ def _array(values: xr.DataArray, last: str = NAME) -> Array:
     return np.ascontiguousarray(values.transpose(SCENARIO, SNAPSHOT, last).to_numpy(), dtype=float)
 
 
-def _positions(prosumer: xr.DataArray, data: MarketData) -> Positions:
-    return np.asarray(data.prosumers.get_indexer(pd.Index(prosumer.to_numpy())), dtype=np.int64)
-
-
 def _whose(data: MarketData, component: str) -> Positions:
     """Position of the owner of each component of a class."""
-    return _positions(data.owner_of(component), data)
+    owner = pd.Index(data.owner_of(component).to_numpy())
+    return np.asarray(data.prosumers.get_indexer(owner), dtype=np.int64)
 
 
 def _load(n: pypsa.Network, data: MarketData) -> Array:

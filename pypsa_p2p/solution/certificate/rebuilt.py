@@ -204,7 +204,7 @@ def differing_constants(data: MarketData) -> xr.DataArray:
     A constant alike in all scenarios moves neither a decision nor a risk-adjusted probability,
     and is exactly 0 here, however large.
     """
-    fixed = data.fixed_part
+    fixed = data.fixed_cost.copy(data=data.fixed_part)
     return fixed - fixed.isel({SCENARIO: 0}, drop=True)
 
 
