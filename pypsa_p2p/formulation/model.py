@@ -83,7 +83,7 @@ def build_model(
 def is_plain(n: pypsa.Network, data: MarketData) -> bool:
     """Whether every component is of a kind, and uses only attributes, built here."""
     present = {c.name for c in n.components if len(c.static)}
-    if not n.has_scenarios or not present <= _PLAIN_CLASSES | _GRID_CLASSES:
+    if not present <= _PLAIN_CLASSES | _GRID_CLASSES:
         return False
     if present & _GRID_CLASSES and not _grid_is_idle(n, data):
         return False
@@ -113,7 +113,8 @@ def _grid_is_idle(n: pypsa.Network, data: MarketData) -> bool:
 def build_plain_model(n: pypsa.Network, data: MarketData) -> linopy.Model:
     """The model PyPSA builds for generators, loads and lossless links, in its own names.
 
-    An idle grid is left out: no power flows on it. Dims are PyPSA's, (scenario, name, snapshot).
+    An idle grid is left out: no power flows on it. Dims are PyPSA's, (scenario, name, snapshot),
+    or without scenarios (snapshot, name).
     """
     m = linopy.Model(force_dim_names=True)
     output = _define_dispatch(m, n, data, "Generator")
@@ -122,7 +123,7 @@ def build_plain_model(n: pypsa.Network, data: MarketData) -> linopy.Model:
     _define_nodal_balance(m, n, data)
     hours = np.multiply.outer(data.probability.to_numpy(), data.weighting.to_numpy())[:, None]
     cost, quadratic = (
-        output.copy(data=_values(n, data, "Generator", price) * hours)
+        output.copy(data=_in_order(data, _values(n, data, "Generator", price) * hours))
         for price in ("marginal_cost", "marginal_cost_quadratic")
     )
     m.objective = total_cost(m, [(cost, output), (quadratic, output, output)])
@@ -137,7 +138,7 @@ def _define_dispatch(
     power = add_free_variables(m, f"{component}-p", _coords(data, names))
     p_nom = _values(n, data, component, "p_nom")
     for side, sign, limit in (("lower", ">=", "p_min_pu"), ("upper", "<=", "p_max_pu")):
-        bound = power.copy(data=p_nom * _values(n, data, component, limit))
+        bound = power.copy(data=_in_order(data, p_nom * _values(n, data, component, limit)))
         rows = f"{component}-fix-p-{side}"
         add_constraints(m, rows, power.to_numpy()[..., None], 1.0, sign, bound)
     return power
@@ -152,7 +153,7 @@ def _define_nodal_balance(m: linopy.Model, n: pypsa.Network, data: MarketData) -
     for component, end, sign in _SUPPLY:
         at = buses.get_indexer(pd.Index(first_scenario(n, component)[end]))
         if at.size:
-            labels.append(m[f"{component}-p"].labels.to_numpy())
+            labels.append(_by_scenario(m[f"{component}-p"].labels))
         row.append(at)
         coefficient.append(np.full(at.size, sign))
     bus = np.concatenate(row)
@@ -163,13 +164,28 @@ def _define_nodal_balance(m: linopy.Model, n: pypsa.Network, data: MarketData) -
     if bus.size:
         terms[:, bus, place] = np.concatenate(labels, axis=1)
     factors[bus, place] = np.concatenate(coefficient)
-    rhs = xr.DataArray(demand, coords=_coords(data, buses))
-    rows = "Bus-nodal_balance"
-    add_constraints(m, rows, terms.swapaxes(2, 3), factors[:, None, :], "=", rhs)
+    rhs = xr.DataArray(_in_order(data, demand), coords=_coords(data, buses))
+    of_rows = terms.swapaxes(2, 3)
+    coefficients = np.broadcast_to(factors[:, None, :], of_rows.shape)
+    labels_of, factors = (_in_order(data, each) for each in (of_rows, coefficients))
+    add_constraints(m, "Bus-nodal_balance", labels_of, factors, "=", rhs)
 
 
 def _coords(data: MarketData, names: pd.Index) -> dict[str, pd.Index]:
+    if not data.stochastic:
+        return {SNAPSHOT: data.snapshots, NAME: names}
     return {SCENARIO: data.scenarios, NAME: names, SNAPSHOT: data.snapshots}
+
+
+def _in_order(data: MarketData, values: Numbers) -> Numbers:
+    """Values, (scenario, name, snapshot, ...), in the order of `_coords`."""
+    return values if data.stochastic else values[0].swapaxes(0, 1)
+
+
+def _by_scenario(labels: xr.DataArray) -> Numbers:
+    """Labels of variables, (scenario, name, snapshot)."""
+    numbers = labels.to_numpy()
+    return numbers if SCENARIO in labels.dims else numbers.T[None]
 
 
 def _values(n: pypsa.Network, data: MarketData, component: str, attribute: str) -> Numbers:

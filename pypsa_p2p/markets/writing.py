@@ -41,20 +41,22 @@ def write_plain_solution(n: pypsa.Network, data: MarketData) -> None:
     merge p1 into its table column by column, which takes longer than solving does.
     """
     m = n.model
-    output = m["Generator-p"].solution
+    output = _by_scenario(m["Generator-p"].solution, data)
     write_table(n, data, "Generator", "p", output)
     load = dynamic_values(n, "Load", "p_set", first_scenario(n, "Load").index, data.snapshots)
     write_table(n, data, "Load", "p", load)
     injection = _at_buses(n, output, "Generator", "bus") - _at_buses(n, load, "Load", "bus")
     if len(data.edges):
-        p0, p1 = m["Link-p"].solution, m[QUANTITY1].solution
+        p0, p1 = (_by_scenario(m[name].solution, data) for name in ("Link-p", QUANTITY1))
         for attribute, power in {"p": p0, "p0": p0, "p1": p1}.items():
             write_table(n, data, "Link", attribute, power)
         injection -= _at_buses(n, p0, "Link", "bus0") + _at_buses(n, p1, "Link", "bus1")
         _write_trade_prices(n, data, m)
     balance = next(m.constraints[name] for name in m.constraints if name.endswith(NODAL_BALANCE))
-    price = balance.dual.transpose(*_DIMS)
+    price = _by_scenario(balance.dual, data).transpose(*_DIMS)
     write_table(n, data, "Bus", "p", price.copy(data=injection))
+    if not data.stochastic:  # PyPSA's, of a grid on which nothing flows
+        write_table(n, data, "Bus", "v_ang", xr.zeros_like(price))
     by_hour = price.to_numpy() / data.weighting.to_numpy()
     write_table(n, data, "Bus", "marginal_price", price.copy(data=by_hour))
     for component in sorted(n.passive_branch_components):
@@ -63,6 +65,13 @@ def write_plain_solution(n: pypsa.Network, data: MarketData) -> None:
     for component in ("Generator", "Link"):
         n.c[component].static["p_nom_opt"] = n.c[component].static["p_nom"]
     set_objective(n, Objective(m.objective.value, 0.0))
+
+
+def _by_scenario(values: xr.DataArray, data: MarketData) -> xr.DataArray:
+    """Values with the dim scenario, which a model without scenarios does not have."""
+    if SCENARIO in values.dims:
+        return values
+    return values.expand_dims({SCENARIO: data.scenarios})
 
 
 def forget_solution(n: pypsa.Network, data: MarketData) -> None:

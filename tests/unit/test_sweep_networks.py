@@ -16,6 +16,7 @@ import pypsa_p2p as p2p
 from pypsa_p2p.common.values import is_hashable
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.studies.sweep_networks import SweptNetwork
+from tests.reference.instances import network, random_instance
 
 ALONE = p2p.PeerToPeerMarket(risk=p2p.CVaR())
 CONTRACTS = replace(ALONE, contracts=p2p.Contracts())
@@ -209,6 +210,19 @@ def test_numbers_of_a_model_are_written_anew(
     assert (shared.error.sel(market="alone") == "").all()
     for dimension in over:
         assert float(abs(shared.social_cost.diff(dimension)).max()) > 0.01
+
+
+def test_networks_without_scenarios_are_numbered_anew_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = network(random_instance(3, 4, 1, 2))
+    assert not n.has_scenarios
+    over = {"renewables": [0.4, 1.2], "congestion": [0.0, 0.2], "trade_capacity": [0.2, 1.0]}
+    market = p2p.PeerToPeerMarket()
+    posed = count(monkeypatch, "pose")
+    shared = p2p.sweep(n, market, over, progress=False)
+    assert len(posed) == 1
+    each = p2p.sweep(n, market, over, apply=nothing, progress=False)
+    xr.testing.assert_allclose(shared, each, atol=1e-8)
+    assert (shared.error == "").all()
 
 
 def test_fees_are_numbers_of_another_model(n: pypsa.Network) -> None:
