@@ -123,9 +123,12 @@ class Accuracy:
     #: sorting, and by an interior point.
     at_end: float = 1e-9
     at_end_found: float = 1e-7
+    #: Multipliers, relative to the largest, that are none in what makes up a probability.
+    no_share: float = 1e-8
     #: Costs this close, relative to the largest, are equal; tried in turn, since PyPSA's solver
     #: may move dispatch a bit.
     equal_costs: tuple[float, ...] = (0.0, 1e-9, 3e-9, 1e-8, 1e-7)
+    equal_costs_on_curves: tuple[float, ...] = (3e-7, 1e-6, 1e-5)
     #: What a constant payoff may vary by, relative to its size.
     constant_payoff: float = 1e-9
 

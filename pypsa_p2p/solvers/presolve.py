@@ -68,6 +68,10 @@ class Presolved(Generic[Program]):
         full[self.columns] = x
         return full
 
+    def places(self, columns: Labels) -> Labels:
+        """Where columns that are kept stand in the reduced program."""
+        return np.searchsorted(self.columns, columns)
+
     def dual(self, y: Vector, z: Vector, gradient: Vector) -> tuple[Vector, Vector]:
         """Multipliers of the original rows and bounds.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -36,7 +37,26 @@ class Sides:
         return np.append(below[first[0]], above[first[1]])
 
 
-def classify(program: RiskProgram, solution: Solution) -> Sides:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shares:
+    """What share of the room of its probability tells whether a cell is weighed, (K,) or all.
+
+    Attributes
+    ----------
+    none
+        So little is nothing, whatever the costs are.
+    some
+        So much is something; between both it is what its cost says.
+    """
+
+    none: Vector | float = ACCURACY.no_price
+    some: Vector | float = np.inf
+
+
+USUAL: Final = Shares()
+
+
+def classify(program: RiskProgram, solution: Solution, shares: Shares = USUAL) -> Sides:
     """Which cells lie below, at and above their value at risk, by complementarity.
 
     Limits of Pi - eta are 0 up to the rounding in the solution, which they do not exclude.
@@ -49,7 +69,7 @@ def classify(program: RiskProgram, solution: Solution) -> Sides:
     gap = costs - level[program.group]
     distance = gap / max(1.0, np.abs(costs).max())
     open_cells = room > 0
-    below = open_cells & (share < np.maximum(-distance, ACCURACY.no_price))
+    below = open_cells & (share < np.clip(-distance, shares.none, shares.some))
     above = ~below & ((1 - share < np.maximum(distance, ACCURACY.no_price)) | ~open_cells)
     return Sides(
         below=below,

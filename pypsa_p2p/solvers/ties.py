@@ -22,7 +22,7 @@ from pypsa_p2p.solvers.least_cost import Choice, LeastExpectedCost
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 from pypsa_p2p.solvers.residuals import quadratic_residuals
-from pypsa_p2p.solvers.sides import Sides, classify, risk_of
+from pypsa_p2p.solvers.sides import USUAL, Shares, Sides, classify, risk_of
 from pypsa_p2p.solvers.ties_careful import least_expected_cost_carefully
 
 MAX_STEPS = 30
@@ -54,14 +54,17 @@ def least_norm(
 
 
 def least_expected_cost(
-    program: RiskProgram, solution: Solution, aside: Labels = NO_LABELS
+    program: RiskProgram,
+    solution: Solution,
+    aside: Labels = NO_LABELS,
+    shares: Shares = USUAL,
 ) -> LeastExpectedCost | None:
     """Among the risk-averse optima the one of least expected cost, and the QP it solves.
 
     The program of `least_cost`, by Newton's method; None if it does not settle. The cost of columns
-    `aside` counts in the risk only.
+    `aside` counts in the risk only. `shares` tell which cells are weighed.
     """
-    tail = classify(program, solution)
+    tail = classify(program, solution, shares)
     tau = np.where(tail.below, program.least, risk_of(solution)[0])
     unit = program.per_column(program.probability)
     face = optimal_face(program.weighted(tau), solution, unit)

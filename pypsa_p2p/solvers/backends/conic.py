@@ -7,8 +7,9 @@ With u_k >= 0 the excess cost and eta_g the value at risk, cell k's epigraph (26
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import clarabel
 import numpy as np
@@ -18,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Labels, Sparse, Vector
 from pypsa_p2p.solvers.backends.clarabel import LinearCones, solve_cones
+from pypsa_p2p.solvers.curves import Curve
 from pypsa_p2p.solvers.presolve import presolve
 from pypsa_p2p.solvers.program import RiskProgram, Solution, no_solution
 
@@ -27,8 +29,25 @@ _TERMS_IN_ONE_CONE = 4
 _CONE_SCALE = 10.0  # s above: measured between 1 and 1000, most accurate on small markets
 
 
-def solve_risk_conic(program: RiskProgram) -> Solution:
+class CurvedColumns(Protocol):
+    """Columns that cost what a curve says."""
+
+    @property
+    def columns(self) -> Labels:
+        """(S,)."""
+
+    @property
+    def curve(self) -> Curve:
+        """What they cost together."""
+
+
+def solve_risk_conic(program: RiskProgram, curved: Sequence[CurvedColumns] = ()) -> Solution:
     """Solve a risk program with Clarabel; status "optimal" is Clarabel's claim, unchecked.
+
+    Parameters
+    ----------
+    curved
+        Columns that cost what curves say, beside their c.
 
     The objective is right to about 1e-8 (relative); where optima are degenerate or scenarios
     very unlikely, stationarity per unit of probability is not better than 1e-6.
@@ -46,21 +65,28 @@ def solve_risk_conic(program: RiskProgram) -> Solution:
     base = small.least.copy()
     linear = LinearCones.of(small)
     epigraphs = _epigraphs(small, cells)
-    n, added = small.c.size, epigraphs.cost.size
+    on_curves = _on_curves(small, [(one.curve, reduction.places(one.columns)) for one in curved])
+    n, added = small.c.size, epigraphs.cost.size + on_curves.cost.size - small.c.size
     expected = small.weighted(base)
     lines, padding = linear.offset.size, sparse.csr_matrix((linear.offset.size, added))
     answer = solve_cones(
         sparse.block_diag([expected.P, sparse.csc_matrix((added, added))]),
-        np.concatenate([expected.c, epigraphs.cost]),
-        sparse.vstack([sparse.hstack([linear.matrix, padding]), -epigraphs.matrix]),
-        np.concatenate([linear.offset, epigraphs.offset]),
-        linear.cones + epigraphs.cones,
+        np.concatenate([expected.c + on_curves.cost[:n], epigraphs.cost, on_curves.cost[n:]]),
+        sparse.vstack(
+            [
+                sparse.hstack([linear.matrix, padding]),
+                -_spread(epigraphs.matrix, n, 0, on_curves.cost.size - n),
+                -_spread(on_curves.matrix, n, epigraphs.cost.size, 0),
+            ]
+        ),
+        np.concatenate([linear.offset, epigraphs.offset, on_curves.offset]),
+        linear.cones + epigraphs.cones + on_curves.cones,
     )
     y, z = linear.multipliers(answer.z[:lines])
     if answer.status != "optimal":
         certificate = reduction.full_certificate(y) if answer.status == "infeasible" else None
         return no_solution(program, answer.status, "clarabel", answer.iterations, certificate)
-    base[cells] += epigraphs.sigma @ answer.z[lines:]
+    base[cells] += epigraphs.sigma @ answer.z[lines : lines + epigraphs.offset.size]
     x, iterations = answer.x[:n], answer.iterations
     return reduction.solution(x, y, z, solver="clarabel", iterations=iterations, tau=base)
 
@@ -77,6 +103,47 @@ class _Epigraphs:
     cones: list[Any]
     cost: Vector
     sigma: Sparse
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _OnCurves:
+    """Lines matrix @ (x, added variables) + offset in the cones; `cost` of both, beside c."""
+
+    matrix: Sparse
+    offset: Vector
+    cones: list[Any]
+    cost: Vector
+
+
+def _on_curves(program: RiskProgram, placed: Sequence[tuple[Curve, Labels]]) -> _OnCurves:
+    """What curves say of columns."""
+    n = program.c.size
+    own, added, offset, cones = [], [], [np.zeros(0)], []
+    cost, price = np.zeros(n), [np.zeros(0)]
+    for curve, columns in placed:
+        found, count = curve.cones(), columns.size
+        here = sparse.csr_matrix((np.ones(count), (np.arange(count), columns)), (count, n))
+        own.append(found.matrix[:, :count] @ here)
+        added.append(found.matrix[:, count:])
+        offset.append(found.offset)
+        cones += found.cones
+        cost[columns] += found.of_costs
+        price.append(found.price)
+    nothing = sparse.csr_matrix((0, n))
+    matrix = sparse.hstack([sparse.vstack(own), sparse.block_diag(added)]) if own else nothing
+    return _OnCurves(
+        matrix=sparse.csr_matrix(matrix),
+        offset=np.concatenate(offset),
+        cones=cones,
+        cost=np.concatenate([cost, *price]),
+    )
+
+
+def _spread(matrix: Sparse, first: int, before: int, after: int) -> Sparse:
+    """A matrix with columns of zeros before and after those behind the first."""
+    matrix, rows = sparse.csc_matrix(matrix), matrix.shape[0]
+    wider = [sparse.csr_matrix((rows, count)) for count in (before, after)]
+    return sparse.hstack([matrix[:, :first], wider[0], matrix[:, first:], wider[1]], format="csr")
 
 
 def _epigraphs(program: RiskProgram, cells: Labels) -> _Epigraphs:
