@@ -38,7 +38,7 @@ from pypsa_p2p.markets.clearing.problem import MarketProblem, risk_program
 from pypsa_p2p.markets.contract_terms import (
     Terms,
     look_at_hubs,
-    require_boxes,
+    require_agreement,
     require_no_arbitrage,
 )
 from pypsa_p2p.markets.contracts import Contracts
@@ -267,7 +267,7 @@ class Market(ABC):
         each, terms = self.envelope(data), self.terms(data)
         self._require_convex(data, each)
         if terms is not None:
-            require_boxes(each, data.prosumers)
+            require_agreement(terms, each, data.prosumers)
             require_no_arbitrage(terms, each, data.prosumers)
             look_at_hubs(n, data, each, terms)
 
@@ -352,6 +352,7 @@ class Market(ABC):
             reported=places.reported,
             terms=terms,
             by_prosumer=None if terms is None else self._program(compiled, data, each),
+            covers_by_prosumer=() if terms is None else each.covers,
         )
 
     def _program(self, compiled: CompiledModel, data: MarketData, held: Envelope) -> RiskProgram:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from pypsa_p2p.common.tables import dynamic_values
 from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.network.assets import extendable_names
 from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.solvers.cover import below, common
 
 Numbers = npt.NDArray[np.float64]
 
@@ -75,8 +78,7 @@ class Terms:
         The paper's is the most that a EUR in the scenario is worth to the least averse.
         """
         if isinstance(self.price, str):
-            paper = self.payoff @ common.most[0]
-            return clearing if self.price == CLEARING else paper
+            return clearing if self.price == CLEARING else self.payoff @ common.dearest
         return self.price
 
 
@@ -102,6 +104,7 @@ def require_no_arbitrage(terms: Terms, each: Envelope, prosumers: pd.Index) -> N
             "sure profit. Raise the prices to a sum of 1 or more."
         )
     held = each.common if terms.complete else each
+    _require_cover_below(terms, price, held, prosumers)
     least, most = held.least, held.most
     cap = np.minimum(most, price)
     total = np.where((price < least * (1 - rounding)).any(axis=1), -np.inf, cap.sum(axis=1))
@@ -116,21 +119,47 @@ def require_no_arbitrage(terms: Terms, each: Envelope, prosumers: pd.Index) -> N
         )
 
 
-def require_boxes(each: Envelope, prosumers: pd.Index) -> None:
-    """Refuse contracts of prosumers whose envelopes are no boxes.
+def _require_cover_below(terms: Terms, price: Numbers, held: Envelope, prosumers: pd.Index) -> None:
+    """The same of envelopes that are no boxes."""
+    for place, own in enumerate(held.covers):
+        if own is not None and common([own, below(price)]).empty:
+            who = "somebody" if terms.complete else f"prosumer {prosumers[place]!r}"
+            raise MarketError(
+                f"Contracts: insurance_price {_numbers(price)} is so low that {who} would insure "
+                "without end: no risk-adjusted probabilities that may be held are below these "
+                "prices in every scenario. Raise the lowest prices."
+            )
+
+
+def require_agreement(terms: Terms, each: Envelope, prosumers: pd.Index) -> None:
+    """Refuse contracts without limit between prosumers who can never agree on their worth.
+
+    So the paper's price, the most of what all may hold, where nothing is. Whose probabilities may
+    all be the actual ones can agree on those.
 
     Raises
     ------
     MarketError
-        Naming them.
+        Naming two who would bet against each other, or all of whom no price suits.
     """
-    others = [name for name, own in zip(prosumers, each.covers, strict=False) if own is not None]
-    if others:
-        raise MarketError(
-            f"Contracts: prosumers {listed(others)} have a risk measure other than CVaR, WorstCase "
-            "and what else is given by limits of each probability: how much of which contract they "
-            "hold is not known. Give them one of these, or leave contracts out."
-        )
+    paper = isinstance(terms.price, str) and terms.price == PAPER
+    if (terms.limit is not None and not paper) or each.hold_actual:
+        return
+    places = each.places_of_different
+    if _agree(terms, each, places):
+        return
+    pair = next((two for two in combinations(places, 2) if not _agree(terms, each, two)), places)
+    raise MarketError(
+        f"Contracts: prosumers {listed(prosumers[list(pair)])} would bet against each other "
+        "without limit: no probabilities of the scenarios are in the envelopes of all of them, so "
+        "that at any price somebody gains by buying and somebody by selling. Limit the contracts, "
+        "Contracts(limit=...), or give them risk measures that have beliefs in common."
+    )
+
+
+def _agree(terms: Terms, each: Envelope, places: Sequence[int]) -> bool:
+    """Whether these prosumers may hold probabilities by which all contracts are worth the same."""
+    return not common([each.cover_of(place).paying(terms.payoff) for place in places]).empty
 
 
 def _rank(payoff: Numbers) -> int:

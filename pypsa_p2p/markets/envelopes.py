@@ -13,7 +13,8 @@ import xarray as xr
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.names import PROSUMER, SCENARIO
 from pypsa_p2p.solvers.arrays import Labels, Vector
-from pypsa_p2p.solvers.cover import Cover
+from pypsa_p2p.solvers.cover import Cover, box
+from pypsa_p2p.solvers.cover import common as common_cover
 from pypsa_p2p.solvers.tail import Tail, worst
 
 Matrix = npt.NDArray[np.float64]
@@ -107,7 +108,44 @@ class Envelope:
     def common(self) -> Envelope:
         """What all prosumers may hold, as of one: it holds the actual probabilities."""
         least, most = self.least.max(axis=0), self.most.min(axis=0)
-        return Envelope.between(least[None], most[None], self.probability)
+        shared = Envelope.between(least[None], most[None], self.probability)
+        if not (self.covers and shared.averse):
+            return shared
+        different = [self.cover_of(place) for place in self.places_of_different]
+        return replace(shared, covers=(common_cover(different),))
+
+    @property
+    def places_of_different(self) -> list[int]:
+        """A prosumer for each envelope that somebody has, each once."""
+        first: dict[object, int] = {}
+        for place, (least, most) in enumerate(zip(self.least, self.most, strict=True)):
+            own = self.covers[place] if self.covers else None
+            first.setdefault(id(own) if own else least.tobytes() + most.tobytes(), place)
+        return list(first.values())
+
+    @property
+    def hold_actual(self) -> bool:
+        """Whether everybody may hold the actual probabilities."""
+        if not self.covers:
+            return True
+        some = self.among(np.array(self.places_of_different))
+        beyond = some.outside(np.tile(self.probability, (some.count, 1)))
+        return bool((beyond <= ACCURACY.at_end).all())
+
+    @property
+    def dearest(self) -> Vector:
+        """The most that 1 EUR in each scenario is worth to the first, (S,); NaN to nobody."""
+        own = self.covers[0] if self.covers else None
+        if own is None:
+            return np.asarray(self.most[0])
+        if own.empty:
+            return np.full(self.probability.size, np.nan)
+        return own.worst(np.identity(self.probability.size))[0]
+
+    def cover_of(self, place: int) -> Cover:
+        """Of one prosumer, also where it is a box."""
+        own = self.covers[place] if self.covers else None
+        return own or box(self.least[place], self.most[place])
 
     def tail(self, costs: Matrix) -> Tail:
         """The worst expectation of costs, (N, S), EUR: exactly, by sorting."""

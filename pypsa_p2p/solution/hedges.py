@@ -167,7 +167,7 @@ def regimes(
     insured = xr.zeros_like(worthless)
     if hedges.insurance_price is not None:
         insured = most >= hedges.insurance_price * (1 - ACCURACY.promised)
-    cap = tau.isel({PROSUMER: 0}, drop=True).copy(data=may_hold.most.min(axis=0))
+    cap = tau.isel({PROSUMER: 0}, drop=True).copy(data=may_hold.common.dearest)
     kind = np.where(insured, INSURED, np.where(worthless, WORTHLESS, TRADED))
     at_cap = (abs(tau - cap) <= ACCURACY.promised * cap).all(PROSUMER)
     return at_cap.assign_coords(regime=(SCENARIO, kind.astype(object)))

@@ -114,16 +114,25 @@ def _solved(
     weigh: Weigh, problem: MarketProblem, by_scenario: bool
 ) -> tuple[MarketSolution, Hedges | None]:
     """The solution in the market's own columns and rows, and the contracts a solver bought."""
-    if problem.covers:
-        covered = with_covers(problem)
-        found = _weighed(weigh, covered, by_scenario)
-        return _first(found, *problem.program.A.shape), None
-    if problem.terms is None or problem.terms.idle or by_scenario:
+    if by_scenario:
         return _weighed(weigh, problem, by_scenario), None
+    if problem.terms is None or problem.terms.idle:
+        return _at_risk(weigh, problem), None
     inside = with_contracts(problem, problem.terms)
-    found = _weighed(weigh, inside.problem, by_scenario)
+    found = _at_risk(weigh, inside.problem)
     bought = inside.found(found.x, found.row_dual) if found.status == "optimal" else None
     return _first(found, inside.rows, inside.columns), bought
+
+
+def _at_risk(weigh: Weigh, problem: MarketProblem) -> MarketSolution:
+    """The solution where risk ties the scenarios together, whatever the measures."""
+    if not problem.covers:
+        return _weighed(weigh, problem, by_scenario=False)
+    found = _weighed(weigh, with_covers(problem), by_scenario=False)
+    found = _first(found, *problem.program.A.shape)
+    if found.status != "optimal":
+        return found
+    return replace(found, objective=problem.risk_adjusted_cost(found.x))
 
 
 def _first(solution: MarketSolution, rows: int, columns: int) -> MarketSolution:
@@ -231,7 +240,7 @@ def _settle(weigh: Weigh, problem: MarketProblem) -> MarketSolution:
 def decomposes(compiled: CompiledModel, problem: MarketProblem) -> bool:
     """Whether dispatch is a matter of each scenario, and tau of sorting their costs."""
     program = problem.program
-    whole = program.groups == 2 and not problem.covers
+    whole = program.groups == 2
     if not (whole and separates(compiled, program)):
         return False
     return not (program.at_risk.any() and _unowned_costs(program))

@@ -13,8 +13,9 @@ from pypsa_p2p.common.units import UNITS_OF_USER, Units
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.markets.clearing.volumes import Hedges
-from pypsa_p2p.markets.contract_terms import Terms
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
+from pypsa_p2p.solvers.cover import below, common
+from pypsa_p2p.solvers.curved import solve_curved
 from pypsa_p2p.solvers.least_cost import LeastExpectedCost
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram, Solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
@@ -124,7 +125,7 @@ class ByScenario:
         x = _least_norm(qp, found, tidy, np.ones(found.x.size))
         x = found.x if _dearer(qp, x, found.x) else x
         true = problem.true(x)
-        tau, objective = _tau_of_all(true, true.costs(x), problem.terms)
+        tau, objective = _tau_of_all(true, true.costs(x), problem)
         nothing = tau <= ACCURACY.promised * program.probability[: tau.size]
         return MarketSolution(
             status="optimal",
@@ -138,19 +139,27 @@ class ByScenario:
         )
 
 
-def _tau_of_all(program: RiskProgram, costs: Vector, terms: Terms | None) -> tuple[Matrix, float]:
+def _tau_of_all(
+    program: RiskProgram, costs: Vector, problem: MarketProblem
+) -> tuple[Matrix, float]:
     """The community's tau, (1, S), and its risk, EUR; insurance keeps tau below its price."""
-    if terms is None or terms.insurance_price is None:
+    terms = problem.terms
+    price = None if terms is None else terms.insurance_price
+    scenarios = costs.size // 2
+    own, rounded = costs[:scenarios], _rounded(costs)[:scenarios]
+    unowned = float(program.probability[scenarios:] @ costs[scenarios:])
+    cover = problem.covers[0] if problem.covers else None
+    if cover is not None:
+        cover = cover if price is None else common([cover, below(price)])
+        found = cover.worst(np.stack([own, rounded]))
+        return found[1][1:], float(found[0][0]) + unowned
+    if price is None:
         tail = program.tail(costs)
         return program.tail(_rounded(costs)).probability.reshape(2, -1)[:1], tail.value.sum()
-    scenarios = terms.insurance_price.size
-    least = np.minimum(program.least[:scenarios], terms.insurance_price)  # to rounding
-    most = np.minimum(program.most[:scenarios], terms.insurance_price)
-    exact, rounded = (
-        worst(c[:scenarios], least, most).probability for c in (costs, _rounded(costs))
-    )
-    unowned = float(program.probability[scenarios:] @ costs[scenarios:])
-    return rounded[None], float(exact @ costs[:scenarios]) + unowned
+    least = np.minimum(program.least[:scenarios], price)  # to rounding
+    most = np.minimum(program.most[:scenarios], price)
+    exact, chosen = (worst(c, least, most).probability for c in (own, rounded))
+    return chosen[None], float(exact @ own) + unowned
 
 
 @dataclass(frozen=True)
@@ -161,11 +170,11 @@ class RiskAverse:
 
     def __call__(self, program: RiskProgram, problem: MarketProblem) -> MarketSolution:
         """The market's solution where `program` is what is minimised."""
-        found = solve_risk(program)
+        program, found = _solved(program, problem)
         if found.status != "optimal":
             return _no_solution(found)
         tidy = np.append(problem.trades.ravel(), self.capacities)
-        x, unweighed = _reported(program, found, tidy, problem.aside)
+        x, unweighed = _reported(program, found, tidy, problem)
         solution = _solution(problem, program, found, x, found.row_dual)
         if unweighed is None:
             return solution
@@ -183,7 +192,7 @@ class CostByScenario:
         if found.status != "optimal":
             return _no_solution(found)
         true = problem.true(found.x)
-        tau, objective = _tau_of_all(true, true.costs(found.x), problem.terms)
+        tau, objective = _tau_of_all(true, true.costs(found.x), problem)
         return _costing(found, tau, float(objective))
 
 
@@ -193,11 +202,19 @@ class CostAtRisk:
 
     def __call__(self, program: RiskProgram, problem: MarketProblem) -> MarketSolution:
         """A solution where `program` is what is minimised."""
-        found = solve_risk(program)
+        program, found = _solved(program, problem)
         if found.status != "optimal":
             return _no_solution(found)
         tau = risk_of(found)[0].reshape(program.groups, -1)[:-1]
         return _costing(found, tau, problem.true(found.x).objective(found.x))
+
+
+def _solved(program: RiskProgram, problem: MarketProblem) -> tuple[RiskProgram, Solution]:
+    """A solution, and the program without curves that it solves."""
+    if not problem.curved:
+        return program, solve_risk(program)
+    answer = solve_curved(program, problem.curved)
+    return answer.program, answer.solution
 
 
 def _costing(found: Solution, tau: Matrix, objective: float) -> MarketSolution:
@@ -214,7 +231,7 @@ def _costing(found: Solution, tau: Matrix, objective: float) -> MarketSolution:
 def answer_near(problem: MarketProblem, x: Vector) -> MarketSolution:
     """A best answer to trades x that does not move them without need."""
     program = problem.kept_near(problem.given(x, problem.spent(x)), x)
-    found = solve_risk(program)
+    program, found = _solved(program, problem)
     if found.status != "optimal":
         return _no_solution(found)
     rows, columns = problem.program.A.shape
@@ -228,7 +245,7 @@ def _solution(
     tau, _ = risk_of(found)
     true, tail = problem.true(x), None
     if problem.terms is not None:
-        tail = classify(true, replace(found, x=found.x[: x.size]))
+        tail = classify(true, replace(found, x=found.x[: x.size]), problem.weighed_by)
     return MarketSolution(
         status="optimal",
         solver=found.solver,
@@ -249,13 +266,13 @@ def _price_error(qp: QuadraticProgram, found: Solution, unit: Vector) -> float:
 
 
 def _reported(
-    program: RiskProgram, found: Solution, tidy: Labels, aside: Labels
+    program: RiskProgram, found: Solution, tidy: Labels, problem: MarketProblem
 ) -> tuple[Vector, Unweighed | None]:
     """The optimum to report, of least norm in `tidy`: trades and capacities.
 
-    What is `aside` is nobody's cost. The solver's own where breaking ties would cost anything.
+    What is aside is nobody's cost. The solver's own where breaking ties would cost anything.
     """
-    chosen = least_expected_cost(program, found, aside)
+    chosen = least_expected_cost(program, found, problem.aside, problem.weighed_by)
     if chosen is None:
         warnings.warn(
             "Of several equally good solutions the solver's own is reported: the one of least "

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from pypsa_p2p.markets.clearing.problem import MarketProblem
+from pypsa_p2p.solvers.curved import Curved
 from pypsa_p2p.solvers.program import UNOWNED
 
 
@@ -30,6 +31,7 @@ def with_covers(problem: MarketProblem) -> MarketProblem:
     cells = [scenarios * group + np.arange(scenarios) for group, _ in covered]
     bought, paid = of_costs.shape[1], of_cover.shape[1]
     size, columns = bought + paid, program.c.size
+    firsts = columns + bought + np.cumsum([0, *(cover.price.size for cover in covers[:-1])])
     least = np.where(np.concatenate([cover.free for cover in covers]), -np.inf, 0.0)
     extended = replace(
         program,
@@ -48,4 +50,9 @@ def with_covers(problem: MarketProblem) -> MarketProblem:
         partner=sp.block_diag([problem.partner, sp.csr_matrix((size, size))], format="csr"),
         share=np.append(problem.share, np.ones(size)),
         aside=columns + np.arange(size),
+        curved=tuple(
+            Curved(columns=first + start + np.arange(scenarios), curve=curve)
+            for first, cover in zip(firsts, covers, strict=True)
+            for start, curve in cover.curves
+        ),
     )

@@ -22,7 +22,7 @@ from scipy.linalg import null_space
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import ConvergenceError
 from pypsa_p2p.markets.clearing.problem import MarketProblem
-from pypsa_p2p.markets.clearing.volumes import Hedges, Position, least_volumes
+from pypsa_p2p.markets.clearing.volumes import Covered, Hedges, Position, least_volumes
 from pypsa_p2p.markets.contract_terms import Terms
 from pypsa_p2p.solvers.arrays import Sparse, Vector
 from pypsa_p2p.solvers.program import UNOWNED, RiskProgram
@@ -219,7 +219,9 @@ def hedges(
         raise TypeError("a problem with contracts is needed")
     scenarios = terms.payoff.shape[1]
     least, most = (end.reshape(-1, scenarios)[:-1].T for end in (own.least, own.most))
-    near = ACCURACY.at_end if tail is None else ACCURACY.at_end_found
+    curved = any(own is not None and bool(own.curves) for own in problem.covers_by_prosumer)
+    at_end = ACCURACY.at_end_found if curved else ACCURACY.at_end
+    near = at_end if tail is None else ACCURACY.at_end_found
     tau = np.broadcast_to(_at_ends(problem.program, tau, tail).T, least.shape)
     worth = terms.payoff @ tau
     if terms.idle:
@@ -229,14 +231,20 @@ def hedges(
     volume_limits = _limits(terms, worth - price[:, None])
     position = Position(
         cost=problem.costs_by_prosumer(x),
-        may_exceed=tau >= most - ACCURACY.at_end * most,
-        may_fall_short=tau <= least + ACCURACY.at_end * most,
+        may_exceed=tau >= most - at_end * most,
+        may_fall_short=tau <= least + at_end * most,
         least=volume_limits[0],
         most=volume_limits[1],
         most_insurance=_most_insurance(terms, tau, near),
         payoff=terms.payoff,
         price=price,
         limited=terms.limit is not None,
+        covered=tuple(
+            Covered(place=place, attained=cover.attained(tau[:, place]))
+            for place, cover in enumerate(problem.covers_by_prosumer)
+            if cover is not None
+        ),
+        rough=curved and bought is None,
     )
     found = least_volumes(position)
     if found is not None:

@@ -17,7 +17,9 @@ from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.contract_terms import Terms
 from pypsa_p2p.solvers.arrays import NO_LABELS, Flags, Labels, Sparse, Vector, ends_by_row, sum_by
 from pypsa_p2p.solvers.cover import Cover
+from pypsa_p2p.solvers.curved import Curved
 from pypsa_p2p.solvers.program import UNOWNED, RiskProgram
+from pypsa_p2p.solvers.sides import USUAL, Shares
 
 Matrix = npt.NDArray[np.float64]
 
@@ -58,8 +60,12 @@ class MarketProblem:
         Envelopes of the groups that are no boxes: in `program` they may hold any probabilities.
     aside : (A,)
         Columns that only tell what the groups' risk is, and are nobody's decision or cost.
+    curved : tuple of Curved
+        Those of them that cost what curves say.
     by_prosumer : RiskProgram or None
         With contracts: `program` with a group for every prosumer, whoever's risk is taken.
+    covers_by_prosumer : (N,) or ()
+        With contracts: the prosumers' own `covers`.
     """
 
     program: RiskProgram
@@ -75,7 +81,9 @@ class MarketProblem:
     terms: Terms | None = None
     covers: tuple[Cover | None, ...] = ()
     aside: Labels = field(default_factory=lambda: NO_LABELS)
+    curved: tuple[Curved, ...] = ()
     by_prosumer: RiskProgram | None = None
+    covers_by_prosumer: tuple[Cover | None, ...] = ()
 
     @property
     def even(self) -> bool:
@@ -85,6 +93,38 @@ class MarketProblem:
     def true(self, x: Vector) -> RiskProgram:
         """The program whose costs at x are the prosumers' own costs Pi (7) there."""
         return self._with_partners(self.program, x)
+
+    @property
+    def weighed_by(self) -> Shares:
+        """What tells whether a cell is weighed.
+
+        Where envelopes are no boxes its probability relative to the actual one; curves weigh
+        every scenario, however little.
+        """
+        if not self.covers:
+            return USUAL
+        scenarios = self.program.group.size // self.program.groups
+        covered = np.repeat([*(own is not None for own in self.covers), False], scenarios)
+        curves = [own is not None and bool(own.curves) for own in self.covers]
+        none = np.where(covered, ACCURACY.no_price * self.program.probability, ACCURACY.no_price)
+        some = np.where(
+            np.repeat([*curves, False], scenarios),
+            ACCURACY.no_share * self.program.probability,
+            np.inf,
+        )
+        return Shares(none=np.minimum(none, some), some=some)
+
+    def risk_adjusted_cost(self, x: Vector) -> float:
+        """What is minimised, weights left out, EUR: what each measure makes of the costs at x."""
+        true = self.true(x)
+        costs = true.costs(x)
+        risk = true.tail(costs).value
+        by_group = costs.reshape(true.groups, -1)
+        missing = 0.0
+        for cover in {id(own): own for own in self.covers if own is not None}.values():
+            theirs = np.array([place for place, own in enumerate(self.covers) if own is cover])
+            missing += float((cover.worst(by_group[theirs])[0] - risk[theirs]).sum())
+        return true.objective(x) + missing
 
     def slope(self, x: Vector) -> Vector:
         """What a unit more of each column costs whoever decides it, times her weight, (n,)."""

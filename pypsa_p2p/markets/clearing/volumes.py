@@ -9,7 +9,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from pypsa_p2p.common.accuracy import ACCURACY
-from pypsa_p2p.solvers.arrays import Vector
+from pypsa_p2p.solvers.arrays import Sparse, Vector
+from pypsa_p2p.solvers.cover import Attained
 from pypsa_p2p.solvers.program import QuadraticProgram
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 
@@ -37,6 +38,21 @@ class Hedges:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Covered:
+    """A prosumer whose envelope is no box: which costs her probabilities are the worst of.
+
+    Attributes
+    ----------
+    place : int
+        Whose position it is.
+    attained : Attained
+    """
+
+    place: int
+    attained: Attained
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Position:
     r"""What is known of optimal contracts before their volumes are.
 
@@ -56,6 +72,11 @@ class Position:
         alpha.
     limited : bool
         Whether there are limits, which may rule out a premium of zero.
+    covered : tuple of Covered
+        Prosumers of whom the above says nothing.
+    rough : bool
+        Whether there is no other answer, and curves tell, on which a small error of costs is a far
+        smaller one of risk.
     """
 
     cost: Matrix
@@ -67,6 +88,8 @@ class Position:
     payoff: Matrix
     price: Vector
     limited: bool
+    covered: tuple[Covered, ...] = ()
+    rough: bool = False
 
 
 def least_volumes(position: Position) -> tuple[Matrix, Matrix] | None:
@@ -83,7 +106,10 @@ def least_volumes(position: Position) -> tuple[Matrix, Matrix] | None:
     largest = max(1.0, float(np.abs(position.cost).max(initial=0.0)))
     unit = max(float(np.abs(cost).max(initial=0.0)), ACCURACY.rounding * largest)
     least, most = position.least / unit, position.most / unit
-    tolerances = [share * largest / unit for share in ACCURACY.equal_costs]
+    shares = ACCURACY.equal_costs
+    if position.rough:
+        shares += ACCURACY.equal_costs_on_curves
+    tolerances = [share * largest / unit for share in shares]
     found = _volumes(replace(position, cost=cost / unit, least=least, most=most), tolerances)
     return None if found is None else (found[0] * unit, found[1] * unit)
 
@@ -120,21 +146,18 @@ def _pays_constant(payoff: Matrix) -> bool:
 
 def _least_insurance(position: Position, volume: Matrix, tolerances: list[float]) -> Matrix | None:
     """The insurance of least norm beside given volumes, (S, N)."""
-    scenarios, prosumers = position.cost.shape
     left = position.cost - position.payoff.T @ volume
-    eye = sp.identity(left.size)
-    level = sp.kron(np.ones((scenarios, 1)), sp.identity(prosumers))
-    free = np.full(prosumers, np.inf)
     for tolerance in tolerances:
-        lower, upper = _sides(position, left, tolerance)
+        attaining = _Attaining.of(position, left, tolerance)
+        rest = attaining.lower_beside.size
         program = QuadraticProgram(
-            P=sp.diags(np.append(np.ones(left.size), np.zeros(prosumers)), format="csc"),
-            c=np.zeros(left.size + prosumers),
-            A=sp.hstack([eye, level], format="csr"),
-            lower=lower,
-            upper=upper,
-            x_lower=np.append(np.zeros(left.size), -free),
-            x_upper=np.append(position.most_insurance.ravel(), free),
+            P=sp.diags(np.append(np.ones(left.size), np.zeros(rest)), format="csc"),
+            c=np.zeros(left.size + rest),
+            A=sp.hstack([attaining.of_paid, attaining.beside], format="csr"),
+            lower=attaining.lower,
+            upper=attaining.upper,
+            x_lower=np.append(np.zeros(left.size), attaining.lower_beside),
+            x_upper=np.append(position.most_insurance.ravel(), attaining.upper_beside),
         )
         found = solve_quadratic(program)
         if found.status == "optimal":
@@ -142,34 +165,85 @@ def _least_insurance(position: Position, volume: Matrix, tolerances: list[float]
     return None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Attaining:
+    """Rows in what contracts pay, (S N,), and in what is beside it, by which tau attains R.
+
+    Beside it are the common levels eta of all prosumers, and the cover of those who have one.
+    """
+
+    of_paid: Sparse
+    beside: Sparse
+    lower: Vector
+    upper: Vector
+    lower_beside: Vector
+    upper_beside: Vector
+
+    @classmethod
+    def of(cls, position: Position, cost: Matrix, tolerance: float) -> _Attaining:
+        """For these costs before contracts, (S, N), that are equal within a tolerance."""
+        scenarios, prosumers = cost.shape
+        free = np.full(prosumers, np.inf)
+        lower, upper = _sides(position, cost, tolerance)
+        of_paid, beside = [sp.identity(cost.size)], []
+        lowers, uppers, ends = [lower], [upper], [(-free, free)]
+        for one in position.covered:
+            own = sp.csr_matrix(
+                (
+                    np.ones(scenarios),
+                    np.arange(scenarios) * prosumers + one.place,
+                    range(scenarios + 1),
+                ),
+                shape=(scenarios, cost.size),
+            )
+            attained = one.attained
+            covered = attained.of_costs @ cost[:, one.place]
+            of_paid.append(attained.of_costs @ own)
+            beside.append(attained.of_cover)
+            lowers.append(covered - tolerance)
+            uppers.append(np.where(attained.weighed, covered + tolerance, np.inf))
+            ends.append((attained.lower, attained.upper))
+        level = sp.kron(np.ones((scenarios, 1)), sp.identity(prosumers))
+        return cls(
+            of_paid=sp.vstack(of_paid, format="csr"),
+            beside=sp.block_diag([level, *beside], format="csr"),
+            lower=np.concatenate(lowers),
+            upper=np.concatenate(uppers),
+            lower_beside=np.concatenate([low for low, _ in ends]),
+            upper_beside=np.concatenate([high for _, high in ends]),
+        )
+
+
 def _sides(position: Position, cost: Matrix, tolerance: float) -> tuple[Vector, Vector]:
     """Limits of V + eta, (S N,): equal to the cost, at most it, or at least it."""
-    flat = cost.ravel()
-    lower = np.where(position.may_exceed.ravel(), -np.inf, flat - tolerance)
-    return lower, np.where(position.may_fall_short.ravel(), np.inf, flat + tolerance)
+    flat, known = cost.ravel(), np.ones(cost.shape, dtype=bool)
+    known[:, [one.place for one in position.covered]] = False
+    may_exceed, may_fall_short = position.may_exceed | ~known, position.may_fall_short | ~known
+    lower = np.where(may_exceed.ravel(), -np.inf, flat - tolerance)
+    return lower, np.where(may_fall_short.ravel(), np.inf, flat + tolerance)
 
 
 def _program(position: Position, no_premium: bool, tolerance: float) -> QuadraticProgram:
-    """The program above in columns (W by contract, J by scenario, eta), each by prosumer."""
-    scenarios, prosumers = position.cost.shape
-    one_s, eye_n = np.ones((scenarios, 1)), sp.identity(prosumers)
+    """The program above in columns (W by contract, J by scenario, what is beside them)."""
+    prosumers = position.cost.shape[1]
+    attaining = _Attaining.of(position, position.cost, tolerance)
+    eye_n = sp.identity(prosumers)
     clearing = sp.kron(sp.identity(len(position.price)), np.ones((1, prosumers)))
-    level = [sp.kron(position.payoff.T, eye_n), sp.identity(position.cost.size)]
-    own = [clearing] + [sp.kron(position.price[None], eye_n)] * no_premium
-    count, others = sum(block.shape[0] for block in own), position.cost.size + prosumers
-    traded = sp.hstack([sp.vstack(own), sp.csr_matrix((count, others))])
-    lower, upper = _sides(position, position.cost, tolerance)
-    none, volumes = np.zeros(count), position.least.size
+    own = sp.vstack([clearing] + [sp.kron(position.price[None], eye_n)] * no_premium)
+    paid = attaining.of_paid @ sp.kron(position.payoff.T, eye_n)
+    count, volumes = own.shape[0], position.least.size
+    others = position.cost.size + attaining.lower_beside.size
+    none = np.zeros(count)
     return QuadraticProgram(
         P=sp.diags(np.append(np.ones(volumes), np.zeros(others)), format="csc"),
         c=np.zeros(volumes + others),
-        A=sp.vstack([traded, sp.hstack([*level, sp.kron(one_s, eye_n)])], format="csr"),
-        lower=np.append(none, lower),
-        upper=np.append(none, upper),
+        A=sp.bmat([[own, None, None], [paid, attaining.of_paid, attaining.beside]], format="csr"),
+        lower=np.append(none, attaining.lower),
+        upper=np.append(none, attaining.upper),
         x_lower=np.concatenate(
-            [position.least.ravel(), np.zeros(position.cost.size), np.full(prosumers, -np.inf)]
+            [position.least.ravel(), np.zeros(position.cost.size), attaining.lower_beside]
         ),
         x_upper=np.concatenate(
-            [position.most.ravel(), position.most_insurance.ravel(), np.full(prosumers, np.inf)]
+            [position.most.ravel(), position.most_insurance.ravel(), attaining.upper_beside]
         ),
     )

@@ -216,7 +216,7 @@ def _risk_residuals(solved: _Solved, hedged: xr.DataArray) -> dict[str, float]:
         residuals["one tau for all"] = relative((tau - tau.isel({PROSUMER: 0})) / p, 1.0)
         # Contracts inside the community cancel: what is left of them is its insurance.
         whole = hedged.sum(PROSUMER).expand_dims({PROSUMER: tau.indexes[PROSUMER][:1]})
-        tau, may_hold, hedged = tau[{PROSUMER: [0]}], may_hold.of_first, whole
+        tau, may_hold, hedged = tau[{PROSUMER: [0]}], may_hold.common, whole
     residuals["risk attained (25), (36)"] = kkt.attainment(tau, hedged, may_hold, solved.scale)
     return residuals
 
