@@ -16,6 +16,7 @@ from pypsa_p2p.markets.covers import (
 )
 from pypsa_p2p.markets.cvar import CVaR
 from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
+from pypsa_p2p.markets.divergences import ChiSquare, EntropicVaR, KullbackLeibler
 from pypsa_p2p.markets.products import (
     contract_for_difference,
     forward,
@@ -62,12 +63,15 @@ __all__ = [
     "CVaR",
     "CentralizedMarket",
     "Certificate",
+    "ChiSquare",
     "Contracts",
     "ConvergenceError",
     "DataError",
+    "EntropicVaR",
     "Equilibrium",
     "GaussSeidel",
     "Jacobi",
+    "KullbackLeibler",
     "Market",
     "MarketError",
     "P2PError",

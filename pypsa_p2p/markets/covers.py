@@ -19,7 +19,7 @@ from pypsa_p2p.common.errors import MarketError, shown
 from pypsa_p2p.common.given import ByName, Range
 from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.markets.risk import ByContent, Limits, RiskMeasure
-from pypsa_p2p.solvers.arrays import Vector
+from pypsa_p2p.solvers.arrays import Flags, Vector
 from pypsa_p2p.solvers.cover import Cover, cover
 
 Table = tuple[tuple[float, ...], ...]
@@ -35,12 +35,20 @@ class PolytopeMeasure(RiskMeasure):
     def cover(self, probability: Vector) -> Cover:
         """What covers costs in scenarios of these probabilities, (S,)."""
 
+    @property
+    def neutral(self) -> bool:
+        """Whether nothing but the actual probabilities is feared."""
+        return False
+
     def limits(self, probability: xr.DataArray, attitude: xr.DataArray) -> Limits:
         """From 0 to 1: what else they must be is in the `cover`."""
         return 0 * probability, 1 + 0 * probability
 
     def _envelope(self, of_scenarios: ByContent, of_prosumers: ByContent) -> Envelope:
         box = super()._envelope(of_scenarios, of_prosumers)
+        if self.neutral:
+            only = np.broadcast_to(box.probability, box.least.shape)
+            return replace(box, least=only, most=only)
         if box.probability.size == 1:
             return box
         return replace(box, covers=(self.cover(box.probability),) * box.count)
@@ -87,6 +95,11 @@ class Spectral(PolytopeMeasure):
             raise MarketError(f"Spectral: weights must sum to 1, not {sum(kept.values()):g}.")
         object.__setattr__(self, "weights", ByName(kept))
 
+    @property
+    def neutral(self) -> bool:
+        """Whether attitude 0 has all the weight."""
+        return not any(weight for attitude, weight in self.weights.items() if attitude > 0)
+
     def cover(self, probability: Vector) -> Cover:
         r"""For each k a level :math:`\eta_k`, and what exceeds it: (25)."""
         return _mixture(self.weights, probability)
@@ -118,6 +131,11 @@ class TotalVariation(PolytopeMeasure):
     def __post_init__(self) -> None:
         Range(0, 1, ends="[)").require("TotalVariation: radius", self.radius)
         object.__setattr__(self, "radius", float(self.radius))
+
+    @property
+    def neutral(self) -> bool:
+        """Whether nothing may be moved."""
+        return self.radius == 0
 
     def cover(self, probability: Vector) -> Cover:
         """That of the mixture."""
@@ -152,6 +170,11 @@ class Semideviation(PolytopeMeasure):
     def __post_init__(self) -> None:
         _SHARE.require("Semideviation: weight", self.weight)
         object.__setattr__(self, "weight", float(self.weight))
+
+    @property
+    def neutral(self) -> bool:
+        """Whether what exceeds the expectation does not count."""
+        return self.weight == 0
 
     def cover(self, probability: Vector) -> Cover:
         """No less than the expectation, and what exceeds it."""
@@ -207,20 +230,38 @@ class Wasserstein(PolytopeMeasure):
             )
         object.__setattr__(self, "distance", _as_tuples(table))
 
+    @property
+    def neutral(self) -> bool:
+        """Whether nothing may be moved, as scenarios are apart."""
+        table = () if self.distance is None else self.distance
+        zeros = sum(value == 0 for row in table for value in row)
+        return self.radius == 0 and zeros == len(table)
+
     def cover(self, probability: Vector) -> Cover:
-        """A price of distance and, for each scenario, the worst that it can be moved to."""
+        r"""A price l of distance and, for each scenario, the worst m that it can be moved to.
+
+        .. math:: m_\omega \ge y_{\omega'} - l c_{\omega\omega'}
+
+        Where no way round is shorter it is enough that :math:`m \ge y` and, between scenarios with
+        none in between, :math:`m_\omega \ge m_{\omega'} - l c_{\omega\omega'}`.
+        """
         count = probability.size
         place = np.arange(count)
         distance = np.abs(place[:, None] - place).astype(float)
         if self.distance is not None:
             distance = np.array(self.distance)
             _require_scenarios("Wasserstein: distance", distance, count)
-        return cover(
-            np.tile(np.identity(count), (count, 1)),
-            sp.hstack([distance.reshape(-1, 1), sp.kron(sp.identity(count), np.ones((count, 1)))]),
-            np.append(self.radius, probability),
-            np.arange(count + 1) > 0,
-        )
+        one = sp.identity(count, format="csr")
+        steps = _steps(distance) if self.distance is not None else abs(place[:, None] - place) == 1
+        if steps is None:
+            first, other = np.divmod(np.arange(count**2), count)
+            own, rows = one[other], sp.hstack([distance.reshape(-1, 1), one[first]])
+        else:
+            first, other = np.nonzero(steps)
+            own = sp.vstack([one, sp.csr_matrix((first.size, count))])
+            moved = sp.hstack([distance[first, other][:, None], one[first] - one[other]])
+            rows = sp.vstack([sp.hstack([np.zeros((count, 1)), one]), moved])
+        return cover(own, rows, np.append(self.radius, probability), np.arange(count + 1) > 0)
 
 
 @dataclass(frozen=True)
@@ -257,6 +298,26 @@ class Ambiguity(PolytopeMeasure):
         table = np.array(self.vertices)
         _require_scenarios("Ambiguity: vertices", table, probability.size)
         return cover(table, np.ones((len(table), 1)), [1.0], [True])
+
+
+def _steps(distance: np.ndarray[Any, np.dtype[np.float64]]) -> Flags | None:
+    """Pairs with nothing in between, (S, S); None where a way round is shorter than straight on.
+
+    Examples
+    --------
+    >>> _steps(np.array([[0.0, 1, 2], [1, 0, 1], [2, 1, 0]])).astype(int)
+    array([[0, 1, 0],
+           [1, 0, 1],
+           [0, 1, 0]])
+    """
+    steps = ~np.identity(len(distance), dtype=bool)
+    longer, slack = distance * (1.0 + ACCURACY.tied), distance * (1.0 - ACCURACY.tied)
+    for there, back in zip(distance.T, distance, strict=True):
+        by_it = there[:, None] + back
+        if (by_it < slack).any():
+            return None
+        steps &= (by_it > longer) | (there == 0.0)[:, None] | (back == 0.0)
+    return steps
 
 
 def _mixture(weights: Mapping[float, float], probability: Vector) -> Cover:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.markets.base import Market
+from pypsa_p2p.markets.by_prosumer import RiskByProsumer
 from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
 from pypsa_p2p.markets.risk import RiskMeasure
@@ -16,7 +17,8 @@ DESIGNS: Final = ("centralized", "community", "peer-to-peer", "generalized")
 #: Settings of a market, and what they may be.
 SETTINGS: Final = {
     "design": f"one of {', '.join(DESIGNS)}",
-    "risk": "true, or a table of attitude, weight, or else of measure (by name) and its numbers",
+    "risk": "true, or a table of attitude, weight, or else of measure (by name) and its numbers, "
+    "or of such tables by prosumer",
     "contracts": "true, or a table of insurance_price, price, limit, payoff",
     "surplus": "true or false",
     "delivery": "trades or grid",
@@ -34,8 +36,8 @@ def market_from(settings: Mapping[str, Any]) -> Market:
         ``design``: "peer-to-peer" (default), "generalized" (equilibrium), "centralized" or
         "community" (centralized, the community's cost as one). ``risk``: true for the network's
         own attitudes, or a mapping of `CVaR`'s arguments, or of another ``measure``, by name, and
-        its own; ``contracts``: true, or a mapping of those of `Contracts`. ``surplus``,
-        ``delivery``, ``here_and_now``, ``weights``: as they are.
+        its own, or a mapping of such mappings by prosumer; ``contracts``: true, or a mapping of
+        those of `Contracts`. ``surplus``, ``delivery``, ``here_and_now``, ``weights``: as they are.
 
     Raises
     ------
@@ -70,9 +72,19 @@ def market_from(settings: Mapping[str, Any]) -> Market:
     return PeerToPeerMarket(**arguments)
 
 
-def _measure(measure: str = "CVaR", **numbers: Any) -> RiskMeasure:
-    """A risk measure by its name."""
-    return RiskMeasure.of({"measure": measure, **numbers})
+def _measure(**given: Any) -> RiskMeasure:
+    """A risk measure by its name, or one for each of several prosumers.
+
+    Examples
+    --------
+    >>> farm = {"measure": "TotalVariation", "radius": 0.2}
+    >>> _measure(house={"attitude": 0.3}, farm=farm).measures
+    {'house': CVaR(attitude=0.3, weight=1.0), 'farm': TotalVariation(radius=0.2)}
+    """
+    of_all = "measure" in given or not set(given).isdisjoint(("attitude", "weight"))
+    if given and not of_all and all(isinstance(one, Mapping) for one in given.values()):
+        return RiskByProsumer({name: _measure(**own) for name, own in given.items()})
+    return RiskMeasure.of({"measure": "CVaR", **given})
 
 
 def _part(form: Any, name: str, given: Any) -> Any:
