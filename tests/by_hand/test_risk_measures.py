@@ -178,10 +178,6 @@ def test_wrong_numbers(call: object, match: str) -> None:
             p2p.PeerToPeerMarket(risk=dict.fromkeys("012x", p2p.CVaR())),
             "'x' is no prosumer of this network",
         ),
-        (
-            p2p.PeerToPeerMarket(risk=p2p.TotalVariation(0.1), contracts=p2p.Contracts()),
-            "Contracts: prosumers '0', '1', '2' have a risk measure other than CVaR",
-        ),
     ],
 )
 def test_what_does_not_fit_the_network(
