@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
-import scipy.sparse as sp
 import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
@@ -19,8 +18,9 @@ from pypsa_p2p.common.errors import MarketError, shown
 from pypsa_p2p.common.given import ByName, Range
 from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.markets.risk import ByContent, Limits, RiskMeasure
-from pypsa_p2p.solvers.arrays import Flags, Vector
+from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.solvers.cover import Cover, cover
+from pypsa_p2p.solvers.transport import transport
 
 Table = tuple[tuple[float, ...], ...]
 
@@ -238,30 +238,13 @@ class Wasserstein(PolytopeMeasure):
         return self.radius == 0 and zeros == len(table)
 
     def cover(self, probability: Vector) -> Cover:
-        r"""A price l of distance and, for each scenario, the worst m that it can be moved to.
-
-        .. math:: m_\omega \ge y_{\omega'} - l c_{\omega\omega'}
-
-        Where no way round is shorter it is enough that :math:`m \ge y` and, between scenarios with
-        none in between, :math:`m_\omega \ge m_{\omega'} - l c_{\omega\omega'}`.
-        """
-        count = probability.size
-        place = np.arange(count)
-        distance = np.abs(place[:, None] - place).astype(float)
+        """What the actual probabilities are moved to at the least price."""
+        place = np.arange(probability.size, dtype=float)
+        distance = np.abs(place[:, None] - place)
         if self.distance is not None:
             distance = np.array(self.distance)
-            _require_scenarios("Wasserstein: distance", distance, count)
-        one = sp.identity(count, format="csr")
-        steps = _steps(distance) if self.distance is not None else abs(place[:, None] - place) == 1
-        if steps is None:
-            first, other = np.divmod(np.arange(count**2), count)
-            own, rows = one[other], sp.hstack([distance.reshape(-1, 1), one[first]])
-        else:
-            first, other = np.nonzero(steps)
-            own = sp.vstack([one, sp.csr_matrix((first.size, count))])
-            moved = sp.hstack([distance[first, other][:, None], one[first] - one[other]])
-            rows = sp.vstack([sp.hstack([np.zeros((count, 1)), one]), moved])
-        return cover(own, rows, np.append(self.radius, probability), np.arange(count + 1) > 0)
+            _require_scenarios("Wasserstein: distance", distance, probability.size)
+        return transport(distance, self.radius, probability)
 
 
 @dataclass(frozen=True)
@@ -298,26 +281,6 @@ class Ambiguity(PolytopeMeasure):
         table = np.array(self.vertices)
         _require_scenarios("Ambiguity: vertices", table, probability.size)
         return cover(table, np.ones((len(table), 1)), [1.0], [True])
-
-
-def _steps(distance: np.ndarray[Any, np.dtype[np.float64]]) -> Flags | None:
-    """Pairs with nothing in between, (S, S); None where a way round is shorter than straight on.
-
-    Examples
-    --------
-    >>> _steps(np.array([[0.0, 1, 2], [1, 0, 1], [2, 1, 0]])).astype(int)
-    array([[0, 1, 0],
-           [1, 0, 1],
-           [0, 1, 0]])
-    """
-    steps = ~np.identity(len(distance), dtype=bool)
-    longer, slack = distance * (1.0 + ACCURACY.tied), distance * (1.0 - ACCURACY.tied)
-    for there, back in zip(distance.T, distance, strict=True):
-        by_it = there[:, None] + back
-        if (by_it < slack).any():
-            return None
-        steps &= (by_it > longer) | (there == 0.0)[:, None] | (back == 0.0)
-    return steps
 
 
 def _mixture(weights: Mapping[float, float], probability: Vector) -> Cover:

@@ -47,6 +47,8 @@ class Attained(NamedTuple):
     weighed : (rows,)
     lower, upper : (V,)
         Ends of v.
+    smooth : bool
+        Whether other costs near them have a worst expectation as near as the square of that.
     """
 
     of_costs: sp.csr_matrix
@@ -54,6 +56,7 @@ class Attained(NamedTuple):
     weighed: Flags
     lower: Vector
     upper: Vector
+    smooth: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,6 +138,7 @@ class Cover:
                 weighed=tau > ACCURACY.no_share * self.alone.probability,
                 lower=np.array([-np.inf, 0.0])[:count],
                 upper=np.full(count, np.inf),
+                smooth=count > 1,
             )
         off = sp.hstack([self.of_costs.T, -np.ones((scenarios, 1))])
         less = sp.hstack([-self.of_costs.T, -np.ones((scenarios, 1))])

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pypsa
 import pytest
+from scipy.optimize import minimize
+from scipy.special import rel_entr
 
 import pypsa_p2p as p2p
 from tests.laws.test_risk_measures import value
@@ -45,6 +47,64 @@ def test_coherence(family: str, seed: int) -> None:
     assert value(FAMILIES[family](0.0), costs, p) == pytest.approx(p @ costs, abs=1e-12)
     if family == "EVaR":
         assert value(p2p.CVaR(share), costs, p) <= risk + 1e-9
+
+
+def feared(costs: np.ndarray, p: np.ndarray, rows: list[Any]) -> float:
+    """The worst expectation over probabilities with all `rows` nonnegative, by scipy, from p."""
+    size = np.ptp(costs)
+    found = minimize(
+        lambda tau: -(tau @ costs) / size,
+        p,
+        jac=lambda tau: -costs / size,
+        bounds=[(0.0, 1.0)] * p.size,
+        constraints=[
+            {"type": "eq", "fun": lambda tau: tau.sum() - 1.0},
+            *({"type": "ineq", "fun": row} for row in rows),
+        ],
+        method="SLSQP",
+        options={"ftol": 1e-12, "maxiter": 500},
+    )
+    assert found.status in (0, 8)  # 8: no step gains anything any more
+    return float(-found.fun * size)
+
+
+def within(measure: p2p.RiskMeasure, p: np.ndarray) -> Any:
+    """How much probabilities lack to the edge of an envelope."""
+    if isinstance(measure, p2p.ChiSquare):
+        return lambda tau: measure.radius**2 - ((tau - p) ** 2 / p).sum()
+    if isinstance(measure, p2p.EntropicVaR):
+        measure = p2p.KullbackLeibler(-np.log(1 - measure.attitude))
+    if isinstance(measure, p2p.KullbackLeibler):
+        return lambda tau: measure.radius - rel_entr(np.maximum(tau, 0.0), p).sum()
+    assert isinstance(measure, p2p.CVaR)
+    return lambda tau: p / (1 - measure.attitude) - tau
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_worst_of_the_envelope(family: str, seed: int) -> None:
+    """R is the most that probabilities of the envelope make of costs, found by scipy."""
+    rng = np.random.default_rng(100 + seed)
+    p, costs = rng.dirichlet(3 * np.ones(5)), rng.normal(0, 1, 5)
+    measure = FAMILIES[family](float(rng.uniform(0.05, 0.5)))
+    best = feared(costs, p, [within(measure, p)])
+    assert value(measure, costs, p) == pytest.approx(best, abs=2e-6)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_complete_contracts_are_worst_of_what_all_may_hold(seed: int) -> None:
+    """Of the least costs of the scenarios, over the common part of three envelopes, by scipy."""
+    data = random_instance(seed, 3, 4, 1)
+    measures = [p2p.KullbackLeibler(0.15), p2p.ChiSquare(0.5), p2p.CVaR(0.35)]
+    n = network(data)
+    p2p.PeerToPeerMarket().optimize(n)
+    least = p2p.results(n).cost.sum("prosumer").to_numpy()
+    p = data.probability
+    best = feared(least, p, [within(one, p) for one in measures])
+    risk = dict(zip(data.names, measures, strict=True))
+    p2p.PeerToPeerMarket(risk=risk, contracts=p2p.Contracts()).optimize(n)
+    assert n.objective == pytest.approx(best, rel=1e-6, abs=1e-6)
+    assert p2p.certify(n).is_equilibrium()
 
 
 def compared(one: Any, other: Any, n: pypsa.Network, **options: Any) -> None:

@@ -25,6 +25,7 @@ from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.markets.clearing.volumes import Covered, Hedges, Position, least_volumes
 from pypsa_p2p.markets.contract_terms import Terms
 from pypsa_p2p.solvers.arrays import Sparse, Vector
+from pypsa_p2p.solvers.cover import Attained
 from pypsa_p2p.solvers.program import UNOWNED, RiskProgram
 from pypsa_p2p.solvers.sides import Sides
 
@@ -240,21 +241,40 @@ def hedges(
         price=price,
         limited=terms.limit is not None,
         covered=tuple(
-            Covered(place=place, attained=cover.attained(tau[:, place]))
+            _covered(place, cover.attained(tau[:, place]), only=bought is None)
             for place, cover in enumerate(problem.covers_by_prosumer)
             if cover is not None
         ),
-        rough=curved and bought is None,
     )
     found = least_volumes(position)
     if found is not None:
-        return Hedges(volume=found[0], insurance=found[1], price=price)
+        least_held = Hedges(volume=found[0], insurance=found[1], price=price)
+        if _attain(problem, position, least_held, tau):
+            return least_held
     if bought is not None:
         return replace(bought, price=price)
     raise ConvergenceError(
         "No contract volumes reproduce the contract prices; the solution's prices and costs "
         "do not fit each other. Look for data of very different sizes (EUR, probabilities)."
     )
+
+
+def _covered(place: int, attained: Attained, *, only: bool) -> Covered:
+    """A prosumer's; where volumes have to be found, the only ones, roughly along a curve."""
+    return Covered(place=place, attained=attained, rough=only and attained.smooth)
+
+
+def _attain(problem: MarketProblem, position: Position, found: Hedges, tau: Matrix) -> bool:
+    """Whether tau, (S, N), is the worst of what contracts leave of costs, to what is promised."""
+    left = position.cost - position.payoff.T @ found.volume - found.insurance
+    expected = (tau * left).sum(axis=0)
+    beyond = [
+        cover.worst(left[:, place][None])[0][0] - expected[place]
+        for place, cover in enumerate(problem.covers_by_prosumer)
+        if cover is not None
+    ]
+    size = max(1.0, float(np.abs(position.cost).max(initial=0.0)))
+    return max(beyond, default=0.0) <= ACCURACY.promised * size
 
 
 def _at_ends(program: RiskProgram, tau: Matrix, tail: Sides | None) -> Matrix:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +47,14 @@ class Covered:
     place : int
         Whose position it is.
     attained : Attained
+    rough : bool
+        Whether costs may be told apart less closely, as a small error of costs is a far smaller
+        one of risk, its square.
     """
 
     place: int
     attained: Attained
+    rough: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,9 +79,6 @@ class Position:
         Whether there are limits, which may rule out a premium of zero.
     covered : tuple of Covered
         Prosumers of whom the above says nothing.
-    rough : bool
-        Whether there is no other answer, and curves tell, on which a small error of costs is a far
-        smaller one of risk.
     """
 
     cost: Matrix
@@ -89,7 +91,6 @@ class Position:
     price: Vector
     limited: bool
     covered: tuple[Covered, ...] = ()
-    rough: bool = False
 
 
 def least_volumes(position: Position) -> tuple[Matrix, Matrix] | None:
@@ -106,15 +107,29 @@ def least_volumes(position: Position) -> tuple[Matrix, Matrix] | None:
     largest = max(1.0, float(np.abs(position.cost).max(initial=0.0)))
     unit = max(float(np.abs(cost).max(initial=0.0)), ACCURACY.rounding * largest)
     least, most = position.least / unit, position.most / unit
-    shares = ACCURACY.equal_costs
-    if position.rough:
-        shares += ACCURACY.equal_costs_on_curves
-    tolerances = [share * largest / unit for share in shares]
+    shares = [_Tolerance(share, share) for share in ACCURACY.equal_costs]
+    if any(one.rough for one in position.covered):
+        exact = ACCURACY.equal_costs[-1]
+        shares += [_Tolerance(exact, share) for share in ACCURACY.equal_costs_on_curves]
+    tolerances = [share.times(largest / unit) for share in shares]
     found = _volumes(replace(position, cost=cost / unit, least=least, most=most), tolerances)
     return None if found is None else (found[0] * unit, found[1] * unit)
 
 
-def _volumes(position: Position, tolerances: list[float]) -> tuple[Matrix, Matrix] | None:
+class _Tolerance(NamedTuple):
+    """How close costs have to be to be equal, of all and of those who are `Covered.rough`."""
+
+    exact: float
+    rough: float
+
+    def times(self, unit: float) -> _Tolerance:
+        return _Tolerance(self.exact * unit, self.rough * unit)
+
+    def of(self, covered: Covered) -> float:
+        return self.rough if covered.rough else self.exact
+
+
+def _volumes(position: Position, tolerances: list[_Tolerance]) -> tuple[Matrix, Matrix] | None:
     """The volumes, where costs differ by 1 at most; those within a tolerance of each other tie."""
     free_premium = _pays_constant(position.payoff)
     attempts = [(free_premium, tolerance) for tolerance in tolerances]
@@ -144,7 +159,9 @@ def _pays_constant(payoff: Matrix) -> bool:
     return bool(np.abs(payoff.T @ weight - one).max(initial=0.0) <= ACCURACY.constant_payoff)
 
 
-def _least_insurance(position: Position, volume: Matrix, tolerances: list[float]) -> Matrix | None:
+def _least_insurance(
+    position: Position, volume: Matrix, tolerances: list[_Tolerance]
+) -> Matrix | None:
     """The insurance of least norm beside given volumes, (S, N)."""
     left = position.cost - position.payoff.T @ volume
     for tolerance in tolerances:
@@ -180,11 +197,11 @@ class _Attaining:
     upper_beside: Vector
 
     @classmethod
-    def of(cls, position: Position, cost: Matrix, tolerance: float) -> _Attaining:
+    def of(cls, position: Position, cost: Matrix, tolerance: _Tolerance) -> _Attaining:
         """For these costs before contracts, (S, N), that are equal within a tolerance."""
         scenarios, prosumers = cost.shape
         free = np.full(prosumers, np.inf)
-        lower, upper = _sides(position, cost, tolerance)
+        lower, upper = _sides(position, cost, tolerance.exact)
         of_paid, beside = [sp.identity(cost.size)], []
         lowers, uppers, ends = [lower], [upper], [(-free, free)]
         for one in position.covered:
@@ -196,12 +213,12 @@ class _Attaining:
                 ),
                 shape=(scenarios, cost.size),
             )
-            attained = one.attained
+            attained, near = one.attained, tolerance.of(one)
             covered = attained.of_costs @ cost[:, one.place]
             of_paid.append(attained.of_costs @ own)
             beside.append(attained.of_cover)
-            lowers.append(covered - tolerance)
-            uppers.append(np.where(attained.weighed, covered + tolerance, np.inf))
+            lowers.append(covered - near)
+            uppers.append(np.where(attained.weighed, covered + near, np.inf))
             ends.append((attained.lower, attained.upper))
         level = sp.kron(np.ones((scenarios, 1)), sp.identity(prosumers))
         return cls(
@@ -223,7 +240,7 @@ def _sides(position: Position, cost: Matrix, tolerance: float) -> tuple[Vector, 
     return lower, np.where(may_fall_short.ravel(), np.inf, flat + tolerance)
 
 
-def _program(position: Position, no_premium: bool, tolerance: float) -> QuadraticProgram:
+def _program(position: Position, no_premium: bool, tolerance: _Tolerance) -> QuadraticProgram:
     """The program above in columns (W by contract, J by scenario, what is beside them)."""
     prosumers = position.cost.shape[1]
     attaining = _Attaining.of(position, position.cost, tolerance)
