@@ -117,6 +117,12 @@ class Accuracy:
     mixing: float = 1e-10
     #: A surplus, relative to what is traded, that is none.
     no_surplus: float = 1e-4
+    #: Residual, in the market's own units, of conditions that nothing minimises: asked of Newton's
+    #: method, and believed.
+    complementary: float = 1e-11
+    complementary_nearly: float = 1e-8
+    #: Equilibria no farther apart are one.
+    one_equilibrium: float = 1e-6
 
     # ------------------------------------------------------------------ contracts
     #: A probability this close, relatively, to an end of its envelope or to a price is at it: by

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -10,9 +10,21 @@ import numpy as np
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.given import POSITIVE, Given
 from pypsa_p2p.common.names import PROSUMER
+from pypsa_p2p.formulation.compiled import CompiledModel
+from pypsa_p2p.formulation.places import Places
 from pypsa_p2p.markets.base import Market
+from pypsa_p2p.markets.clearing.convex import MarketSolution
+from pypsa_p2p.markets.clearing.payments import commits, with_risk_of_payments
+from pypsa_p2p.markets.clearing.problem import MarketProblem
+from pypsa_p2p.markets.clearing.taking_prices import DRAWS, equilibria
 from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.markets.options import require_choice
+from pypsa_p2p.markets.price_takers import (
+    require_boxes_of,
+    require_payable,
+    require_takers,
+    warn_of_several,
+)
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solvers.arrays import Vector
 
@@ -114,6 +126,13 @@ class PeerToPeerMarket(Market):
         Rosen's weights r > 0, with "generalized" alone; only their ratios matter: r_n times n's
         multipliers of what is shared is the same for all. The larger her weight, the less a
         shared limit costs her; equal weights, the default, give the variational one.
+    payments : {"none", "risk"}
+        Whether what a prosumer pays for her trades in a scenario is part of her risk. "none": it is
+        that of her cost Pi (7) alone, as in the paper. "risk": that of cost and payments, at prices
+        that nobody moves; needs `risk`, no congestion and ``delivery="trades"``, and contracts that
+        are complete where there are any. Without decisions that scenarios share the dispatch is the
+        risk-neutral one; with them there may be several equilibria: the one of least social cost is
+        reported, and `sample_equilibria` has all that are found (MODEL.md §13).
     risk, contracts, surplus, delivery, here_and_now
         As in `CentralizedMarket`; it is each prosumer's own risk that counts.
 
@@ -135,9 +154,11 @@ class PeerToPeerMarket(Market):
 
     equilibrium: Literal["variational", "generalized"] = "variational"
     weights: Any = None
+    payments: Literal["none", "risk"] = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_choice("payments", self.payments, ("none", "risk"))
         require_choice("equilibrium", self.equilibrium, ("variational", "generalized"))
         object.__setattr__(self, "weights", WEIGHTS.read(self.weights))
         if self.equilibrium == "variational" and self.weights is not None:
@@ -145,6 +166,8 @@ class PeerToPeerMarket(Market):
                 "At the variational equilibrium all weights are equal: leave weights out, or ask "
                 "for equilibrium='generalized'."
             )
+        if self.payments == "risk":
+            require_payable(self)
 
     @property
     def cross(self) -> float:
@@ -162,6 +185,65 @@ class PeerToPeerMarket(Market):
                 "In an equilibrium of unequal weights contracts must be complete: leave limit and "
                 "payoff out, or use equal weights."
             )
+        if self.payments == "risk":
+            require_takers(data, terms)
+
+    @property
+    def formulation(self) -> Market | None:
+        """The market without risk, contracts, and payments in it, which add nothing."""
+        plain = replace(self, risk=None, contracts=None, payments="none")
+        return super(PeerToPeerMarket, plain).formulation
+
+    def problem(self, compiled: CompiledModel, places: Places, data: MarketData) -> MarketProblem:
+        """What is minimised, and by whom; and which trades are paid at prices of the scenario."""
+        problem = super().problem(compiled, places, data)
+        if self.payments == "none":
+            return problem
+        paid = np.broadcast_to(~data.day_ahead.to_numpy(), places.reciprocity.shape)
+        return replace(problem, paid=paid.ravel())
+
+    def solution(self, compiled: CompiledModel, places: Places, data: MarketData) -> MarketSolution:
+        """Solve the market, or say why it has no solution."""
+        if self.payments == "none" or self.contracts is not None:
+            return super().solution(compiled, places, data)
+        found = self.solutions(compiled, places, data)
+        warn_of_several(len(found))
+        return found[0]
+
+    def solutions(
+        self,
+        compiled: CompiledModel,
+        places: Places,
+        data: MarketData,
+        *,
+        draws: int = DRAWS,
+        seed: int = 0,
+    ) -> list[MarketSolution]:
+        """All equilibria found where payments are at risk, the least costly first.
+
+        Raises
+        ------
+        MarketError
+            The market has no solution, or is not one of price takers (naming why).
+        ConvergenceError
+            None was found.
+        """
+        each, problem = self.envelope(data), self.problem(compiled, places, data)
+        neutral = replace(self, risk=None, payments="none").solution(compiled, places, data)
+        committed = commits(compiled, each)
+        if not committed.size:
+            program = self._program(compiled, data, each)
+            return [with_risk_of_payments(neutral, program, each, problem, places)]
+        require_boxes_of(each, data.prosumers, committed)
+        return equilibria(
+            compiled, problem, places, data, each, neutral, draws=draws, seed=seed
+        )
+
+    def social_cost(self, compiled: CompiledModel, places: Places, data: MarketData) -> float:
+        """What the market costs, EUR, and nothing else of its solution, or why it has none."""
+        if self.payments == "none" or self.contracts is not None:
+            return super().social_cost(compiled, places, data)
+        return self.solutions(compiled, places, data)[0].objective
 
     def shares(self, data: MarketData) -> Vector:
         """Rosen's weights, 1 on average; (prosumer)."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pypsa
 import xarray as xr
+from numpy.typing import NDArray
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError
@@ -202,6 +203,24 @@ def recorded(n: pypsa.Network) -> dict[str, Any]:
             "not know them: let the market come last in extra_functionality."
         )
     return dict(settings)
+
+
+def payments_at_risk(settings: Mapping[str, Any]) -> bool:
+    """Whether prosumers' risk is that of cost and payments (MODEL.md §13)."""
+    return bool(settings.get("payments", "none") == "risk")
+
+
+def worth_of_money(
+    tau: NDArray[np.float64], probability: NDArray[np.float64], settings: Mapping[str, Any]
+) -> NDArray[np.float64]:
+    """What multipliers on record weigh money of each scenario by, (S, N): tau.
+
+    Where prosumers take prices of the scenario whatever they fear, and share no contracts,
+    multipliers are those prices times the probability of the scenario.
+    """
+    if payments_at_risk(settings) and not settings["contracts"]:
+        return np.broadcast_to(probability[:, None], tau.shape)
+    return tau
 
 
 def attitudes_of(data: MarketData) -> dict[str, Any]:

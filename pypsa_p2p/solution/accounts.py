@@ -205,7 +205,7 @@ class Accounts:
         same = np.abs(price - other_direction(price)) <= ACCURACY.promised * size
         agreed = (same | ~busy).all(axis=(1, 2))  # NaN is not the same
         nobody = ~self._weighed.any(axis=1)
-        agree: Flags = nothing | (alike(self.found.tau) & (~nobody | agreed))
+        agree: Flags = nothing | (alike(self.found.worth) & (~nobody | agreed))
         return agree
 
     def risks(self, cost: Numbers, net_cost: Numbers) -> Figures:
@@ -222,6 +222,8 @@ class Accounts:
                 risk = risk + hedges.beyond_clearing.to_numpy()
         elif hedges is not None:
             risk = risk + hedges.premium.to_numpy()
+        if found.payments_at_risk:
+            risk, level = net_risk, net_level
         known = ~np.isnan(net_cost).any(axis=0)
         return {
             "expected_cost": (p * cost).sum(axis=0),
@@ -265,7 +267,7 @@ class Accounts:
 
     @property
     def _weighed(self) -> Flags:
-        return weighs(self.found.tau, self.data.probability.to_numpy())
+        return weighs(self.found.worth, self.data.probability.to_numpy())
 
     @property
     def _ahead(self) -> Flags:
@@ -283,8 +285,8 @@ class Accounts:
 
     def _in_money(self, now: Numbers, series: str, whose: Labels) -> Numbers:
         """Prices now, (S, T, K), in money of those, (K,), who pay them."""
-        tau, weighed = self.found.tau[:, None, whose], self._weighed[:, None, whose]
-        return in_money(now, self.found.of_limit.get(series, np.nan), tau, weighed)
+        worth, weighed = self.found.worth[:, None, whose], self._weighed[:, None, whose]
+        return in_money(now, self.found.of_limit.get(series, np.nan), worth, weighed)
 
     def _power(self, entries: Iterable[Entry]) -> Numbers:
         """MW, (S, T, N)."""

@@ -27,7 +27,14 @@ from pypsa_p2p.formulation.places import Posed, values_at
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.price_series import prices_in_range, unweighed_prices
-from pypsa_p2p.markets.record import contracts_held, recorded_risk, units_of, usual_units
+from pypsa_p2p.markets.record import (
+    contracts_held,
+    payments_at_risk,
+    recorded_risk,
+    units_of,
+    usual_units,
+    worth_of_money,
+)
 from pypsa_p2p.markets.risk import NEUTRAL, RiskMeasure
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solution.hedges import RecordedHedges, labelled_hedges, recorded_hedges
@@ -52,6 +59,10 @@ class Decided:
         What much smaller amounts than these are rounding of.
     tau : (S, N)
         Risk-adjusted probabilities.
+    worth : (S, N)
+        What multipliers weigh money of the scenario by: tau, or the probability.
+    payments_at_risk : bool
+        Whether risk is that of costs and payments.
     power, built : callable
         Results of components, MW, and capacities that were found.
     price_now, in_range : (S, T, N)
@@ -73,6 +84,8 @@ class Decided:
     own_multipliers: bool
     usual: Units
     tau: Numbers
+    worth: Numbers
+    payments_at_risk: bool
     power: Read
     built: Read
     price_now: Numbers
@@ -101,13 +114,16 @@ def in_tables(n: pypsa.Network, data: MarketData, settings: Mapping[str, Any]) -
     of_edges = (*KEPT_DUALS, RECIPROCITY1 if own else KEPT_DUALS[0])
     zeta0, xi0, xi1, zeta1 = (power("Link", column, data.edges) for column in of_edges)
     trades = (*UNWEIGHED_TRADE_PRICES, *UNWEIGHED_CAPACITY_PRICES)
+    tau = built("Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers)
     return Decided(
         measure=measure,
         attitude=attitude,
         together=settings["together"],
         own_multipliers=own,
         usual=units_of(settings),
-        tau=built("Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers),
+        tau=tau,
+        worth=worth_of_money(tau, data.probability.to_numpy(), settings),
+        payments_at_risk=payments_at_risk(settings),
         power=power,
         built=built,
         price_now=power("Bus", "marginal_price", data.prosumers),
@@ -150,6 +166,10 @@ def in_solution(market: Market, posed: Posed, solution: MarketSolution, load: Nu
         raise AssertionError(f"nobody builds {component} {attribute} in a plain market")
 
     zeta0 = values_at(y, places.reciprocity)
+    settings = market.settings()
+    tau = np.broadcast_to(
+        solution.risk_adjusted_probability.T, (len(data.scenarios), len(data.prosumers))
+    )
     other = solution.reciprocity1
     several = prices_in_range(places, solution)
     return Decided(
@@ -158,9 +178,9 @@ def in_solution(market: Market, posed: Posed, solution: MarketSolution, load: Nu
         together=market.promise(data, each)["together"],
         own_multipliers=other is not None,
         usual=usual_units(solution, data),
-        tau=np.broadcast_to(
-            solution.risk_adjusted_probability.T, (len(data.scenarios), len(data.prosumers))
-        ),
+        tau=tau,
+        worth=worth_of_money(tau, data.probability.to_numpy(), settings),
+        payments_at_risk=payments_at_risk(settings),
         power=power,
         built=built,
         price_now=values_at(y, places.energy) / data.weighting.to_numpy()[:, None],

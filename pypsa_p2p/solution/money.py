@@ -17,6 +17,7 @@ import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.names import (
+    META,
     NAME,
     PROSUMER,
     RISK_ADJUSTED_PROBABILITY,
@@ -24,6 +25,7 @@ from pypsa_p2p.common.names import (
     SNAPSHOT,
 )
 from pypsa_p2p.common.tables import Numbers, dynamic_values, static_values
+from pypsa_p2p.markets.record import worth_of_money
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solvers.arrays import Flags
 
@@ -48,6 +50,12 @@ def in_money(now: Numbers, of_limit: Numbers | float, tau: Numbers, weighed: Fla
         return np.where(weighed, now / tau, of_limit)
 
 
+def feared(n: pypsa.Network, data: MarketData) -> xr.DataArray:
+    """Risk-adjusted probabilities on record, (scenario, prosumer)."""
+    tau = static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers)
+    return tau.rename({NAME: PROSUMER}).transpose(SCENARIO, PROSUMER)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Money:
     """What money of each scenario is worth now to each prosumer.
@@ -57,7 +65,8 @@ class Money:
     n, data : Network, MarketData
         Solved with a market.
     tau : DataArray (scenario, prosumer)
-        Her risk-adjusted probability, EUR now per EUR in the scenario.
+        Her risk-adjusted probability, EUR now per EUR in the scenario; the probability where
+        multipliers are prices times that (`record.worth_of_money`).
     weighed : DataArray (scenario, prosumer)
         Whether she weighs the scenario at all.
     """
@@ -70,10 +79,10 @@ class Money:
     @classmethod
     def of(cls, n: pypsa.Network, data: MarketData) -> Money:
         """What the tables of a solved network hold."""
-        tau = static_values(n, "Bus", RISK_ADJUSTED_PROBABILITY, data.prosumers)
-        tau = tau.rename({NAME: PROSUMER})
-        like = tau.transpose(SCENARIO, PROSUMER)
-        weighed = like.copy(data=weighs(like.to_numpy(), data.probability.to_numpy()))
+        like = feared(n, data)
+        p = data.probability.to_numpy()
+        tau = like.copy(data=worth_of_money(like.to_numpy(), p, n.meta[META]))
+        weighed = like.copy(data=weighs(tau.to_numpy(), p))
         return cls(n=n, data=data, tau=tau, weighed=weighed)
 
     @property

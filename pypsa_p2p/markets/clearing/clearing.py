@@ -94,8 +94,26 @@ def _solved_in_own_units(compiled: CompiledModel, problem: MarketProblem) -> Mar
         found = replace(found, unweighed=unweighed)
     if problem.terms is None:
         return found
-    tau = found.risk_adjusted_probability
-    return replace(found, hedges=hedges(problem, found.x, tau, found.tail, bought))
+    tau, price = found.risk_adjusted_probability, _prices_at_risk(problem, found)
+    return replace(found, hedges=hedges(problem, found.x, tau, found.tail, bought, price))
+
+
+def _prices_at_risk(problem: MarketProblem, found: MarketSolution) -> Vector | None:
+    """Prices of trades in money of the scenario, (S T E,), where payments are at risk.
+
+    All fear the same: contracts are complete. Where a scenario is not weighed they are those of the
+    limit.
+    """
+    if problem.paid is None:
+        return None
+    tau, shape = found.risk_adjusted_probability[0], (found.risk_adjusted_probability.size, -1)
+    now = found.row_dual[problem.reciprocity].reshape(shape)
+    price = np.divide(now, tau[:, None], out=np.zeros(now.shape), where=tau[:, None] > 0.0)
+    if found.unweighed is not None:
+        weight = found.unweighed.weight[0][:, None]
+        limit = found.unweighed.row_dual[problem.reciprocity].reshape(shape)
+        price = np.divide(limit, weight, out=price, where=weight > 0.0)
+    return np.asarray(price.ravel())
 
 
 def _own_duals(compiled: CompiledModel, problem: MarketProblem, x: Vector, dual: Vector) -> Vector:

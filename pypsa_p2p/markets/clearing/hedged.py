@@ -196,6 +196,7 @@ def hedges(
     tau: Matrix,
     tail: Sides | None,
     bought: Hedges | None,
+    price: Vector | None = None,
 ) -> Hedges:
     """The contracts held at a solution: no premium, least norm (MODEL.md §5).
 
@@ -209,6 +210,8 @@ def hedges(
         Where costs after contracts lie; None where tau is exact.
     bought : Hedges or None
         A solver's choice and its price, where prosumers were told apart.
+    price : (S T E,) or None
+        Of trades, EUR/MW of their scenario, where payments are at risk and are hedged, too.
 
     Raises
     ------
@@ -226,19 +229,22 @@ def hedges(
     tau = np.broadcast_to(_at_ends(problem.program, tau, tail).T, least.shape)
     worth = terms.payoff @ tau
     if terms.idle:
-        price = _price(terms, worth[:, 0], worth)
-        return Hedges(volume=np.zeros(worth.shape), insurance=np.zeros(tau.shape), price=price)
-    price = worth[:, 0] if bought is None else _price(terms, bought.price, worth)
-    volume_limits = _limits(terms, worth - price[:, None])
+        alpha = _price(terms, worth[:, 0], worth)
+        return Hedges(volume=np.zeros(worth.shape), insurance=np.zeros(tau.shape), price=alpha)
+    alpha = worth[:, 0] if bought is None else _price(terms, bought.price, worth)
+    volume_limits = _limits(terms, worth - alpha[:, None])
+    cost = problem.costs_by_prosumer(x)
+    if price is not None:
+        cost = cost + problem.payments_by_prosumer(x, price)
     position = Position(
-        cost=problem.costs_by_prosumer(x),
+        cost=cost,
         may_exceed=tau >= most - at_end * most,
         may_fall_short=tau <= least + at_end * most,
         least=volume_limits[0],
         most=volume_limits[1],
         most_insurance=_most_insurance(terms, tau, near),
         payoff=terms.payoff,
-        price=price,
+        price=alpha,
         limited=terms.limit is not None,
         covered=tuple(
             _covered(place, cover.attained(tau[:, place]), only=bought is None)
@@ -248,11 +254,11 @@ def hedges(
     )
     found = least_volumes(position)
     if found is not None:
-        least_held = Hedges(volume=found[0], insurance=found[1], price=price)
+        least_held = Hedges(volume=found[0], insurance=found[1], price=alpha)
         if _attain(problem, position, least_held, tau):
             return least_held
-    if bought is not None:
-        return replace(bought, price=price)
+    if bought is not None and price is None:
+        return replace(bought, price=alpha)
     raise ConvergenceError(
         "No contract volumes reproduce the contract prices; the solution's prices and costs "
         "do not fit each other. Look for data of very different sizes (EUR, probabilities)."

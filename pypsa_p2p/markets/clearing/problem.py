@@ -66,6 +66,9 @@ class MarketProblem:
         With contracts: `program` with a group for every prosumer, whoever's risk is taken.
     covers_by_prosumer : (N,) or ()
         With contracts: the prosumers' own `covers`.
+    paid : (S T E,) or None
+        Where payments are part of everybody's risk: trades that are paid in the scenario at a price
+        of it. None where they are no part of it.
     """
 
     program: RiskProgram
@@ -84,6 +87,7 @@ class MarketProblem:
     curved: tuple[Curved, ...] = ()
     by_prosumer: RiskProgram | None = None
     covers_by_prosumer: tuple[Cover | None, ...] = ()
+    paid: Flags | None = None
 
     @property
     def even(self) -> bool:
@@ -136,6 +140,15 @@ class MarketProblem:
             raise TypeError("a problem with contracts is needed")
         costs = self._with_partners(self.by_prosumer, x).costs(x)
         return costs.reshape(self.by_prosumer.groups, -1)[:-1].T
+
+    def payments_by_prosumer(self, x: Vector, price: Vector) -> Matrix:
+        """What every prosumer pays at prices of the scenario, (S T E,), EUR, (S, N)."""
+        if self.by_prosumer is None or self.paid is None:
+            raise TypeError("a problem with contracts and payments at risk is needed")
+        program, paid = self.by_prosumer, np.where(self.paid, price, 0.0)
+        spent = (-paid * x[self.trades]).ravel()  # p0 is what she sells
+        by_cell = sum_by(program.cell[self.trades].ravel(), spent, program.group.size)
+        return by_cell.reshape(program.groups, -1)[:-1].T
 
     def _with_partners(self, program: RiskProgram, x: Vector) -> RiskProgram:
         if not self.partner.nnz:

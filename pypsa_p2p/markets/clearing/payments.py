@@ -1,0 +1,115 @@
+r"""Prosumers whose risk is that of cost and payments, where none of them moves a price (MODEL.md §13).
+
+.. math:: \min R_n\Big[\Pi_n(\omega) + \sum_m \zeta_{mn}(\omega) q_{mn}\Big], \qquad
+    0 \le \zeta(\omega) \perp -(q_{mn} + q_{nm}) \ge 0
+
+zeta in EUR of the scenario. Where nobody who fears anything decides before the scenario is known,
+what she fears cancels from every condition: everybody minimises each scenario's cost alone. The
+dispatch and prices are the risk-neutral ones, and all that is left is what risk makes of the costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pypsa_p2p.common.accuracy import ACCURACY
+from pypsa_p2p.formulation.compiled import CompiledModel
+from pypsa_p2p.formulation.places import Places
+from pypsa_p2p.formulation.shared import SHARED
+from pypsa_p2p.markets.clearing.convex import MarketSolution
+from pypsa_p2p.markets.clearing.problem import MarketProblem
+from pypsa_p2p.markets.envelopes import Envelope
+from pypsa_p2p.solvers.arrays import Labels, Vector, sum_by
+from pypsa_p2p.solvers.program import RiskProgram
+
+Matrix = npt.NDArray[np.float64]
+
+
+def commits(compiled: CompiledModel, each: Envelope) -> Labels:
+    """Prosumers at risk with a decision that all scenarios share, by their positions."""
+    if each.probability.size == 1:
+        return np.empty(0, dtype=np.int64)
+    shared = compiled.scenario < 0
+    tied = compiled.rows(*[
+        compiled.model.constraints[name].labels
+        for name in compiled.model.constraints
+        if name.startswith(SHARED)
+    ])
+    tied = tied[tied >= 0]
+    shared[compiled.program.A.tocsr()[tied].indices] = True
+    owners = np.unique(compiled.owner[shared])
+    owners = owners[owners >= 0]
+    averse = (each.most > each.least).any(axis=1)
+    return np.asarray(owners[averse[owners]])
+
+
+def with_risk_of_payments(
+    neutral: MarketSolution,
+    program: RiskProgram,
+    each: Envelope,
+    problem: MarketProblem,
+    places: Places,
+) -> MarketSolution:
+    """The risk-neutral answer, and what everybody's risk makes of her costs and payments in it.
+
+    Parameters
+    ----------
+    program : RiskProgram
+        Costs of every prosumer, and last of nobody.
+    problem : MarketProblem
+        `paid` of it is needed.
+    """
+    costs = program.costs(neutral.x) + payments(neutral, program, problem, places)
+    at_risk = RiskOfPayments.of(program, each, costs, neutral.x)
+    return replace(
+        neutral,
+        risk_adjusted_probability=at_risk.tau,
+        objective=at_risk.value,
+        unweighed=None,
+    )
+
+
+class RiskOfPayments(NamedTuple):
+    """What everybody's risk makes of costs and payments.
+
+    Attributes
+    ----------
+    tau : (N, S)
+        Probabilities that attain it; the rounding of costs that are alike does not choose.
+    value : float
+        Sum of R, EUR, with what no risk is taken of.
+    """
+
+    tau: Matrix
+    value: float
+
+    @classmethod
+    def of(cls, program: RiskProgram, each: Envelope, costs: Vector, x: Vector) -> RiskOfPayments:
+        """Of costs and payments of every cell, (K,), at decisions x."""
+        by_group = costs.reshape(program.groups, -1)
+        owned, nobody = by_group[:-1], by_group[-1]
+        unit = ACCURACY.tied * float(np.abs(owned).max(initial=0.0)) or 1.0
+        tau = each.tail(np.round(owned / unit) * unit).probability.reshape(owned.shape)
+        certain = program.cost_by_column(x)[program.cell < 0].sum()
+        value = each.tail(owned).value.sum() + each.probability @ nobody + certain
+        return cls(tau=tau, value=float(value))
+
+
+def payments(
+    neutral: MarketSolution, program: RiskProgram, problem: MarketProblem, places: Places
+) -> Vector:
+    """What every cell pays, (K,), EUR, where multipliers are prices times probability.
+
+    What is traded day ahead is paid in all of them.
+    """
+    scenarios = program.group.size // program.groups
+    shape = places.reciprocity.shape
+    p = program.probability[:scenarios].reshape(-1, 1, 1)
+    price = (neutral.row_dual[places.reciprocity] / p).reshape(shape)
+    bought = -neutral.x[problem.trades].reshape(2, *shape)
+    paid = (price * bought).ravel()
+    return sum_by(program.cell[problem.trades].ravel(), paid, program.group.size)
