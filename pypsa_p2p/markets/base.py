@@ -201,8 +201,12 @@ class Market(ABC):
 
     def clear(self, n: pypsa.Network, posed: Posed) -> tuple[str, str]:
         """Solve the market that was posed on a network and write the solution there."""
+        solution = self.solution(posed.compiled, posed.places, posed.data)
+        return self.write(n, posed, solution)
+
+    def write(self, n: pypsa.Network, posed: Posed, solution: MarketSolution) -> tuple[str, str]:
+        """Write a solution of the market that was posed on a network to it."""
         data, compiled, places, plain = posed
-        solution = self.solution(compiled, places, data)
         self._record(n, data, solution)
         objective = beside_constant(n, solution.objective)
         status = compiled.assign(solution.x, solution.row_dual, objective, solution.solver)

@@ -92,6 +92,12 @@ class Money:
         return self.data.probability.copy(data=agree)
 
     @property
+    def feared_over_tau(self) -> xr.DataArray:
+        """Risk-adjusted probabilities over `tau`, (scenario, prosumer): 1 where it is those."""
+        real = feared(self.n, self.data)
+        return real.copy(data=np.where(real == self.tau, 1.0, real / self.tau.where(self.weighed)))
+
+    @property
     def counted(self) -> xr.DataArray:
         """What an error in money of a scenario counts for: tau, and at least p."""
         return self.tau.where(self.tau >= self.data.probability, self.data.probability)

@@ -117,7 +117,8 @@ class SolvedMarket:
     @property
     def relative_weight(self) -> xr.DataArray:
         """The seller's risk-adjusted probability over the buyer's, (scenario, snapshot, trade)."""
-        tau = self.r["risk_adjusted_probability"].where(Money.of(self.n, self.data).weighed)
+        money = Money.of(self.n, self.data)
+        tau = money.tau.where(money.weighed)
         return self.at(tau, "seller") / self.at(tau, "buyer")
 
     @property

@@ -28,10 +28,12 @@ from pypsa_p2p.solution.certificate.gains import (
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket, differing_constants, rebuild
 from pypsa_p2p.solution.certificate.scale import Scale, find_scale, relative
 from pypsa_p2p.solution.certificate.tables import what_follows
+from pypsa_p2p.solution.certificate.taking_prices import TakingPrices, taking_prices
 from pypsa_p2p.solution.certificate.trading import Trading, read_trading
 from pypsa_p2p.solution.hedges import RecordedHedges, recorded_hedges
-from pypsa_p2p.solution.money import Money
+from pypsa_p2p.solution.money import Money, feared
 from pypsa_p2p.solution.solved_market import partners_share
+from pypsa_p2p.solvers.arrays import Flags
 
 
 def certify(n: pypsa.Network) -> Certificate:
@@ -86,7 +88,11 @@ def certify(n: pypsa.Network) -> Certificate:
     solved = _Solved.of(n)
     scale = solved.scale
     held = solved.labelled(costs_held(solved.game))
-    hedged = held if solved.hedges is None else held - solved.hedges.settled
+    taking = taking_prices(
+        solved.settings, solved.data, solved.tau, solved.game, solved.trading, scale
+    )
+    minded = held if taking is None else held + taking.payment
+    hedged = minded if solved.hedges is None else minded - solved.hedges.settled
     risk = solved.risk_adjusted(hedged)
     residuals = {**_energy_residuals(solved), **_risk_residuals(solved, hedged)}
     if solved.hedges is not None:
@@ -97,7 +103,7 @@ def certify(n: pypsa.Network) -> Certificate:
         equilibrium=solved.settings["equilibrium"],
         kkt_residual=max(residuals.values()),
         residuals=residuals,
-        exploitability=_exploitability(solved, risk, held),
+        exploitability=_exploitability(solved, risk, held, taking),
         multiplier_misalignment=kkt.misalignment(solved.trading, scale),
         budget_imbalance=_budget_imbalance(solved),
         scale=scale,
@@ -113,6 +119,7 @@ class _Solved:
     data: MarketData
     settings: Mapping[str, Any]
     may_hold: Envelope
+    tau: xr.DataArray
     money: Money
     hedges: RecordedHedges | None
     game: HeldMarket
@@ -146,6 +153,7 @@ class _Solved:
             data=data,
             settings=settings,
             may_hold=may_hold,
+            tau=feared(n, data),
             money=money,
             hedges=recorded_hedges(n, data, settings),
             game=game,
@@ -154,9 +162,9 @@ class _Solved:
         )
 
     @property
-    def tau(self) -> xr.DataArray:
-        """Risk-adjusted probabilities, (scenario, prosumer)."""
-        return self.money.tau
+    def weighed_otherwise(self) -> Flags | None:
+        """(columns,) decisions that prices in the scenario alone do not judge; None: of nobody."""
+        return None if bool((self.money.feared_over_tau == 1.0).all()) else self.game.committed
 
     @property
     def together(self) -> bool:
@@ -201,7 +209,8 @@ def _energy_residuals(solved: _Solved) -> dict[str, float]:
             solved.money, owner, game.by_generator(priced), scale
         )
     if (game.assets & ~priced).any():
-        gain = gain_at_prices(game, solved.tau.transpose(PROSUMER, SCENARIO).to_numpy(), scale)
+        weight = solved.money.tau.transpose(PROSUMER, SCENARIO).to_numpy()
+        gain = gain_at_prices(game, weight, scale, solved.weighed_otherwise)
         residuals["other assets at nodal prices"] = relative(gain, scale.money)
     if game.net_import.size:
         residuals["grid at its prices"] = grid.grid_optimality(game, scale)
@@ -221,12 +230,21 @@ def _risk_residuals(solved: _Solved, hedged: xr.DataArray) -> dict[str, float]:
     return residuals
 
 
-def _exploitability(solved: _Solved, risk: xr.DataArray, held: xr.DataArray) -> xr.DataArray:
+def _exploitability(
+    solved: _Solved, risk: xr.DataArray, held: xr.DataArray, taking: TakingPrices | None
+) -> xr.DataArray:
     """How much each prosumer gains alone; with contracts she hedges at their prices.
 
     Whoever builds, decides here and now, or holds contracts, is judged at her tau: see `saved_at`.
+    So is who takes prices.
     """
     hedges, scale = solved.hedges, solved.scale
+    if taking is not None:
+        at_tau = (solved.tau * (held + taking.payment)).sum(SCENARIO)
+        now = at_tau if solved.together else risk
+        money = scale.money if hedges is None else scale.risk
+        gain = (now - at_tau + taking.saved).clip(min=0.0)
+        return gain.copy(data=[relative(one, money) for one in gain]).rename("exploitability")
     game, at_tau = grid.with_room_on_the_grid(solved.game), (solved.tau * held).sum(SCENARIO)
     if game.commits:
         saved = saved_at(solved.tau.transpose(PROSUMER, SCENARIO).to_numpy(), game, scale)

@@ -18,7 +18,7 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import ConvergenceError
 from pypsa_p2p.solution.certificate.rebuilt import HeldMarket
 from pypsa_p2p.solution.certificate.scale import Scale
-from pypsa_p2p.solvers.arrays import Labels, Vector, sum_by
+from pypsa_p2p.solvers.arrays import Flags, Labels, Vector, sum_by
 from pypsa_p2p.solvers.program import QuadraticProgram, RiskProgram
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 
@@ -78,6 +78,42 @@ def saved_at(risk_adjusted: Vector, game: HeldMarket, scale: Scale) -> Vector:
     return sum_by(owner[owner >= 0], saved[owner >= 0], len(risk_adjusted))
 
 
+def saved_taking_prices(
+    risk_adjusted: Vector, price: Vector, paid: Labels, game: HeldMarket, scale: Scale
+) -> Vector:
+    r"""How much each prosumer saves who may trade what she likes at given prices, (N,), EUR.
+
+    .. math:: \max_{x_n} \sum_\omega \tau_n^\omega (\Pi_n(\hat x) - \Pi_n(x)
+        + \zeta (\hat q - q))
+
+    (1) is the market's affair, not hers. As in `saved_at` she saves no more by her own measure.
+
+    Parameters
+    ----------
+    risk_adjusted : (N, S)
+        tau.
+    price : (columns,)
+        What a unit more of each column is paid, EUR now per MW; 0 of what is no trade.
+    paid : array of int
+        Rows of (1).
+
+    Raises
+    ------
+    ConvergenceError
+        The best responses could not be computed.
+    """
+    owner, program = game.compiled.owner, _at_near_costs(game, scale)
+    lower, upper = program.lower.copy(), program.upper.copy()
+    lower[paid], upper[paid] = -np.inf, np.inf
+    program = held_by_others(replace(program, lower=lower, upper=upper), owner, game.held)
+    qp = program.weighted(_with_nobody(risk_adjusted, program))
+    qp = replace(qp, c=qp.c + price)
+    near = _within(qp, game.held, ACCURACY.reach * scale.power)
+    best = solve_or_raise(near, "Best responses", scale.power, scale.cost)
+    saved = qp.cost_by_column(game.held) - qp.cost_by_column(best)
+    return sum_by(owner[owner >= 0], saved[owner >= 0], len(risk_adjusted))
+
+
 def _with_nobody(risk_adjusted: Vector, program: RiskProgram) -> Vector:
     """tau of all cells, (K,): what is nobody's counts by its probability."""
     return np.append(risk_adjusted.ravel(), program.probability[risk_adjusted.size :])
@@ -122,7 +158,9 @@ def _one_row_each(program: RiskProgram, owner: Labels, x: Vector) -> RiskProgram
     )
 
 
-def gain_at_prices(game: HeldMarket, risk_adjusted: Vector, scale: Scale) -> float:
+def gain_at_prices(
+    game: HeldMarket, risk_adjusted: Vector, scale: Scale, held: Flags | None = None
+) -> float:
     r"""How much all assets together would gain at the nodal prices, trades held, EUR.
 
     .. math:: \max_x \sum_{n, \omega} \Big[ \tau_n^\omega (\Pi_n(\hat x) - \Pi_n(x))
@@ -137,6 +175,8 @@ def gain_at_prices(game: HeldMarket, risk_adjusted: Vector, scale: Scale) -> flo
     ----------
     risk_adjusted : (N, S)
         tau.
+    held : (columns,), optional
+        What else stays as it is.
     """
     program, x = _at_near_costs(game, scale), game.held
     rows, rest = sp.csr_matrix(program.A), ~game.is_balance
@@ -146,6 +186,8 @@ def gain_at_prices(game: HeldMarket, risk_adjusted: Vector, scale: Scale) -> flo
     tau = _with_nobody(risk_adjusted, program)
     qp = held_by_others(unbalanced, game.compiled.owner, x).weighted(tau)
     fixed = ~game.assets | game.priced
+    if held is not None:
+        fixed = fixed | held
     room = np.where(game.energies, ACCURACY.reach * scale.power, scale.power)
     qp = replace(qp, c=qp.c - rows.T @ game.balance_price)
     qp = _within(qp, x, np.where(fixed, 0.0, room))

@@ -101,13 +101,16 @@ def _day_ahead(trading: Trading, missing: xr.DataArray, fee: xr.DataArray, scale
     .. math:: \sum_\omega [\tau_n (b + p^0 + \sigma f) + \xi_{nm} + \zeta_{mn} + \pi_n]
         + \sum_\omega \xi^{RT}_{nm} = \sum_\omega \lambda_n
 
-    Where the pair trades in real time too, the capacity of both is in it.
+    Where the pair trades in real time too, the capacity of both is in it. Where payments are at
+    risk all of it is weighed by what she fears, zeta too, which is the same in every scenario.
     """
     ahead = trading.day_ahead
     if not ahead.any():
         return 0.0
-    whole = (trading.counted * missing - trading.capacity_beside).where(ahead, 0.0).sum(SCENARIO)
-    of_fee = (trading.counted * fee).where(ahead, 0.0).sum(SCENARIO)
+    weight = trading.counted * trading.feared
+    whole = weight * missing - trading.feared * trading.capacity_beside
+    whole = whole.where(ahead, 0.0).sum(SCENARIO)
+    of_fee = (weight * fee).where(ahead, 0.0).sum(SCENARIO)
     quantity = trading.quantity.where(ahead, 0.0).isel({SCENARIO: 0})
     return _at_fees(whole, of_fee, quantity, scale)
 

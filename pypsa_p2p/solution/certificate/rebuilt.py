@@ -100,6 +100,16 @@ class HeldMarket:
         return shared or bool(self.compiled.capacities.size)
 
     @property
+    def committed(self) -> Flags:
+        """(columns,) whether all scenarios share it, or tie their copies of it."""
+        flags = np.asarray(self.compiled.scenario < 0)
+        constraints = self.compiled.model.constraints
+        tied = [constraints[name].labels for name in constraints if name.startswith(SHARED)]
+        rows = self.compiled.rows(*tied)
+        flags[sp.csr_matrix(self.program.A)[rows[rows >= 0]].indices] = True
+        return flags
+
+    @property
     def energies(self) -> Flags:
         """(columns,) whether it is an energy stored, MWh, and no power."""
         flags = np.zeros(self.held.size, dtype=bool)

@@ -57,6 +57,9 @@ class Trading:
         real time too.
     counted : DataArray (end, scenario, name)
         What money of the scenario counts for at the end: max(tau, p).
+    feared : DataArray (end, scenario, name)
+        Her tau over what multipliers weigh money of the scenario by: 1, but where payments are
+        at risk, which are prices times p.
     day_ahead : DataArray (name)
         Whether the edge is decided before the scenario is known.
     """
@@ -75,6 +78,7 @@ class Trading:
     bought_ahead: xr.DataArray
     capacity_beside: xr.DataArray
     counted: xr.DataArray
+    feared: xr.DataArray
     day_ahead: xr.DataArray
 
     @property
@@ -133,6 +137,7 @@ def read_trading(money: Money, grid_price: xr.DataArray, *, own: bool) -> Tradin
         bought_ahead=_from_day_ahead(quantity, data),
         capacity_beside=_to_day_ahead(_ends(xi0, xi1), data),
         counted=counted,
+        feared=at_ends(money.feared_over_tau),
         day_ahead=data.day_ahead,
     )
 
