@@ -23,6 +23,7 @@ from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel
 from pypsa_p2p.equilibrium.scaling import scaled, units_of
 from pypsa_p2p.equilibrium.solving import solve_equilibrium
 from pypsa_p2p.equilibrium.starts import feasible_start, random_trades, remembered
+from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.reading import read_market
@@ -31,7 +32,7 @@ from pypsa_p2p.solution.results import results
 
 SAMPLE = "sample"
 _DESCRIBED = {
-    "kind": ("", "how it was found: variational, weights, no trade or random start"),
+    "kind": ("", "how it was found: variational, weights, no trade, random start, price takers"),
     "social_cost": ("EUR", "sum of R"),
     "risk_adjusted_cost": ("EUR", "R of each prosumer, contracts paid"),
     "exploitability": ("1", "largest gain from re-optimising alone over her cost"),
@@ -63,16 +64,22 @@ def sample_equilibria(
     and points where best responses in random turns stop, first from no trade, then from random
     trades. All are certified (`certify`). The network is left as it is.
 
+    With ``payments="risk"`` instead all equilibria that Newton's method finds from many starts: of
+    two scenarios and at most three prosumers who decide before the scenario is known, from every
+    combination of the ends of their risk-adjusted probabilities and what lies between; else from
+    `starts` that are drawn (MODEL.md §13). There may be more.
+
     Parameters
     ----------
     n : pypsa.Network
     market : PeerToPeerMarket
         Its own `equilibrium` and `weights` do not matter.
     weights : int
-        How many draws of weights, each prosumer's log-uniform in [1/spread, spread].
+        How many draws of weights, each prosumer's log-uniform in [1/spread, spread]; none with
+        ``payments="risk"``.
     starts : int
         How many best-response runs, which need ``surplus=True``, no contracts, and nothing but
-        loads, generators and trades.
+        loads, generators and trades. With ``payments="risk"``, how many starts of Newton's method.
     spread : float
         Above 1.
     seed : int
@@ -112,6 +119,9 @@ def sample_equilibria(
     twin = copy_without_model(n)
     data = read_market(twin, snapshots)
     market = replace(market, equilibrium="variational", weights=None)
+    if market.payments == "risk":
+        rows = list(_price_takers(twin, market, data, starts, seed))
+        return _bounded(_as_dataset(rows, data), _planned(twin, market, data))
     plan = _Plan(twin, market, data, np.random.default_rng(seed), spread)
     rows = []
     total = 1 + weights + starts
@@ -132,7 +142,7 @@ def _check(market: object, weights: int, starts: int, spread: float, seed: int) 
     Range(0, whole=True).require("sample_equilibria: seed", seed)
     why = "weights are drawn from [1/spread, spread], so that spread must exceed 1"
     Range(1, ends="()", why=why).require("sample_equilibria: spread", spread)
-    if starts and not market.surplus:
+    if starts and not market.surplus and market.payments == "none":
         raise MarketError(
             "Where (1) is an equality, best responses never leave their start: use starts=0, or "
             "allow a surplus."
@@ -170,7 +180,7 @@ class _Plan:
             market.optimize(self.n, self.data.snapshots)
         except ConvergenceError:
             return {**self._nothing(), "kind": kind, "weight": weight}
-        return {**self._assessed(), "kind": kind, "weight": weight}
+        return {**_assessed(self.n), "kind": kind, "weight": weight}
 
     def _played(self, game: Game, variational: Array, from_no_trade: bool) -> dict[str, Any]:
         """Best responses in a random order of turns, from no trade where that is feasible."""
@@ -184,17 +194,7 @@ class _Plan:
             self.n, self.market, method, snapshots=self.data.snapshots, progress=False
         )
         weight = np.full(len(self.data.prosumers), np.nan)
-        return {**self._assessed(), "kind": kind, "weight": weight}
-
-    def _assessed(self) -> dict[str, Any]:
-        r, certificate = results(self.n), certify(self.n)
-        return {
-            "social_cost": float(r["social_cost"]),
-            "risk_adjusted_cost": r["risk_adjusted_cost"].to_numpy(),
-            "exploitability": float(certificate.exploitability.max()),
-            "multiplier_misalignment": certificate.multiplier_misalignment,
-            "converged": certificate.is_equilibrium(ACCURACY.sampled, equilibrium="generalized"),
-        }
+        return {**_assessed(self.n), "kind": kind, "weight": weight}
 
     def _nothing(self) -> dict[str, Any]:
         """What is known of a sample that no solver found."""
@@ -204,14 +204,58 @@ class _Plan:
 
     def centralized(self) -> float:
         """Social cost of the planner who minimises the sum of R, EUR; nan if she cannot."""
-        risk_averse = self.market.envelope(self.data).averse
-        congested = bool((self.data.congestion > 0).any())
-        if risk_averse and congested and self.market.contracts is None:
-            return float("nan")  # not convex
-        m = self.market
-        planner = CentralizedMarket(risk=m.risk, contracts=m.contracts, surplus=m.surplus)
-        planner.optimize(self.n, self.data.snapshots)
-        return float(results(self.n)["social_cost"])
+        return _planned(self.n, self.market, self.data)
+
+
+def _price_takers(
+    n: pypsa.Network, market: PeerToPeerMarket, data: MarketData, starts: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """A row per equilibrium of those who take prices, the least costly first."""
+    posed = market.pose(n, data.snapshots)
+    if market.contracts is None:
+        found = market.solutions(*posed[1:3], posed.data, draws=starts, seed=seed)
+    else:
+        found = [market.solution(*posed[1:3], posed.data)]
+    for solution in found:
+        market.write(n, posed, solution)
+        nothing = np.full(len(data.prosumers), np.nan)
+        yield {**_assessed(n), "kind": "price takers", "weight": nothing}
+
+
+def _assessed(n: pypsa.Network) -> dict[str, Any]:
+    """What is recorded of a solved network's equilibrium."""
+    r, certificate = results(n), certify(n)
+    return {
+        "social_cost": float(r["social_cost"]),
+        "risk_adjusted_cost": r["risk_adjusted_cost"].to_numpy(),
+        "exploitability": float(certificate.exploitability.max()),
+        "multiplier_misalignment": certificate.multiplier_misalignment,
+        "converged": certificate.is_equilibrium(ACCURACY.sampled, equilibrium="generalized"),
+    }
+
+
+def _planned(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> float:
+    """Social cost of the planner who minimises the sum of R, EUR; nan if she cannot.
+
+    Payments that are at risk hedge it, as contracts do: no equilibrium costs less than sharing all
+    of it, which is what a planner would do.
+    """
+    each, contracts = market.envelope(data), market.contracts
+    congested = bool((data.congestion > 0).any())
+    if each.averse and congested and contracts is None:
+        return float("nan")  # not convex
+    if market.payments == "risk":
+        if each.covers:
+            return float("nan")  # what all may hold is not known
+        contracts = contracts or Contracts()
+    planner = CentralizedMarket(
+        risk=market.risk,
+        contracts=contracts,
+        surplus=market.surplus,
+        here_and_now=market.here_and_now,
+    )
+    planner.optimize(n, data.snapshots)
+    return float(results(n)["social_cost"])
 
 
 def _can_stay_alone(game: Game) -> bool:

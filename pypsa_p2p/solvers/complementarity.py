@@ -21,14 +21,17 @@ from scipy.sparse.linalg import splu
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.solvers.arrays import Sparse, Vector
 
-#: F and its Jacobian at a point.
-Conditions = Callable[[Vector], tuple[Vector, Sparse]]
+#: F at a point, (n,), and its sparse Jacobian, (n, n).
+Conditions = Callable[[Vector], Vector]
+Slopes = Callable[[Vector], Sparse]
 
 #: Steps at most, and halvings of one of them.
-MOST_STEPS, MOST_HALVINGS = 200, 30
+MOST_STEPS, MOST_HALVINGS = 150, 30
 #: Share of the decrease that a straight line promises which is enough, and by how many of the last
 #: points the decrease is judged: Newton's method may have to climb on the way.
 _ENOUGH, _REMEMBERED = 1e-4, 5
+#: Steps in which what is left, squared, must fall below such a share of the least before.
+_PATIENCE, _SLOW = 40, 0.7
 
 
 class Complementary(NamedTuple):
@@ -48,14 +51,14 @@ class Complementary(NamedTuple):
 
 
 def solve_complementarity(
-    conditions: Conditions, start: Vector, lower: Vector, upper: Vector
+    conditions: Conditions, slopes: Slopes, start: Vector, lower: Vector, upper: Vector
 ) -> Complementary:
     """Newton's method from a start, each step regularised and as long as it helps.
 
     Parameters
     ----------
-    conditions : callable
-        F, (n,), and its sparse Jacobian, (n, n).
+    conditions, slopes : callable
+        F and its Jacobian.
     lower, upper : (n,)
         Bounds, possibly infinite; equal ones hold z there.
 
@@ -63,24 +66,23 @@ def solve_complementarity(
     --------
     z is at least 1, and F = z - 3 says 3:
 
-    >>> one = sp.csc_matrix([[1.0]])
-    >>> found = solve_complementarity(
-    ...     lambda z: (z - 3.0, one), np.zeros(1), np.ones(1), np.full(1, np.inf)
-    ... )
+    >>> F, slope = lambda z: z - 3.0, lambda z: sp.csc_matrix([[1.0]])
+    >>> found = solve_complementarity(F, slope, np.zeros(1), np.ones(1), np.full(1, np.inf))
     >>> found.z.round(9), found.residual < 1e-9
     (array([3.]), True)
     """
     z = np.clip(start, lower, upper)
     merits: list[float] = []
     for step in range(MOST_STEPS):
-        F, jacobian = conditions(z)
-        value, by_z, by_f = fischer_burmeister(z, F, lower, upper)
+        value, by_z, by_f = fischer_burmeister(z, conditions(z), lower, upper)
         residual = float(np.abs(value).max(initial=0.0))
         if residual <= ACCURACY.complementary or not np.isfinite(residual):
             break
-        merits = [*merits[1 - _REMEMBERED :], 0.5 * float(value @ value)]
-        direction = _direction(value, by_z, by_f, jacobian)
-        reached = _line_search(conditions, z, direction, lower, upper, merits)
+        merits.append(0.5 * float(value @ value))
+        if step >= _PATIENCE and min(merits[-_PATIENCE:]) > _SLOW * min(merits[:-_PATIENCE]):
+            break
+        direction = _direction(value, by_z, by_f, slopes(z))
+        reached = _line_search(conditions, z, direction, lower, upper, merits[-_REMEMBERED:])
         if reached is None:
             break
         z = reached
@@ -159,8 +161,7 @@ def _line_search(
     length = 1.0
     for _ in range(MOST_HALVINGS):
         reached = z + length * direction
-        F, _ = conditions(reached)
-        value, *_ = fischer_burmeister(reached, F, lower, upper)
+        value, *_ = fischer_burmeister(reached, conditions(reached), lower, upper)
         merit = 0.5 * float(value @ value)
         if merit <= max(merits) - 2.0 * _ENOUGH * length * merits[-1]:
             return reached

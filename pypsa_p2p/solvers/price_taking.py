@@ -37,6 +37,8 @@ from pypsa_p2p.solvers.program import RiskProgram
 
 #: Of two scenarios every combination of probabilities is tried for so many groups.
 _FEW: Final = 3
+#: Probabilities that are tried after each other from one start.
+_ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -139,7 +141,7 @@ class PriceTaking:
     def costs(self, x: Vector, price: Vector) -> Vector:
         """Costs and payments of every cell, (K,), EUR of its scenario."""
         row, column, value, _ = self._entries
-        here = self.paid[row] & ~self.shared[column]
+        here = self.paid[row] & ~self.shared[column]  # the others are paid in every scenario
         row, column, value = row[here], column[here], value[here]
         cell = self.program.cell[column]
         paid = sum_by(cell, value * price[row] * x[column], self.program.group.size)
@@ -150,19 +152,18 @@ class PriceTaking:
         tau[self.free] = found
         return tau
 
-    def _conditions(self, z: Vector) -> tuple[Vector, Sparse]:
-        """F and its Jacobian, for z = (x, what rows limit, y, tau, eta)."""
+    def _conditions(self, z: Vector) -> Vector:
+        """F for z = (x, what rows limit, y, tau, eta)."""
         program = self.program
         x, limited, y, found, level = np.split(z, self._sizes[:-1])
-        row, column, value, counts = self._entries
-        tau = np.append(self._taus(found), 1.0)
-        weight = tau[counts] * value
+        row, column, _, _ = self._entries
+        weight = self._weights(found)
         rows = program.A @ x
         equal = rows - program.lower
         equal[self._between] = rows[self._between] - limited
         slope = np.asarray(program.P @ x + program.c)
         of_group = self._of_group
-        F = np.concatenate(
+        return np.concatenate(
             [
                 slope - sum_by(column, weight * y[row], x.size),
                 y[self._between],
@@ -171,11 +172,17 @@ class PriceTaking:
                 1.0 - sum_by(of_group, found, level.size),
             ]
         )
-        return F, self._jacobian(x, y, slope, weight)
 
-    def _jacobian(self, x: Vector, y: Vector, slope: Vector, weight: Vector) -> Sparse:
-        """Slopes of F, by rows of F and columns of z."""
-        of_group = self._of_group
+    def _weights(self, found: Vector) -> Vector:
+        """A's entries, those of shared columns weighed by the tau of the free cells, (f,)."""
+        _, _, value, counts = self._entries
+        return np.asarray(np.append(self._taus(found), 1.0)[counts] * value)
+
+    def _slopes(self, z: Vector) -> Sparse:
+        """The Jacobian of F."""
+        x, _, y, found, _ = np.split(z, self._sizes[:-1])
+        of_group, weight = self._of_group, self._weights(found)
+        slope = np.asarray(self.program.P @ x + self.program.c)
         row, column, value, counts = self._entries
         n, end, rows, probabilities, _ = (int(size) for size in self._sizes)
         between, free = self._between, np.arange(self.free.size)
@@ -231,18 +238,39 @@ class PriceTaking:
     def found_at(self, tau: Vector, start: Taken) -> Taken | None:
         """An equilibrium near those probabilities, if Newton's method finds one.
 
-        First what is best for everybody at them, then with them.
+        First what is best for everybody at them, then with them; where that fails at those that are
+        the worst there, and so on.
         """
-        given = self._found_from(replace(start, tau=tau), tau, tau)
-        found = self._found_from(given, self.program.least, self.program.most)
-        return found if found.residual <= ACCURACY.complementary_nearly else None
+        for _ in range(_ATTEMPTS):
+            given = self._found_from(replace(start, tau=tau), tau, tau)
+            found = self._found_from(given, self.program.least, self.program.most)
+            if found.residual <= ACCURACY.complementary_nearly:
+                return found
+            tau = self.program.tail(self.costs(given.x, given.price)).probability
+        return None
 
     def same(self, one: Taken, other: Taken) -> bool:
-        """Whether two equilibria are one: in probabilities, prices paid, costs and payments."""
-        gap = np.abs(one.tau - other.tau)[self.free].max(initial=0.0)
-        prices = np.abs(one.price - other.price)[self.paid].max(initial=0.0)
-        costs = np.abs(self.costs(one.x, one.price) - self.costs(other.x, other.price)).max()
-        return bool(max(gap, prices, costs) <= ACCURACY.one_equilibrium)
+        """Whether two equilibria are one: in prices of what is traded, and in what is worth what.
+
+        Trades before and in the scenario are contracts, too, of which volumes may be several.
+        """
+        row, column, _, _ = self._entries
+        here = self.paid[row]
+        row, column = row[here], column[here]
+        traded = np.minimum(np.abs(one.x[column]), np.abs(other.x[column]))
+        prices = (traded * np.abs(one.price - other.price)[row]).max(initial=0.0)
+        worth = np.abs(self.worth(one) - self.worth(other)).max()
+        return bool(max(prices, worth) <= ACCURACY.one_equilibrium)
+
+    def worth(self, found: Taken) -> Vector:
+        """Costs and all payments of every group at its tau, (G,), EUR."""
+        program, (row, column, value, _) = self.program, self._entries
+        before = self.paid[row] & self.shared[column]
+        row, column, value = row[before], column[before], value[before]
+        agreed = value * found.price[row] * found.x[column]
+        costs = found.tau * self.costs(found.x, found.price)
+        groups = program.groups
+        return sum_by(program.group, costs, groups) - sum_by(self.whose[column], agreed, groups)
 
     def _found_from(self, start: Taken, least: Vector, most: Vector) -> Taken:
         """Where Newton's method ends from a start, with tau between some ends."""
@@ -255,7 +283,7 @@ class PriceTaking:
         lower = [program.x_lower, program.lower[between], -no_end, least[free], -no_level]
         upper = [program.x_upper, program.upper[between], no_end, most[free], no_level]
         found = solve_complementarity(
-            self._conditions, *(np.concatenate(each) for each in (z, lower, upper))
+            self._conditions, self._slopes, *(np.concatenate(each) for each in (z, lower, upper))
         )
         x, _, price, tau, _ = np.split(found.z, self._sizes[:-1])
         return Taken(x=x, price=price, tau=self._taus(tau), residual=found.residual)

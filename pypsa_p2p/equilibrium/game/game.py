@@ -218,6 +218,11 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
         raise MarketError(
             "The agents' algorithms trade no contracts: use market.optimize(n), or drop them."
         )
+    if market.payments == "risk":
+        raise MarketError(
+            "The agents' algorithms play the game in which payments are no part of anybody's risk: "
+            "use market.optimize(n) or sample_equilibria, or payments='none'."
+        )
     require_trades_delivered(market.settings(), "An agents' algorithm")
     check_components(n, data)
     refuse_day_ahead(market, data)

@@ -117,7 +117,7 @@ class TakingPrices:
         scenario_of_row = np.full(both.shape[0], -1)
         scenario_of_row[np.flatnonzero(np.diff(both.indptr))] = of_row
         paid = np.zeros(rows, dtype=bool)
-        paid[places.reciprocity[..., ~ahead]] = True
+        paid[places.reciprocity] = True
         nothing, free = np.zeros(copies.size), np.full(count, np.inf)
         extended = replace(
             program,
@@ -207,7 +207,8 @@ class TakingPrices:
         """Of the trades that cost everybody the same those of least norm.
 
         They are looked for in the risk-neutral market in which what scenarios share costs so much
-        more, or less, that this equilibrium is its optimum.
+        more, or less, that this equilibrium is its optimum. Those in the scenario and those before
+        are looked at one after the other: together they are contracts, which move risk.
         """
         qp = self.program.weighted(self.program.probability)
         missing = qp.gradient(x) - qp.A.T @ row_dual
@@ -216,19 +217,24 @@ class TakingPrices:
         for columns in (shared, self.copies):
             wedge[columns] = missing[columns]
         held = np.setdiff1d(np.append(shared, self.copies), self.trades)
-        lower, upper = qp.x_lower.copy(), qp.x_upper.copy()
-        lower[held] = upper[held] = x[held]
-        posed = replace(qp, c=qp.c - wedge, x_lower=lower, x_upper=upper)
-        claim = Solution(
-            status="optimal",
-            x=x,
-            row_dual=row_dual,
-            bound_dual=missing - wedge,
-            objective=posed.objective(x),
-            solver="newton",
-        )
-        nearest = least_norm(posed, claim, self.trades, np.ones(x.size))
-        return x if nearest is None else nearest
+        ahead = np.isin(self.trades, self.copies)
+        bound_dual = missing - wedge
+        for moving in (~ahead, ahead):
+            fixed = np.union1d(held, self.trades[~moving])
+            lower, upper = qp.x_lower.copy(), qp.x_upper.copy()
+            lower[fixed] = upper[fixed] = x[fixed]
+            posed = replace(qp, c=qp.c - wedge, x_lower=lower, x_upper=upper)
+            claim = Solution(
+                status="optimal",
+                x=x,
+                row_dual=row_dual,
+                bound_dual=bound_dual,
+                objective=posed.objective(x),
+                solver="newton",
+            )
+            nearest = least_norm(posed, claim, self.trades[moving], np.ones(x.size))
+            x = x if nearest is None else nearest
+        return x
 
 
 def equilibria(
