@@ -27,7 +27,7 @@ from pypsa_p2p.common.values import require_network
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.designs import PeerToPeerMarket
-from pypsa_p2p.markets.record import recorded
+from pypsa_p2p.markets.record import payments_at_risk, recorded
 from pypsa_p2p.markets.risk import RiskMeasure
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.retail_contracts import fit_retail
@@ -147,7 +147,7 @@ def savings(
     saving = before["net_cost"] - paid["net_cost"]
     cancels = not any(recorded(one).get(OWN_MULTIPLIERS, False) for one in (n, other))
     found = {
-        "saving_now": (_worth_now(before) - _worth_now(after)).where(cancels),
+        "saving_now": (_worth_now(other, before) - _worth_now(n, after)).where(cancels),
         "saving": saving,
         "expected_saving": (data.probability * saving).sum(SCENARIO, skipna=False),
         "bill_before": before["bill"],
@@ -197,8 +197,10 @@ _MEANINGS: Final = {
 }
 
 
-def _worth_now(r: xr.Dataset) -> xr.DataArray:
-    """R and all payments, EUR now; (prosumer)."""
+def _worth_now(n: pypsa.Network, r: xr.Dataset) -> xr.DataArray:
+    """R and all payments, EUR now; (prosumer). R may hold them already (MODEL.md §13)."""
+    if payments_at_risk(recorded(n)):
+        return r["risk_adjusted_cost"]
     return r["risk_adjusted_cost"] + r["payment_now"].sum(SCENARIO)
 
 

@@ -24,6 +24,7 @@ SETTINGS: Final = {
     "delivery": "trades or grid",
     "here_and_now": "names of assets that are decided before the scenario is known",
     "weights": "of a generalized equilibrium, by prosumer",
+    "payments": "none, or risk: whether payments are part of each prosumer's risk (peer-to-peer)",
 }
 
 
@@ -37,7 +38,8 @@ def market_from(settings: Mapping[str, Any]) -> Market:
         "community" (centralized, the community's cost as one). ``risk``: true for the network's
         own attitudes, or a mapping of `CVaR`'s arguments, or of another ``measure``, by name, and
         its own, or a mapping of such mappings by prosumer; ``contracts``: true, or a mapping of
-        those of `Contracts`. ``surplus``, ``delivery``, ``here_and_now``, ``weights``: as they are.
+        those of `Contracts`. ``surplus``, ``delivery``, ``here_and_now``, ``weights``,
+        ``payments``: as they are.
 
     Raises
     ------
@@ -62,6 +64,11 @@ def market_from(settings: Mapping[str, Any]) -> Market:
         raise MarketError(f"design: {design!r} is none of {listed(DESIGNS)}.")
     if "weights" in settings and design != "generalized":
         raise MarketError("weights belong to the design 'generalized'; leave them out.")
+    if "payments" in settings and design != "peer-to-peer":
+        raise MarketError(
+            "payments belong to the design 'peer-to-peer', whose prosumers take prices; leave them "
+            "out."
+        )
     if design == "centralized":
         return CentralizedMarket(**arguments)
     if design == "community":
@@ -69,7 +76,7 @@ def market_from(settings: Mapping[str, Any]) -> Market:
     if design == "generalized":
         weights = settings.get("weights")
         return PeerToPeerMarket(equilibrium="generalized", weights=weights, **arguments)
-    return PeerToPeerMarket(**arguments)
+    return PeerToPeerMarket(payments=settings.get("payments", "none"), **arguments)
 
 
 def _measure(**given: Any) -> RiskMeasure:

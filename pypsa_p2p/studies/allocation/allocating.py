@@ -16,7 +16,7 @@ from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.names import OWN_MULTIPLIERS, PROSUMER
 from pypsa_p2p.common.values import require_network
 from pypsa_p2p.markets.on_record import RecordedMarket
-from pypsa_p2p.markets.record import recorded
+from pypsa_p2p.markets.record import payments_at_risk, recorded
 from pypsa_p2p.solution.results import read_results
 from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.studies.allocation import asking
@@ -234,6 +234,12 @@ def _require_coalitions(settings: Mapping[str, Any], method: str) -> None:
         raise MarketError(
             f"allocate has no method {method!r} for delivery='grid': {_NOT_SAID}. Take 'market', "
             "which needs no coalitions, or delivery='trades'."
+        )
+    if payments_at_risk(settings):
+        raise MarketError(
+            "allocate is not available for payments='risk': what a coalition costs holds what it "
+            "pays, and there may be several equilibria of it. What each pays is in "
+            "risk_adjusted_cost already; use payments='none' for coalitions."
         )
     if settings.get(OWN_MULTIPLIERS, False):
         raise MarketError(
