@@ -20,8 +20,10 @@ import xarray as xr
 
 from pypsa_p2p.common.linopy_state import add_constraints
 from pypsa_p2p.common.names import NAME, SCENARIO
+from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.formulation.trading import QUANTITY1
 from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.solvers.arrays import Labels
 
 #: What the names of these constraints begin with; behind it stands the variable's.
 SHARED: Final = "p2p-shared-"
@@ -48,6 +50,14 @@ def define_shared(m: linopy.Model, data: MarketData, here_and_now: Iterable[str]
     for variable, chosen in (assets | trades).items():
         if variable in m.variables:
             _tie(m, variable, chosen)
+
+
+def tied_rows(compiled: CompiledModel) -> Labels:
+    """Rows that tie a scenario's copy of a decision to that of the first, (t,)."""
+    constraints = compiled.model.constraints
+    tied = [constraints[name].labels for name in constraints if name.startswith(SHARED)]
+    rows = compiled.rows(*tied)
+    return rows[rows >= 0]
 
 
 def _tie(m: linopy.Model, variable: str, names: pd.Index) -> None:

@@ -150,6 +150,13 @@ class PeerToPeerMarket(Market):
     ('ok', 'optimal')
     >>> p2p.results(n).risk_adjusted_cost.round(6).values
     array([-0.678826,  3.981606, 10.674345])
+
+    With what they pay for their trades in the risk:
+
+    >>> p2p.PeerToPeerMarket(risk=p2p.CVaR(), payments="risk", surplus=False).optimize(n)
+    ('ok', 'optimal')
+    >>> p2p.results(n).risk_adjusted_cost.round(4).values
+    array([-1.7865,  8.7513, 15.0955])
     """
 
     equilibrium: Literal["variational", "generalized"] = "variational"
@@ -235,9 +242,7 @@ class PeerToPeerMarket(Market):
             program = self._program(compiled, data, each)
             return [with_risk_of_payments(neutral, program, each, problem, places)]
         require_boxes_of(each, data.prosumers, committed)
-        return equilibria(
-            compiled, problem, places, data, each, neutral, draws=draws, seed=seed
-        )
+        return equilibria(compiled, problem, places, data, each, neutral, draws=draws, seed=seed)
 
     def social_cost(self, compiled: CompiledModel, places: Places, data: MarketData) -> float:
         """What the market costs, EUR, and nothing else of its solution, or why it has none."""

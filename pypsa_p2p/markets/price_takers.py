@@ -1,4 +1,4 @@
-"""What a market refuses whose prosumers take prices and mind the risk of payments (MODEL.md §13)."""
+"""What is refused where prosumers take prices and mind the risk of payments (MODEL.md §13)."""
 
 from __future__ import annotations
 

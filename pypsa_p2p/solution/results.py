@@ -173,6 +173,11 @@ def results(n: pypsa.Network) -> xr.Dataset:
     (insurance apart). ``bill`` counts what generation, congestion, imports at p0, fees,
     trades, contracts and capital cost, and no preference b, which is paid to nobody.
 
+    Where payments are at risk (``payments="risk"``) money of a scenario has one price to all:
+    ``risk_adjusted_cost``, ``value_at_risk`` and ``social_cost`` are those of ``net_cost``, and
+    ``payment_now``, but with contracts, is ``payment`` times the scenario's probability
+    (MODEL.md §13).
+
     ``renewable`` is the output of must-take generators, whatever their carrier: those whose
     ``p_min_pu`` equals ``p_max_pu`` in every snapshot and scenario of the network. Elastic
     demand is known by its carrier, ``elastic demand``: nothing else tells a Generator that sheds

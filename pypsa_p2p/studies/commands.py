@@ -79,6 +79,11 @@ def command_line() -> None:
 @click.option(
     "--weight", type=float, metavar="THETA", help="Of CVaR against the expectation, 0 to 1."
 )
+@click.option(
+    "--payments-at-risk",
+    is_flag=True,
+    help="With risk, peer-to-peer: of cost and what is paid for trades.",
+)
 @click.option("--contracts", is_flag=True, help="Prosumers trade risk as well.")
 @click.option(
     "--insurance-price",
@@ -128,6 +133,7 @@ def _settings(
     risk: bool,
     attitude: float | None,
     weight: float | None,
+    payments_at_risk: bool,
     contracts: bool,
     insurance_price: float | None,
     contract_limit: float | None,
@@ -144,6 +150,7 @@ def _settings(
         "contracts": terms or hedged,
         "surplus": not no_surplus,
         "delivery": delivery,
+        **({"payments": "risk"} if payments_at_risk else {}),
     }
 
 

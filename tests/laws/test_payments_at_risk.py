@@ -13,7 +13,7 @@ import xarray as xr
 import pypsa_p2p as p2p
 from tests.laws.markets import Draw, instance_of
 from tests.laws.test_two_stages import in_two_stages
-from tests.reference.instances import Array, Instance, network
+from tests.reference.instances import Instance, network
 from tests.reference.solve import risk_of
 
 SMALL = Draw(1, prosumers=3)
@@ -81,7 +81,9 @@ def test_any_measure() -> None:
     """Each at the measure she has, where nothing is shared."""
     n = network(instance_of(SMALL))
     names = instance_of(SMALL).names
-    measures = dict(zip(names, (p2p.WorstCase(), p2p.TotalVariation(0.2), p2p.CVaR(0.0))))
+    measures = dict(
+        zip(names, (p2p.WorstCase(), p2p.TotalVariation(0.2), p2p.CVaR(0.0)), strict=True)
+    )
     at_risk(risk=measures).optimize(n)
     r = p2p.results(n)
     minded = r["cost"] + r["payment"]
@@ -235,16 +237,17 @@ def least_risk(of: Instance, r: xr.Dataset, k: int, friction: float) -> float:
 def test_storage_between_hours() -> None:
     """A battery's own rows are weighed as its owner's."""
     n = network(instance_of(Draw(3, 3, 2, 2)))
-    n.add("StorageUnit", "battery", bus=instance_of(Draw(3, 3, 2, 2)).names[0], p_nom=2.0,
-          max_hours=2.0, cyclic_state_of_charge=True)
+    n.add(
+        "StorageUnit",
+        "battery",
+        bus=instance_of(Draw(3, 3, 2, 2)).names[0],
+        p_nom=2.0,
+        max_hours=2.0,
+        cyclic_state_of_charge=True,
+    )
     market = at_risk(here_and_now=("battery",))
     market.optimize(n)
     assert p2p.certify(n).is_equilibrium()
-
-
-def weights(found: xr.Dataset) -> Array:
-    """Of the equilibria, what each costs."""
-    return np.asarray(found["social_cost"].values)
 
 
 def test_several_of_a_random_market() -> None:
@@ -252,6 +255,6 @@ def test_several_of_a_random_market() -> None:
     n = in_both(Draw(1, 4, 4, 2, symmetric_prices=True), 0.3)
     found = p2p.sample_equilibria(n, at_risk(surplus=False), starts=4, progress=False)
     assert found.converged.all()
-    cost = weights(found)
+    cost = found.social_cost.values
     assert len(cost) > 1 and (np.diff(cost) > -1e-12).all()
     assert float(found.price_of_stability) > 1.0

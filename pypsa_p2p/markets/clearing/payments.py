@@ -1,4 +1,4 @@
-r"""Prosumers whose risk is that of cost and payments, where none of them moves a price (MODEL.md §13).
+r"""Prosumers whose risk is that of cost and payments, and who take prices (MODEL.md §13).
 
 .. math:: \min R_n\Big[\Pi_n(\omega) + \sum_m \zeta_{mn}(\omega) q_{mn}\Big], \qquad
     0 \le \zeta(\omega) \perp -(q_{mn} + q_{nm}) \ge 0
@@ -19,31 +19,28 @@ import numpy.typing as npt
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.formulation.places import Places
-from pypsa_p2p.formulation.shared import SHARED
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.markets.envelopes import Envelope
-from pypsa_p2p.solvers.arrays import Labels, Vector, sum_by
+from pypsa_p2p.solvers.arrays import Labels, Vector, ends_by_row, sum_by
 from pypsa_p2p.solvers.program import RiskProgram
 
 Matrix = npt.NDArray[np.float64]
 
 
 def commits(compiled: CompiledModel, each: Envelope) -> Labels:
-    """Prosumers at risk with a decision that all scenarios share, by their positions."""
+    """Prosumers at risk with a decision that scenarios share or are joined by, by positions."""
     if each.probability.size == 1:
         return np.empty(0, dtype=np.int64)
-    shared = compiled.scenario < 0
-    tied = compiled.rows(*[
-        compiled.model.constraints[name].labels
-        for name in compiled.model.constraints
-        if name.startswith(SHARED)
-    ])
-    tied = tied[tied >= 0]
-    shared[compiled.program.A.tocsr()[tied].indices] = True
+    A, scenario = compiled.program.A.tocsr(), compiled.scenario
+    filled, least, most = ends_by_row(A, scenario)
+    shared = np.zeros(scenario.size, dtype=bool)
+    shared[scenario == -1] = True
+    spanning = filled[np.flatnonzero(least < most)]
+    shared[A[spanning].indices] = True
     owners = np.unique(compiled.owner[shared])
     owners = owners[owners >= 0]
-    averse = (each.most > each.least).any(axis=1)
+    averse = np.asarray((each.most > each.least).any(axis=1))
     return np.asarray(owners[averse[owners]])
 
 

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import ConvergenceError, MarketError, listed
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.formulation.places import Places
-from pypsa_p2p.formulation.shared import SHARED
+from pypsa_p2p.formulation.shared import tied_rows
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.own_units import OwnUnits
 from pypsa_p2p.markets.clearing.payments import RiskOfPayments
@@ -284,10 +283,7 @@ def equilibria(
 
 def _ties(compiled: CompiledModel, A: sp.csr_matrix) -> tuple[Labels, Labels, Labels]:
     """Rows that tie scenarios, and of each the column of the first scenario and the other."""
-    constraints = compiled.model.constraints
-    tied = [constraints[name].labels for name in constraints if name.startswith(SHARED)]
-    rows = compiled.rows(*tied)
-    rows = rows[rows >= 0]
+    rows = tied_rows(compiled)
     entries = A[rows].tocoo()
     first, other = np.zeros((2, rows.size), dtype=np.int64)
     negative = entries.data < 0.0
@@ -296,9 +292,7 @@ def _ties(compiled: CompiledModel, A: sp.csr_matrix) -> tuple[Labels, Labels, La
     return rows, first, other
 
 
-def _with_shared(
-    A: sp.csr_matrix, days: Labels, place: Labels, count: int
-) -> sp.csr_matrix:
+def _with_shared(A: sp.csr_matrix, days: Labels, place: Labels, count: int) -> sp.csr_matrix:
     """A with columns X behind its own, on which the rows (1) of trades day ahead are."""
     rows, columns = A.shape
     entries = A.tocoo()

@@ -25,7 +25,7 @@ from pypsa_p2p.formulation.delivery import NET_IMPORT, SURPLUS, define_delivery
 from pypsa_p2p.formulation.fees import BOUGHT, SOLD, parted
 from pypsa_p2p.formulation.model import build_model, build_plain_model, is_plain
 from pypsa_p2p.formulation.own_surplus import define_own_surplus
-from pypsa_p2p.formulation.shared import SHARED, define_shared
+from pypsa_p2p.formulation.shared import define_shared, tied_rows
 from pypsa_p2p.formulation.trading import (
     NODAL_BALANCE,
     define_trading,
@@ -96,17 +96,13 @@ class HeldMarket:
     @property
     def commits(self) -> bool:
         """Whether anything is decided for all scenarios at once: built, or here and now."""
-        shared = any(name.startswith(SHARED) for name in self.compiled.model.constraints)
-        return shared or bool(self.compiled.capacities.size)
+        return bool(tied_rows(self.compiled).size) or bool(self.compiled.capacities.size)
 
     @property
     def committed(self) -> Flags:
         """(columns,) whether all scenarios share it, or tie their copies of it."""
         flags = np.asarray(self.compiled.scenario < 0)
-        constraints = self.compiled.model.constraints
-        tied = [constraints[name].labels for name in constraints if name.startswith(SHARED)]
-        rows = self.compiled.rows(*tied)
-        flags[sp.csr_matrix(self.program.A)[rows[rows >= 0]].indices] = True
+        flags[sp.csr_matrix(self.program.A)[tied_rows(self.compiled)].indices] = True
         return flags
 
     @property

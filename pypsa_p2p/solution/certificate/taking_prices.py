@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
@@ -77,7 +78,7 @@ def _payment(trading: Trading, data: MarketData, tau: xr.DataArray) -> xr.DataAr
     agreed = (trading.price_now * data.probability).sum(SCENARIO)
     price = in_scenario.where(~trading.day_ahead, agreed)
     paid = _by_end((price * trading.quantity * data.weighting).broadcast_like(trading.quantity))
-    buyers = data.prosumers.get_indexer(np.concatenate([data.bus0, data.bus1]))
+    buyers = data.prosumers.get_indexer(pd.Index(np.concatenate([data.bus0, data.bus1])))
     by_trade = np.concatenate(list(paid), axis=-1)
     like = tau.transpose(SCENARIO, PROSUMER)
     return like.copy(data=sum_by_owner(by_trade.sum(axis=1), buyers, len(data.prosumers)))
