@@ -121,6 +121,11 @@ class Accuracy:
     #: method, and believed.
     complementary: float = 1e-11
     complementary_nearly: float = 1e-8
+    #: What regularises a step of it, times the error left and at most, and where it is singular.
+    step_proximal: float = 1e-3
+    step_proximals: tuple[float, ...] = (1e-6, 1e-4, 1e-2)
+    #: Share of the decrease that a straight line promises which makes a step long enough.
+    step_enough: float = 1e-4
     #: Equilibria no farther apart are one.
     one_equilibrium: float = 1e-6
 

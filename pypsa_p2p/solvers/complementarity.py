@@ -27,9 +27,8 @@ Slopes = Callable[[Vector], Sparse]
 
 #: Steps at most, and halvings of one of them.
 MOST_STEPS, MOST_HALVINGS = 150, 30
-#: Share of the decrease that a straight line promises which is enough, and by how many of the last
-#: points the decrease is judged: Newton's method may have to climb on the way.
-_ENOUGH, _REMEMBERED = 1e-4, 5
+#: By how many of the last points a decrease is judged: Newton's method may have to climb.
+_REMEMBERED = 5
 #: Steps in which what is left, squared, must fall below such a share of the least before.
 _PATIENCE, _SLOW = 40, 0.7
 
@@ -136,8 +135,9 @@ def _phi(a: Vector, b: Vector) -> tuple[Vector, Vector, Vector]:
 def _direction(value: Vector, by_z: Vector, by_f: Vector, jacobian: Sparse) -> Vector:
     """A step of Newton's method; more regular where the system is singular."""
     size = value.size
-    error = float(np.abs(value).max())
-    for proximal in (min(1e-6, 1e-3 * error), 1e-4, 1e-2):
+    least, *others = ACCURACY.step_proximals
+    first = min(least, ACCURACY.step_proximal * float(np.abs(value).max()))
+    for proximal in (first, *others):
         near = jacobian + proximal * sp.identity(size, format="csc")
         system = sp.diags(by_z) + sp.diags(by_f) @ near
         try:
@@ -163,7 +163,7 @@ def _line_search(
         reached = z + length * direction
         value, *_ = fischer_burmeister(reached, conditions(reached), lower, upper)
         merit = 0.5 * float(value @ value)
-        if merit <= max(merits) - 2.0 * _ENOUGH * length * merits[-1]:
+        if merit <= max(merits) - 2.0 * ACCURACY.step_enough * length * merits[-1]:
             return reached
         length /= 2.0
     return None

@@ -157,6 +157,7 @@ def test_who_fears_nothing_is_neutral() -> None:
 @pytest.mark.parametrize(
     ("draw", "surplus"),
     [(SMALL, True), (MIXED, False), (Draw(5, 3, 3), True), (Draw(0, 3, 3), False)],
+    ids=lambda value: "surplus" if value is True else "equality" if value is False else str(value),
 )
 @pytest.mark.filterwarnings("ignore:This market has")
 def test_nobody_does_better_at_these_prices(draw: Draw, surplus: bool) -> None:
