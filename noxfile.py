@@ -7,7 +7,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2024.10"
-nox.options.sessions = ["lint", "tests"]
+nox.options.sessions = ["lint", "docs", "tests"]
 
 # pandapower 3.5 asks for pandas 2, which PyPSA 1.2 is the last to accept.
 STACKS = {
@@ -88,6 +88,13 @@ def lint(session: nox.Session) -> None:
     """Ruff's rules and format; mypy's types."""
     session.install("-q", "-e", ".[lint]")
     linters(session)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site in site/; a warning is an error."""
+    session.install("-q", "-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", "-q", env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 def linters(session: nox.Session) -> None:

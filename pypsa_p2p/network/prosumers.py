@@ -88,6 +88,9 @@ def add_prosumers(
     C_n(G) = 1/2 a G^2 + b G + d and U_n(D) = -utility_quadratic (D - demand)^2 + usage_benefit
     (MODEL.md section 1; arXiv 2004.02470, equations 4 and 5).
 
+    Each number may be a scalar; a sequence; a mapping or Series by prosumer; a DataFrame snapshot x
+    prosumer; a DataArray over any of scenario (if `n` has scenarios), snapshot and prosumer.
+
     Parameters
     ----------
     n : pypsa.Network
@@ -122,9 +125,6 @@ def add_prosumers(
         it, EUR/MWh and MW >= 0; the same for all prosumers, or a mapping of such lists by
         prosumer. Any part of a step may be accepted. Price and quantity may vary by scenario and
         snapshot.
-
-    Each number may be a scalar; a sequence; a mapping or Series by prosumer; a DataFrame snapshot x
-    prosumer; a DataArray over any of scenario (if `n` has scenarios), snapshot and prosumer.
 
     Raises
     ------
