@@ -94,7 +94,7 @@ class Market(ABC):
     def __post_init__(self) -> None:
         if isinstance(self.risk, Mapping):
             object.__setattr__(self, "risk", RiskByProsumer(self.risk))
-        require_type("risk", self.risk, RiskMeasure)
+        require_type("risk", self.risk, RiskMeasure, "a mapping from prosumers to such")
         if self.risk is not None:
             self.risk.require_kept()
         require_type("contracts", self.contracts, Contracts)

@@ -11,18 +11,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, shown
 from pypsa_p2p.common.given import ByName, Range
+from pypsa_p2p.common.names import SCENARIO
 from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.markets.risk import ByContent, Limits, RiskMeasure
+from pypsa_p2p.markets.scenario_tables import Table, in_order, read_table
 from pypsa_p2p.solvers.arrays import Vector
 from pypsa_p2p.solvers.cover import Cover, cover
 from pypsa_p2p.solvers.transport import transport
-
-Table = tuple[tuple[float, ...], ...]
 
 _SHARE: Final = Range(0, 1)
 
@@ -46,12 +47,23 @@ class PolytopeMeasure(RiskMeasure):
 
     def _envelope(self, of_scenarios: ByContent, of_prosumers: ByContent) -> Envelope:
         box = super()._envelope(of_scenarios, of_prosumers)
-        if self.neutral:
+        own = self.on(of_scenarios.array.indexes[SCENARIO])
+        if own.neutral:
             only = np.broadcast_to(box.probability, box.least.shape)
             return replace(box, least=only, most=only)
         if box.probability.size == 1:
             return box
-        return replace(box, covers=(self.cover(box.probability),) * box.count)
+        return replace(box, covers=(own.cover(box.probability),) * box.count)
+
+    def on(self, scenarios: pd.Index) -> PolytopeMeasure:
+        """The measure with what it knows of each scenario in the order of these.
+
+        Raises
+        ------
+        MarketError
+            It is not of these scenarios.
+        """
+        return self
 
 
 @dataclass(frozen=True)
@@ -200,9 +212,10 @@ class Wasserstein(PolytopeMeasure):
     radius : float
         :math:`\rho`, at least 0, in the unit of the distance.
     distance : table, (scenario, scenario), optional
-        c, nonnegative, 0 on the diagonal, in the network's order of scenarios: any array, or a
-        DataFrame, whose labels are left aside. Default: how many places apart they stand in that
-        order, :math:`|i - j|`, which suits scenarios sorted by what makes them differ.
+        c, nonnegative, 0 on the diagonal, from scenarios in rows to those in columns: a DataFrame,
+        a DataArray or a mapping of mappings by their names; any array in the network's order.
+        Default: how many places apart they stand in that order, :math:`|i - j|`, which suits
+        scenarios sorted by what makes them differ.
 
     Examples
     --------
@@ -222,13 +235,20 @@ class Wasserstein(PolytopeMeasure):
         object.__setattr__(self, "radius", float(self.radius))
         if self.distance is None:
             return
-        table = _table("Wasserstein: distance", self.distance)
+        kept, table = read_table("Wasserstein: distance", self.distance, square=True)
         if table.shape[0] != table.shape[1] or (table < 0).any() or table.diagonal().any():
             raise MarketError(
                 "Wasserstein: distance must be a square table of nonnegative numbers, scenario by "
                 "scenario, with 0 on the diagonal."
             )
-        object.__setattr__(self, "distance", _as_tuples(table))
+        object.__setattr__(self, "distance", kept)
+
+    def on(self, scenarios: pd.Index) -> Wasserstein:
+        """With the distances in the order of these scenarios."""
+        if self.distance is None:
+            return self
+        ordered = in_order("Wasserstein: distance", self.distance, scenarios)
+        return replace(self, distance=ordered)
 
     @property
     def neutral(self) -> bool:
@@ -243,7 +263,6 @@ class Wasserstein(PolytopeMeasure):
         distance = np.abs(place[:, None] - place)
         if self.distance is not None:
             distance = np.array(self.distance)
-            _require_scenarios("Wasserstein: distance", distance, probability.size)
         return transport(distance, self.radius, probability)
 
 
@@ -254,8 +273,9 @@ class Ambiguity(PolytopeMeasure):
     Parameters
     ----------
     vertices : table, (belief, scenario)
-        Probabilities in the network's order of scenarios, each row summing to 1. Where the
-        network's own are not among their mixtures, the measure may lie below the expectation.
+        Probabilities, each row summing to 1: a DataFrame, a DataArray or mappings by the names of
+        scenarios, or any array in the network's order of them. Where the network's own
+        probabilities are not among their mixtures, the measure may lie below the expectation.
 
     Examples
     --------
@@ -269,17 +289,20 @@ class Ambiguity(PolytopeMeasure):
     vertices: Table
 
     def __post_init__(self) -> None:
-        table = _table("Ambiguity: vertices", self.vertices)
+        kept, table = read_table("Ambiguity: vertices", self.vertices)
         if (table < 0).any() or (np.abs(table.sum(axis=1) - 1.0) > ACCURACY.tied).any():
             raise MarketError(
                 "Ambiguity: vertices must be rows of probabilities, nonnegative and summing to 1."
             )
-        object.__setattr__(self, "vertices", _as_tuples(table))
+        object.__setattr__(self, "vertices", kept)
+
+    def on(self, scenarios: pd.Index) -> Ambiguity:
+        """With the beliefs in the order of these scenarios."""
+        return replace(self, vertices=in_order("Ambiguity: vertices", self.vertices, scenarios))
 
     def cover(self, probability: Vector) -> Cover:
         """No less than the expectation under each belief."""
         table = np.array(self.vertices)
-        _require_scenarios("Ambiguity: vertices", table, probability.size)
         return cover(table, np.ones((len(table), 1)), [1.0], [True])
 
 
@@ -305,25 +328,3 @@ def _number(what: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise MarketError(f"{what} {shown(value)} must be a number in [0, 1].") from None
-
-
-def _table(what: str, given: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Finite numbers in two dimensions."""
-    try:
-        table = np.asarray(given, dtype=float)
-    except (TypeError, ValueError):
-        table = np.empty(0)
-    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
-        raise MarketError(f"{what} must be a table of finite numbers, not {shown(given)}.")
-    return table
-
-
-def _as_tuples(table: np.ndarray[Any, np.dtype[np.float64]]) -> Table:
-    return tuple(map(tuple, table.tolist()))
-
-
-def _require_scenarios(what: str, table: Any, count: int) -> None:
-    if table.shape[1] != count:
-        raise MarketError(
-            f"{what} has {table.shape[1]} columns, but the network has {count} scenarios."
-        )

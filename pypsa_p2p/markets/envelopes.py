@@ -102,6 +102,8 @@ class Envelope:
     def among(self, chosen: Labels) -> Envelope:
         """That of some prosumers."""
         covers = tuple(self.covers[place] for place in chosen) if self.covers else ()
+        if all(own is None for own in covers):
+            covers = ()
         return replace(self, least=self.least[chosen], most=self.most[chosen], covers=covers)
 
     @property

@@ -17,10 +17,11 @@ from pypsa_p2p.formulation.trading import QUANTITY1
 from pypsa_p2p.network.market_data import MarketData
 
 
-def require_type(name: str, value: object, wanted: type) -> None:
-    """Refuse an option that is neither None nor of its type."""
+def require_type(name: str, value: object, wanted: type, besides: str = "") -> None:
+    """Refuse an option that is neither None nor of its type; `besides` is what made it of that."""
     if value is not None and not isinstance(value, wanted):
-        raise MarketError(f"Option {name} must be a {wanted.__name__} or None, not {shown(value)}.")
+        forms = ", ".join(filter(None, (f"a {wanted.__name__}", besides)))
+        raise MarketError(f"Option {name} must be {forms} or None, not {shown(value)}.")
 
 
 def require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

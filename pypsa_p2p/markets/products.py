@@ -158,6 +158,11 @@ def price_cap(price: Any, strike: float) -> Payoff:
 
 def _prices(who: str, value: Any, argument: str = "price", allowed: Range = ANY) -> pd.Series:
     """Numbers by scenario, by place where they have no names."""
+    if isinstance(value, pd.DataFrame):
+        raise MarketError(
+            f"{who}: {argument} is a table: give a number for each scenario, by name or in order; "
+            "of a table its row, table.loc[name]."
+        )
     kept = Given(f"{who}: {argument}", (SCENARIO,), allowed).read(value)
     if kept is None or isinstance(kept, float) or not kept:
         raise MarketError(f"{who}: {argument} must say a number for each scenario, not {value!r}.")

@@ -91,13 +91,17 @@ def test_products_side_by_side() -> None:
     ("make", "says"),
     [
         (lambda: p2p.forward(50.0), "each scenario"),
+        (
+            lambda: p2p.forward(pd.DataFrame([[1.0, 2.0]])),
+            "price is a table: .* by name or in order",
+        ),
         (lambda: p2p.forward({"dry": np.nan}), "finite number"),
         (lambda: p2p.price_cap(P, np.inf), "strike"),
         (lambda: p2p.contract_for_difference(P, "50"), "strike"),
         (lambda: p2p.power_purchase_agreement(P, 50, {"0": 1.0}), "volume must be of"),
         (lambda: p2p.power_purchase_agreement(P, 50, [1, -1, 1]), "volume"),
     ],
-    ids=["scalar", "missing", "infinite", "text", "scenarios", "negative"],
+    ids=["scalar", "table", "missing", "infinite", "text", "scenarios", "negative"],
 )
 def test_what_is_no_product(make: Callable[[], object], says: str) -> None:
     with pytest.raises(p2p.MarketError, match=says):

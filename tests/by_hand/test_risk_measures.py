@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import pypsa
 import pytest
 import xarray as xr
@@ -148,9 +150,81 @@ def test_a_file_keeps_the_measure(n: pypsa.Network, tmp_path: object) -> None:
     assert p2p.certify(again).is_equilibrium()
 
 
+BELIEF = [[0.1, 0.2, 0.3, 0.4]]
+FAR = np.array([[0, 1, 1, 5], [3, 0, 1, 1], [3, 3, 0, 1], [1, 2, 2, 0]], dtype=float)
+SHUFFLED = [2, 0, 3, 1]
+NAMES = list("0123")
+OTHERS = [NAMES[place] for place in SHUFFLED]
+
+
+@pytest.mark.parametrize(
+    ("named", "in_order"),
+    [
+        (p2p.Ambiguity(pd.DataFrame(BELIEF, columns=NAMES)[OTHERS]), p2p.Ambiguity(BELIEF)),
+        (
+            p2p.Ambiguity(xr.DataArray(BELIEF, {"b": [0], "scenario": NAMES})[:, SHUFFLED].T),
+            p2p.Ambiguity(BELIEF),
+        ),
+        (
+            p2p.Ambiguity([dict(zip(OTHERS, [0.3, 0.1, 0.4, 0.2], strict=True))]),
+            p2p.Ambiguity(BELIEF),
+        ),
+        (
+            p2p.Wasserstein(0.4, distance=pd.DataFrame(FAR, NAMES, NAMES).loc[::-1, OTHERS]),
+            p2p.Wasserstein(0.4, distance=FAR),
+        ),
+        (
+            p2p.Wasserstein(
+                0.4,
+                distance={"3": {"3": 0, "2": 2, "1": 2, "0": 1}}
+                | {
+                    a: dict(zip(NAMES, row, strict=True))
+                    for a, row in zip("012", FAR, strict=False)
+                },
+            ),
+            p2p.Wasserstein(0.4, distance=FAR),
+        ),
+    ],
+    ids=["DataFrame", "DataArray", "mappings", "distances", "mapping of mappings"],
+)
+def test_scenarios_go_by_their_names(named: p2p.RiskMeasure, in_order: p2p.RiskMeasure) -> None:
+    """Whatever order a labelled table has them in, and read back from its settings."""
+    again = p2p.RiskMeasure.of(json.loads(json.dumps(named.settings())))
+    for measure in (named, again):
+        for costs in (RISING, MIXED):
+            wanted = taken(in_order, costs, UNEVEN)
+            found = taken(measure, costs, UNEVEN)
+            np.testing.assert_allclose(found.value, wanted.value, rtol=1e-9)
+            np.testing.assert_allclose(found.probability, wanted.probability, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("risk", "match"),
+    [
+        (p2p.Ambiguity([[0.5, 0.5]]), "vertices has 2 columns, .* 1 scenario."),
+        (p2p.Ambiguity([{"a": 1.0}]), "vertices names the scenarios 'a', .* has none"),
+        (p2p.Wasserstein(1, distance=[[0, 1], [1, 0]]), "distance has 2 columns, .* 1 scenario"),
+    ],
+)
+def test_tables_of_scenarios_without_any(risk: p2p.RiskMeasure, match: str) -> None:
+    n = pypsa.Network()
+    p2p.add_prosumers(n, ["a", "b"], demand=1, demand_max=2, utility_quadratic=1, generation_max=3)
+    with pytest.raises(p2p.MarketError, match=match):
+        p2p.PeerToPeerMarket(risk=risk).optimize(n)
+
+
 @pytest.mark.parametrize(
     ("call", "match"),
     [
+        (lambda: p2p.Ambiguity([["0.5", "0.5"]]), "must be a table of finite numbers"),
+        (
+            lambda: p2p.Wasserstein(1, distance=pd.DataFrame([[0.0]], ["a"], ["b"])),
+            "names the scenarios 'a', but its columns are 'b'",
+        ),
+        (
+            lambda: p2p.Ambiguity(pd.DataFrame([[0.5, 0.5]], columns=["a", "a"])),
+            "repeats 'a': give each scenario once",
+        ),
         (lambda: p2p.Spectral({0.1: 0.5}), "weights must sum to 1, not 0.5"),
         (lambda: p2p.Spectral({1.5: 1.0}), "attitude 1.5 must be a number in"),
         (lambda: p2p.Spectral(0.3), "must be a mapping from attitudes to weights"),
@@ -162,6 +236,10 @@ def test_a_file_keeps_the_measure(n: pypsa.Network, tmp_path: object) -> None:
         (lambda: p2p.Ambiguity("often"), "must be a table of finite numbers"),
         (lambda: p2p.PeerToPeerMarket(risk={"0": 0.3}), "risk of '0' must be a risk measure"),
         (lambda: p2p.PeerToPeerMarket(risk={}), "must be a mapping from prosumers"),
+        (
+            lambda: p2p.PeerToPeerMarket(risk=pd.Series({"0": p2p.CVaR()})),  # type: ignore[arg-type]
+            "must be a RiskMeasure, a mapping from prosumers to such or None",
+        ),
     ],
 )
 def test_wrong_numbers(call: object, match: str) -> None:
@@ -173,6 +251,10 @@ def test_wrong_numbers(call: object, match: str) -> None:
     ("market", "match"),
     [
         (p2p.PeerToPeerMarket(risk=p2p.Ambiguity([[0.5, 0.5]])), "has 2 columns, .* 3 scenarios"),
+        (
+            p2p.PeerToPeerMarket(risk=p2p.Ambiguity([{"0": 0.5, "one": 0.5}])),
+            "vertices names the scenarios '0', 'one', but the network has '0', '1', '2'",
+        ),
         (p2p.PeerToPeerMarket(risk={"0": p2p.CVaR()}), "'1', '2' has none"),
         (
             p2p.PeerToPeerMarket(risk=dict.fromkeys("012x", p2p.CVaR())),
@@ -185,6 +267,18 @@ def test_what_does_not_fit_the_network(
 ) -> None:
     with pytest.raises(p2p.MarketError, match=match):
         market.optimize(n)
+
+
+def test_coalitions_of_those_whose_envelopes_are_boxes(n: pypsa.Network) -> None:
+    """Alone, or without the others, they keep their own measures."""
+    risk = {"0": p2p.TotalVariation(0.2), "1": p2p.WorstCase(), "2": p2p.CVaR(0.3)}
+    p2p.PeerToPeerMarket(risk=risk, surplus=False).optimize(n)
+    alone = p2p.results(p2p.without_trades(n)).risk_adjusted_cost
+    d = p2p.allocate(n, "shapley")
+    of_one = d.member.sum("prosumer") == 1
+    found = d.member.where(of_one, drop=True).astype(float).argmax("prosumer")
+    cost = d.coalition_cost.where(of_one, drop=True)
+    np.testing.assert_allclose(cost, alone.isel(prosumer=found), rtol=1e-6)
 
 
 def test_agents_refuse_them_by_name(n: pypsa.Network) -> None:
