@@ -39,8 +39,8 @@ def check_retail(n: pypsa.Network, data: MarketData) -> None:
         raise DataError(
             "The price at which a retailer buys, or at which what is over is sold, exceeds the one "
             f"to import, or for imbalance, {where}: buying in order to sell "
-            "would make money without end. Lower it, or limit the contract: add_retail(n, ..., "
-            "import_capacity=...), add_imbalance(n, ...)."
+            "would make money without end. Lower it; or limit the contract, add_retail(n, ..., "
+            "import_capacity=...); or call add_imbalance(n, ...) anew with other prices."
         )
 
 
@@ -62,8 +62,9 @@ def require_no_resale(n: pypsa.Network, data: MarketData) -> None:
         raise MarketError(
             "Surplus sold over a trade edge, at import_price and the seller's own price, brings "
             f"more than her retail import or imbalance costs {where}: buying in order to sell "
-            "would make money without end. Take surplus=False, or limit the contract: "
-            "add_retail(n, ..., import_capacity=...)."
+            "would make money without end. Take surplus=False, a lower import_price, or limit the "
+            "contract: add_retail(n, ..., import_capacity=...); what is bought out of balance has "
+            "no limit: add_imbalance(n, ..., buy=...) at a higher price."
         )
 
 

@@ -16,6 +16,7 @@ import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.names import (
+    IMBALANCE_CARRIER,
     NAME,
     OWN_SURPLUS,
     RETAIL_CARRIERS,
@@ -69,6 +70,7 @@ def with_own_surplus(n: pypsa.Network, data: MarketData) -> MarketData:
     undecided = chosen & (least < 0) & (most > 0)
     if undecided.any():
         scenario, snapshot, who = np.argwhere(undecided)[0]
+        _refuse_imbalance(n, data.prosumers[who])
         raise MarketError(
             f"own_surplus {in_words(data, scenario, snapshot, who)}: what her own assets leave "
             f"over may be anything from {least[scenario, snapshot, who]:g} to "
@@ -95,6 +97,17 @@ def with_own_surplus(n: pypsa.Network, data: MarketData) -> MarketData:
         capacity1=capacity[1],
         closed=_closed(n, data, takes, gives),
     )
+
+
+def _refuse_imbalance(n: pypsa.Network, who: str) -> None:
+    """Say so where it is imbalance that leaves a surplus open: who buys it could sell it on."""
+    names = carrier_names(n, "Generator", IMBALANCE_CARRIER)
+    if (first_scenario(n, "Generator")["bus"].loc[names] == who).any():
+        raise MarketError(
+            f"own_surplus for {who!r}: she may be out of balance, add_imbalance, so that what she "
+            "sells need not be her own. Leave her out of one of them: "
+            "add_trades(..., own_surplus=[names]), add_imbalance(n, [names], ...)."
+        )
 
 
 def _closed(n: pypsa.Network, data: MarketData, takes: Numbers, gives: Numbers) -> xr.DataArray:

@@ -204,8 +204,17 @@ def _of_ends(
 
 def _day_ahead(n: pypsa.Network, edges: pd.Index) -> xr.DataArray:
     """Whether each edge is decided before the scenario is known; not where nothing says so."""
-    column = first_scenario(n, "Link").get(DECIDED, pd.Series(dtype=object)).reindex(edges)
-    when = column.fillna(REAL_TIME).replace("", REAL_TIME)
+    given = n.c["Link"].static.get(DECIDED, pd.Series(dtype=object))
+    given = given.fillna(REAL_TIME).replace("", REAL_TIME)
+    kinds = given.groupby(given.index.get_level_values(-1)).nunique()
+    apart = edges[kinds.reindex(edges).to_numpy() > 1]
+    if len(apart):
+        raise DataError(
+            f"n.links.decided of trade edge {listed(apart)} differs between scenarios: a trade is "
+            "settled before any of them is known, or in each; set the same in all."
+        )
+    when = given.groupby(given.index.get_level_values(-1)).first().reindex(edges)
+    when = when.fillna(REAL_TIME)
     unknown = when[~when.isin((DAY_AHEAD, REAL_TIME))]
     if len(unknown):
         raise DataError(

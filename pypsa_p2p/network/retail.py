@@ -239,7 +239,7 @@ def chosen_prosumers(n: pypsa.Network, prosumers: Iterable[str] | None) -> pd.In
     """Those named, or everybody; refused where they are no prosumers."""
     everyone = prosumer_names(n)
     if everyone.empty:
-        raise DataError("The network has no prosumers to give contracts: add them first.")
+        raise DataError("The network has no prosumers: add them first, add_prosumers(n, ...).")
     if prosumers is None:
         return everyone
     names = as_names(prosumers, "prosumers")

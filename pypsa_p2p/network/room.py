@@ -133,8 +133,8 @@ def _capacity(
     unlimited = names[~np.isfinite(capacity)]
     if len(unlimited) and not endless:
         raise DataError(
-            f"{component} {listed(unlimited)} may have any size, so that a retail contract without "
-            f"limit has no finite capacity that cannot bind: give {nominal}_max, or the contract's "
-            "import_capacity and export_capacity."
+            f"{component} {listed(unlimited)} may have any size, so that a contract without limit, "
+            f"of retail or imbalance, has no finite capacity that cannot bind: give {nominal}_max, "
+            "or a retail contract import_capacity and export_capacity."
         )
     return np.asarray(capacity)

@@ -116,6 +116,13 @@ def test_a_surplus_that_is_still_to_be_decided_is_refused() -> None:
         solved(roof_and_shop(True))
 
 
+def test_who_may_be_out_of_balance_could_sell_what_she_bought() -> None:
+    n = a_day(["sun"])
+    p2p.add_imbalance(n, ["sun"], buy=60, sell=10)
+    with pytest.raises(p2p.MarketError, match="own_surplus for 'sun': she may be out of balance"):
+        p2p.PeerToPeerMarket(surplus=False).optimize(n)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -317,6 +317,8 @@ def test_arguments_that_mean_nothing_are_refused() -> None:
     p2p.PeerToPeerMarket(surplus=False).optimize(n)
     with pytest.raises(p2p.MarketError, match="'buy': retail prices belong to the rules"):
         p2p.settle(n, "prices", buy=3.0)
+    with pytest.raises(p2p.MarketError, match="leave them out with a network of reports"):
+        p2p.settle(n, n.copy(), buy=3.0)
     n = pypsa.Network(snapshots=pd.date_range("2030-01-01", periods=2, freq="h"))
     p2p.add_prosumers(n, ["a"], demand=0, demand_max=1, utility_quadratic=1)
     with pytest.raises(p2p.DataError, match="peak_period is 'D', but there is no peak_price"):

@@ -211,3 +211,30 @@ def test_one_scenario_has_no_day_ahead() -> None:
         assert p2p.certify(n).is_equilibrium()
         prices.append(r["trade_price"].to_numpy())
     np.testing.assert_allclose(*prices, atol=1e-9)
+
+
+def test_a_trade_is_settled_at_the_same_time_in_all_scenarios() -> None:
+    n = p2p.load_grid("three_node")
+    n.links["decided"] = "real-time"
+    n.links.loc[("1", "0 - 1"), "decided"] = "day-ahead"
+    with pytest.raises(p2p.DataError, match="of trade edge '0 - 1' differs between scenarios"):
+        p2p.PeerToPeerMarket().optimize(n)
+
+
+def test_imbalance_that_pays_for_surplus_has_no_capacity_to_limit() -> None:
+    n = p2p.load_grid("three_node")
+    n.buses_t.import_price[:] = 9.0
+    p2p.add_imbalance(n, buy=5.0, sell=1.0)
+    with pytest.raises(p2p.MarketError, match=r"out of balance has no limit: add_imbalance\("):
+        p2p.PeerToPeerMarket().optimize(n)
+
+
+def test_an_asset_of_any_size_and_imbalance() -> None:
+    n = p2p.load_grid("three_node")
+    n.add("Generator", "gas", bus="0", p_nom_extendable=True, capital_cost=5)
+    before = n.generators.copy()
+    with pytest.raises(p2p.DataError, match=r"'gas' may have any size, .* of retail or imbalance"):
+        p2p.add_imbalance(n, buy=5.0, sell=1.0)
+    assert n.generators.equals(before)
+    with pytest.raises(p2p.DataError, match="has no prosumers: add them first"):
+        p2p.add_imbalance(pypsa.Network(), buy=5.0, sell=1.0)

@@ -160,8 +160,15 @@ def _require_needed(rule: Any, **prices: Value | None) -> None:
     if given and not (isinstance(rule, str) and rule in HOURLY_RULES):
         raise MarketError(
             f"Argument {listed(given)}: retail prices belong to the rules {listed(HOURLY_RULES)}; "
-            f"leave them out with rule {shown(rule)}."
+            f"leave them out with {_called(rule)}."
         )
+
+
+def _called(rule: Any) -> str:
+    """A rule as it appears in a message."""
+    if isinstance(rule, pypsa.Network):
+        return "a network of reports"
+    return f"rule {shown(getattr(rule, '__name__', rule))}"
 
 
 def _agreed(r: xr.Dataset) -> Numbers:
