@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from inspect import isabstract
 from typing import Any, ClassVar
 
 import numpy as np
@@ -226,9 +227,11 @@ class RiskMeasure(ABC):
         """
         kind = RiskMeasure.known.get(settings["measure"])
         if kind is None:
+            usable = {name for name, one in RiskMeasure.known.items() if not isabstract(one)}
+            own = sorted(name for name in usable if "." not in name)
             raise MarketError(
                 f"The market's risk measure, {settings['measure']}, is not defined here: import "
-                "the module that defines it first."
+                f"the module that defines it first, or name one of {', '.join(own)}."
             )
         given = {name: _restored(value) for name, value in settings.items() if name != "measure"}
         return kind(**given)

@@ -54,7 +54,8 @@ def add_imbalance(
     -----
     Of "a" they are the Generators "a imbalance bought" and "a imbalance sold", whose p is not
     positive, of carrier ``imbalance``; in `results` they are parts of ``generation``. They have no
-    limit: their capacities are finite ones that cannot bind, as those of `add_retail`.
+    limit: their capacities are finite ones that cannot bind, as those of `add_retail`. With
+    ``delivery="grid"`` the grid carries this energy, too, within its limits.
 
     Examples
     --------

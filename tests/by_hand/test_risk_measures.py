@@ -304,3 +304,8 @@ def test_how_far_probabilities_are_outside(measure: p2p.RiskMeasure, reach: floa
     held = np.array(EVEN) + np.array([[0.0], [reach], [reach + 0.1]]) * move
     outside = [may_hold.outside(one[None]).max() for one in held]
     np.testing.assert_allclose(outside, [0.0, 0.0, 0.4], rtol=0, atol=1e-9)
+
+
+def test_a_misspelt_measure_says_which_there_are() -> None:
+    with pytest.raises(p2p.MarketError, match=r"not defined here: .* Spectral, TotalVariation"):
+        p2p.RiskMeasure.of({"measure": "TotalVariaton", "radius": 0.2})
