@@ -20,8 +20,8 @@ EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
 _WIDTH = 720  # of a picture, in points
 _INTRODUCTION = """# Gallery
 
-The examples of the checkout as they run, with what they print and draw. Those that have a setting `--fast` ran with it.
-`python -m tests.gallery` makes these pages.
+The examples of the checkout as they run, with what they print and draw. Those that have a setting
+`--fast` ran with it. `python -m tests.gallery` makes these pages.
 
 """
 

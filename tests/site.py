@@ -1,4 +1,4 @@
-"""The blocks of the documents: what they are, and what they print. ``python -m tests.site`` writes it.
+"""Blocks of the documents, and what they print: ``python -m tests.site docs/page.md`` writes it.
 
 A block is Python that runs alone; a block of text right behind it is what it prints.
 """

@@ -1,4 +1,4 @@
-"""The documentation: every block runs alone and prints what stands behind it; nothing is left out."""
+"""The documentation: blocks run alone and print what stands behind them; nothing is left out."""
 
 from __future__ import annotations
 
