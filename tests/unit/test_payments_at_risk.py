@@ -162,3 +162,13 @@ def test_another_markets_answer() -> None:
     assert p2p.certify(n).is_equilibrium()
     n.meta["p2p"]["payments"] = "risk"
     assert not p2p.certify(n).is_equilibrium()
+
+
+def test_what_could_be_gained_at_a_wrong_price(solved: pypsa.Network) -> None:
+    """Who may trade what she likes gains at a price that is off, whatever the partner wants."""
+    table = solved.c["Link"].dynamic["mu_reciprocity"]
+    kept = table.copy()
+    table.loc[:, ("1", "0 - 1")] += 0.1
+    gain = p2p.certify(solved).exploitability
+    solved.c["Link"].dynamic["mu_reciprocity"] = kept
+    assert float(gain.sel(prosumer=["0", "1"]).min()) > 1e-6
