@@ -168,7 +168,7 @@ def test_what_could_be_gained_at_a_wrong_price(solved: pypsa.Network) -> None:
     """Who may trade what she likes gains at a price that is off, whatever the partner wants."""
     table = solved.c["Link"].dynamic["mu_reciprocity"]
     kept = table.copy()
-    table.loc[:, ("1", "0 - 1")] += 0.1
+    table.loc[:, ("0", "0 - 1")] += 0.1
     gain = p2p.certify(solved).exploitability
     solved.c["Link"].dynamic["mu_reciprocity"] = kept
     assert float(gain.sel(prosumer=["0", "1"]).min()) > 1e-6
