@@ -245,8 +245,8 @@ def _planned(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> fl
     if each.averse and congested and contracts is None:
         return float("nan")  # not convex
     if market.payments == "risk":
-        if each.covers:
-            return float("nan")  # what all may hold is not known
+        if not each.hold_actual:
+            return float("nan")  # they need not have anything in common
         contracts = contracts or Contracts()
     planner = CentralizedMarket(
         risk=market.risk,

@@ -127,6 +127,21 @@ def test_complete_contracts_give_the_planners_answer(stage: str) -> None:
     assert p2p.certify(n).is_equilibrium()
 
 
+@pytest.mark.parametrize("measure", [p2p.TotalVariation(0.2), p2p.KullbackLeibler(0.1)])
+def test_complete_contracts_between_any_measures(measure: p2p.RiskMeasure) -> None:
+    """Shared by what all may fear, payments and all."""
+    names = instance_of(SMALL).names
+    risk = dict(zip(names, (p2p.CVaR(0.5), measure, measure), strict=True))
+    n, planner = (network(instance_of(SMALL)) for _ in range(2))
+    at_risk(risk=risk, contracts=p2p.Contracts()).optimize(n)
+    p2p.CentralizedMarket(risk=risk, contracts=p2p.Contracts()).optimize(planner)
+    r, best = p2p.results(n), p2p.results(planner)
+    assert float(r["social_cost"]) == pytest.approx(float(best["social_cost"]), rel=1e-6)
+    worth = best["risk_adjusted_cost"] + best["payment_now"].sum("scenario")
+    np.testing.assert_allclose(r["risk_adjusted_cost"], worth, rtol=1e-5)
+    assert p2p.certify(n).is_equilibrium()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_prices_agreed_before_are_no_risk(seed: int) -> None:
     """All trades day ahead: what is paid is certain, and the market the ordinary one."""

@@ -106,7 +106,8 @@ def _prices_at_risk(problem: MarketProblem, found: MarketSolution) -> Vector | N
     """
     if problem.paid is None:
         return None
-    tau, shape = found.risk_adjusted_probability[0], (found.risk_adjusted_probability.size, -1)
+    tau = found.risk_adjusted_probability[0]
+    shape = tau.size, -1
     now = found.row_dual[problem.reciprocity].reshape(shape)
     price = np.divide(now, tau[:, None], out=np.zeros(now.shape), where=tau[:, None] > 0.0)
     if found.unweighed is not None:
