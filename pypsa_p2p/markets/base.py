@@ -42,7 +42,11 @@ from pypsa_p2p.markets.contract_terms import (
     require_no_arbitrage,
 )
 from pypsa_p2p.markets.contracts import Contracts
-from pypsa_p2p.markets.day_ahead import check_here_and_now, with_day_ahead_prices
+from pypsa_p2p.markets.day_ahead import (
+    check_here_and_now,
+    with_day_ahead_once,
+    with_day_ahead_prices,
+)
 from pypsa_p2p.markets.envelopes import Envelope
 from pypsa_p2p.markets.model_checks import warn_of_losses
 from pypsa_p2p.markets.options import (
@@ -343,7 +347,7 @@ class Market(ABC):
         each, terms = self.envelope(data), self.terms(data)
         held = self.whose_risk(data, each)
         return MarketProblem(
-            program=self._program(compiled, data, held),
+            program=with_day_ahead_once(self._program(compiled, data, held), places, data),
             partner=places.partner,
             cross=self.cross,
             share=np.append(self.shares(data), 1.0)[compiled.owner],

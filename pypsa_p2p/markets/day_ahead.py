@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pypsa
+import scipy.sparse as sp
 
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import NAME
@@ -19,6 +20,7 @@ from pypsa_p2p.formulation.trading import QUANTITY1
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solvers.arrays import Vector
+from pypsa_p2p.solvers.program import RiskProgram
 
 
 def check_here_and_now(n: pypsa.Network, data: MarketData, names: Sequence[str]) -> None:
@@ -60,6 +62,23 @@ def _require_common_output(n: pypsa.Network, data: MarketData, names: pd.Index) 
             f"Option here_and_now has the Generator {listed(names[apart])}, whose limits leave no "
             "output that is possible in all scenarios: leave it out, or widen p_min_pu, p_max_pu."
         )
+
+
+def with_day_ahead_once(program: RiskProgram, places: Places, data: MarketData) -> RiskProgram:
+    """The program with (1) of trades day ahead in the first scenario alone.
+
+    It says the same in all of them, and so many times it would tie what scenarios share together.
+    """
+    again = places.reciprocity[1:, :, data.day_ahead.to_numpy()].ravel()
+    if not again.size:
+        return program
+    counts = np.ones(program.lower.size)
+    counts[again] = 0.0
+    rows = sp.csr_matrix(sp.diags(counts) @ program.A)
+    rows.eliminate_zeros()
+    lower, upper = program.lower.copy(), program.upper.copy()
+    lower[again], upper[again] = -np.inf, np.inf
+    return replace(program, A=rows, lower=lower, upper=upper)
 
 
 def with_day_ahead_prices(

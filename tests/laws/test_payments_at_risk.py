@@ -269,7 +269,7 @@ def test_storage_between_hours() -> None:
 def test_several_of_a_random_market() -> None:
     """Four prosumers, day ahead and in real time: several, apart, all certified, in order."""
     n = in_both(Draw(1, 4, 4, 2, symmetric_prices=True), 0.3)
-    found = p2p.sample_equilibria(n, at_risk(surplus=False), starts=4, progress=False)
+    found = p2p.sample_equilibria(n, at_risk(surplus=False), starts=12, progress=False)
     assert found.converged.all()
     cost = found.social_cost.values
     assert len(cost) > 1 and (np.diff(cost) > -1e-12).all()

@@ -182,3 +182,16 @@ def test_pictures_add_up_both_times_of_trade() -> None:
     NEUTRAL.optimize(n)
     pytest.importorskip("matplotlib")
     assert p2p.plot.trades(n).get_title() == "Expected trades"
+
+
+def test_trades_day_ahead_clear_once() -> None:
+    """(1) is in what is solved once, and its price in all scenarios by their probability."""
+    n = three_node()
+    posed = NEUTRAL.pose(n)
+    program = NEUTRAL.problem(posed.compiled, posed.places, posed.data).program
+    rows = posed.places.reciprocity[..., posed.data.day_ahead.to_numpy()]
+    entries = np.diff(program.A.tocsr().indptr)[rows]
+    assert (entries[0] == 2).all() and (entries[1:] == 0).all()
+    NEUTRAL.clear(n, posed)
+    now = n.links_t.mu_reciprocity.loc[:, (list(n.scenarios), "0 - 1 day-ahead")].to_numpy()
+    np.testing.assert_allclose(now, 0.22819 / 3, atol=1e-5)
