@@ -24,6 +24,7 @@ from pypsa_p2p.markets.products import (
     price_cap,
 )
 from pypsa_p2p.markets.risk import RiskMeasure, WorstCase
+from pypsa_p2p.markets.social_cost import Leximin, Maximin, Nash, SocialCost, Utilitarian
 from pypsa_p2p.network.assignment.assigning import assign_prosumers
 from pypsa_p2p.network.assignment.releasing import release_prosumers
 from pypsa_p2p.network.bundled_grids import list_grids, load_grid
@@ -49,6 +50,7 @@ from pypsa_p2p.solution.settlement.settle import settle
 from pypsa_p2p.studies.allocation.allocating import allocate
 from pypsa_p2p.studies.comparison import compare
 from pypsa_p2p.studies.fairness import fairness
+from pypsa_p2p.studies.invariance import welfare_invariance
 from pypsa_p2p.studies.plot import pictures as plot
 from pypsa_p2p.studies.privacy.options import PrivateReports
 from pypsa_p2p.studies.privacy.reporting import report
@@ -72,15 +74,20 @@ __all__ = [
     "GaussSeidel",
     "Jacobi",
     "KullbackLeibler",
+    "Leximin",
     "Market",
     "MarketError",
+    "Maximin",
+    "Nash",
     "P2PError",
     "PeerToPeerMarket",
     "PrivateReports",
     "RiskMeasure",
     "Semideviation",
+    "SocialCost",
     "Spectral",
     "TotalVariation",
+    "Utilitarian",
     "Wasserstein",
     "WorstCase",
     "add_imbalance",
@@ -120,6 +127,7 @@ __all__ = [
     "solve_reports",
     "sweep",
     "voltage_fees",
+    "welfare_invariance",
     "without_trades",
     "zone_fees",
 ]

@@ -95,6 +95,10 @@ META: Final = "p2p"  # n.meta["p2p"]: which market was solved
 TERMS: Final = "contract_terms"  # in it: prices and volumes of contracts
 #: In it: whether the two ends' zeta differ, so that RECIPROCITY1 must be read.
 OWN_MULTIPLIERS: Final = "own_multipliers"
+#: In it: what another EUR of each prosumer's cost adds to what a planner minimises, and what her
+#: cost is compared with, EUR, where she compares costs.
+WELFARE_WEIGHT: Final = "welfare_weight"
+REFERENCE_COST: Final = "reference_cost"
 
 # Columns and series that a solved market writes.
 RISK_ADJUSTED_PROBABILITY: Final = "risk_adjusted_probability"  # column of n.buses

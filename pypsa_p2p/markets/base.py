@@ -34,6 +34,7 @@ from pypsa_p2p.markets.clearing.clearing import solve_for_cost, solve_market
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.infeasibility import explain
 from pypsa_p2p.markets.clearing.mixed_sizes import warn_of_mixed_sizes
+from pypsa_p2p.markets.clearing.planner import Planner
 from pypsa_p2p.markets.clearing.problem import MarketProblem, risk_program
 from pypsa_p2p.markets.contract_terms import (
     Terms,
@@ -361,11 +362,16 @@ class Market(ABC):
             terms=terms,
             by_prosumer=None if terms is None else self._program(compiled, data, each),
             covers_by_prosumer=() if terms is None else each.covers,
+            planner=self.planner(data),
         )
 
     def _program(self, compiled: CompiledModel, data: MarketData, held: Envelope) -> RiskProgram:
         p = data.probability.to_numpy()
         return risk_program(compiled, p, (held.least, held.most), data.fixed_part)
+
+    def planner(self, data: MarketData) -> Planner | None:  # noqa: ARG002
+        """Who compares the prosumers' costs otherwise than by a sum of `shares`."""
+        return None
 
     def shares(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Weight of each prosumer's cost in what is solved, 1 on average."""

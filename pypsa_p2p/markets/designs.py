@@ -15,16 +15,19 @@ from pypsa_p2p.formulation.places import Places
 from pypsa_p2p.markets.base import Market
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.payments import commits, with_risk_of_payments
+from pypsa_p2p.markets.clearing.planner import Planner
 from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.markets.clearing.taking_prices import DRAWS, equilibria
 from pypsa_p2p.markets.envelopes import Envelope
-from pypsa_p2p.markets.options import require_choice
+from pypsa_p2p.markets.options import require_choice, require_type
 from pypsa_p2p.markets.price_takers import (
     require_boxes_of,
     require_payable,
     require_takers,
     warn_of_several,
 )
+from pypsa_p2p.markets.social_cost import SocialCost, Utilitarian
+from pypsa_p2p.markets.social_cost_checks import require_social_cost
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.solvers.arrays import Vector
 
@@ -61,6 +64,12 @@ class CentralizedMarket(Market):
         Assets by name (generators, links, storage units, stores) whose decision is the same in all
         scenarios, as it is made before any is known (MODEL.md §12). Of trades `add_trades` says
         when they are decided.
+    welfare : SocialCost, optional
+        Which function of the prosumers' costs is minimised (MODEL.md §14): ``Utilitarian()``, the
+        sum, weighted if asked for; ``Maximin()``, ``Leximin()`` or ``Nash()``. Default: the sum.
+    participation : bool
+        Whether nobody may pay more than her reference: what she pays without trades, or what
+        `welfare` was given.
 
     Raises
     ------
@@ -79,10 +88,19 @@ class CentralizedMarket(Market):
     """
 
     aggregate: Literal["prosumers", "community"] = "prosumers"
+    welfare: SocialCost | None = None
+    participation: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("aggregate", self.aggregate, ("prosumers", "community"))
+        require_type("welfare", self.welfare, SocialCost)
+        require_choice("participation", self.participation, (True, False))
+
+    @property
+    def compares(self) -> bool:
+        """Whether it matters whose a cost is, beyond the risk she takes."""
+        return self.participation or not (self.welfare is None or self.welfare.even)
 
     @property
     def cross(self) -> float:
@@ -93,8 +111,32 @@ class CentralizedMarket(Market):
         """Everybody's own, or the community's, as one."""
         return each if self.aggregate == "prosumers" else each.of_first
 
+    def whose_risk(self, data: MarketData, each: Envelope) -> Envelope:
+        """Everybody's own, where costs are compared."""
+        return each if self.compares else super().whose_risk(data, each)
+
+    def planner(self, data: MarketData) -> Planner | None:
+        """Who compares costs, where their sum is not all that matters."""
+        if not self.compares:
+            return None
+        return (self.welfare or Utilitarian()).planner(data, self.participation)
+
+    @property
+    def formulation(self) -> Market | None:
+        """As of any market: which costs are compared adds nothing to the model, either."""
+        if super().formulation is None:
+            return None
+        return replace(self, risk=None, contracts=None, welfare=None, participation=False)
+
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, the social cost among it."""
+        welfare = None if self.welfare is None else self.welfare.settings()
+        return {**super().settings(), "welfare": welfare}
+
     def check(self, data: MarketData) -> None:
         """Refuse limits on contracts that cancel, attitudes that differ, what is not convex."""
+        if self.compares:
+            require_social_cost(self, data)
         terms = self.terms(data)
         limited = terms is not None and not terms.complete
         if self.aggregate == "community" and limited:

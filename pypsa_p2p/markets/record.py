@@ -21,14 +21,17 @@ from pypsa_p2p.common.names import (
     META,
     OWN_MULTIPLIERS,
     PROSUMER,
+    REFERENCE_COST,
     RISK_ADJUSTED_PROBABILITY,
     RISK_ATTITUDE,
     SCENARIO,
     TERMS,
+    WELFARE_WEIGHT,
 )
 from pypsa_p2p.common.pypsa_state import model_of, objective_of
 from pypsa_p2p.common.units import Units
 from pypsa_p2p.markets.clearing.convex import MarketSolution
+from pypsa_p2p.markets.clearing.planner import Welfare
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.markets.contract_terms import Terms
 from pypsa_p2p.markets.envelopes import Envelope
@@ -87,6 +90,7 @@ def record_market(
         **attitudes_of(data),
         "inputs": checksums(n, data, settings["delivery"]),
         OWN_MULTIPLIERS: solution.reciprocity1 is not None,
+        **welfare_of(solution.welfare),
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
         "constraints": sorted(n.model.constraints),
         **contracts,
@@ -221,6 +225,16 @@ def worth_of_money(
     if payments_at_risk(settings) and not settings["contracts"]:
         return np.broadcast_to(probability[:, None], tau.shape)
     return tau
+
+
+def welfare_of(welfare: Welfare | None) -> dict[str, Any]:
+    """The entries of ``n.meta["p2p"]`` about costs that a planner compared; none where she sums."""
+    if welfare is None:
+        return {}
+    found = {WELFARE_WEIGHT: welfare.weight.tolist()}
+    if welfare.reference is not None:
+        found[REFERENCE_COST] = welfare.reference.tolist()
+    return found
 
 
 def attitudes_of(data: MarketData) -> dict[str, Any]:

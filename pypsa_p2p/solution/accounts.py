@@ -56,6 +56,7 @@ class Accounts:
             "fee_revenue": fee.sum(axis=1),
             **paid,
             **risks,
+            **self.compared(risks["risk_adjusted_cost"]),
             "social_cost_without_fees": risks["social_cost"] - (self.found.tau * fee).sum(),
         }
 
@@ -236,6 +237,14 @@ class Accounts:
             "social_cost": risk.sum(),
         }
 
+    def compared(self, risk: Numbers) -> Figures:
+        """Where a planner compares costs, (N,): their weights, and gains on the reference, EUR."""
+        weight, reference = self.found.welfare_weight, self.found.reference_cost
+        found = {} if weight is None else {"welfare_weight": weight}
+        if reference is not None:
+            found |= {"reference_cost": reference, "gain": reference - risk}
+        return found
+
     def contracts(self, *, with_regimes: bool = True) -> dict[str, xr.DataArray]:
         """Contracts, insurance and regimes, where contracts are traded."""
         found, hedges = self.found, self.found.hedges
@@ -267,7 +276,9 @@ class Accounts:
 
     @property
     def _weighed(self) -> Flags:
-        return weighs(self.found.worth, self.data.probability.to_numpy())
+        found = weighs(self.found.worth, self.data.probability.to_numpy())
+        weight = self.found.welfare_weight
+        return found if weight is None else found & (weight > 0.0)
 
     @property
     def _ahead(self) -> Flags:

@@ -16,10 +16,12 @@ from pypsa_p2p.common.names import (
     OWN_MULTIPLIERS,
     PRICE_IN_RANGE,
     RECIPROCITY1,
+    REFERENCE_COST,
     RISK_ADJUSTED_PROBABILITY,
     UNWEIGHED_CAPACITY_PRICES,
     UNWEIGHED_PRICE,
     UNWEIGHED_TRADE_PRICES,
+    WELFARE_WEIGHT,
 )
 from pypsa_p2p.common.tables import Numbers, dynamic_numbers, static_values
 from pypsa_p2p.common.units import Units
@@ -33,6 +35,7 @@ from pypsa_p2p.markets.record import (
     recorded_risk,
     units_of,
     usual_units,
+    welfare_of,
     worth_of_money,
 )
 from pypsa_p2p.markets.risk import NEUTRAL, RiskMeasure
@@ -76,6 +79,8 @@ class Decided:
         none, and not in it where there are none at all.
     hedges : RecordedHedges or None
         Contracts, where they are traded.
+    welfare_weight, reference_cost : (N,) or None
+        Where a planner compares costs: what each one's count for, and with what they are compared.
     """
 
     measure: RiskMeasure
@@ -95,6 +100,8 @@ class Decided:
     xi: tuple[Numbers, Numbers]
     of_limit: Mapping[str, Numbers]
     hedges: RecordedHedges | None
+    welfare_weight: Numbers | None = None
+    reference_cost: Numbers | None = None
 
 
 def in_tables(n: pypsa.Network, data: MarketData, settings: Mapping[str, Any]) -> Decided:
@@ -136,7 +143,17 @@ def in_tables(n: pypsa.Network, data: MarketData, settings: Mapping[str, Any]) -
             **{series: of_limit("Link", series, data.edges) for series in trades},
         },
         hedges=recorded_hedges(n, data, settings),
+        **_compared(settings),
     )
+
+
+def _compared(settings: Mapping[str, Any]) -> dict[str, Numbers]:
+    """What is recorded of costs that a planner compares."""
+    return {
+        name: np.asarray(settings[name], dtype=float)
+        for name in (WELFARE_WEIGHT, REFERENCE_COST)
+        if settings.get(name) is not None
+    }
 
 
 def in_solution(market: Market, posed: Posed, solution: MarketSolution, load: Numbers) -> Decided:
@@ -193,4 +210,5 @@ def in_solution(market: Market, posed: Posed, solution: MarketSolution, load: Nu
             for (_, series), values in unweighed_prices(data, places, solution).items()
         },
         hedges=None if held is None else labelled_hedges(data, held),
+        **_compared(welfare_of(solution.welfare)),
     )

@@ -8,7 +8,9 @@ where all their risk-adjusted probabilities agree.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ from pypsa_p2p.common.names import (
     RISK_ADJUSTED_PROBABILITY,
     SCENARIO,
     SNAPSHOT,
+    WELFARE_WEIGHT,
 )
 from pypsa_p2p.common.tables import Numbers, dynamic_values, static_values
 from pypsa_p2p.markets.record import worth_of_money
@@ -33,6 +36,12 @@ from pypsa_p2p.solvers.arrays import Flags
 def weighs(tau: Numbers, probability: Numbers) -> Flags:
     """Whether each prosumer weighs each scenario at all, (S, N)."""
     return np.asarray(tau > ACCURACY.promised * probability[:, None])
+
+
+def has_weight(settings: Mapping[str, Any], like: xr.DataArray) -> Flags:
+    """Whether the market minds what each prosumer pays at all, (N,)."""
+    given = settings.get(WELFARE_WEIGHT)
+    return np.ones(like.sizes[PROSUMER], dtype=bool) if given is None else np.array(given) > 0.0
 
 
 def alike(tau: Numbers) -> Flags:
@@ -66,7 +75,8 @@ class Money:
         Solved with a market.
     tau : DataArray (scenario, prosumer)
         Her risk-adjusted probability, EUR now per EUR in the scenario; the probability where
-        multipliers are prices times that (`record.worth_of_money`).
+        multipliers are prices times that (`record.worth_of_money`), 0 of whose cost a planner does
+        not mind, whose money has no price.
     weighed : DataArray (scenario, prosumer)
         Whether she weighs the scenario at all.
     """
@@ -81,7 +91,9 @@ class Money:
         """What the tables of a solved network hold."""
         like = feared(n, data)
         p = data.probability.to_numpy()
-        tau = like.copy(data=worth_of_money(like.to_numpy(), p, n.meta[META]))
+        counts = has_weight(n.meta[META], like)
+        worth = worth_of_money(like.to_numpy(), p, n.meta[META])
+        tau = like.copy(data=np.where(counts, worth, 0.0))
         weighed = like.copy(data=weighs(tau.to_numpy(), p))
         return cls(n=n, data=data, tau=tau, weighed=weighed)
 

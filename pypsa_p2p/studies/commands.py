@@ -23,7 +23,7 @@ from pypsa_p2p.studies.amounts import AMOUNTS, Amount
 from pypsa_p2p.studies.comparison import compare
 from pypsa_p2p.studies.demonstration import GRIDS, PRICE_RULES, demonstrate
 from pypsa_p2p.studies.fairness import fairness
-from pypsa_p2p.studies.market_words import DESIGNS, market_from
+from pypsa_p2p.studies.market_words import DESIGNS, WELFARES, market_from
 from pypsa_p2p.studies.plot import pictures as plot
 from pypsa_p2p.studies.study_files import USUAL, Study, read_network, read_study, usual_markets
 from pypsa_p2p.studies.sweep_shards import Shard, asked_shard
@@ -104,6 +104,20 @@ def command_line() -> None:
     help="Whether trades must be deliverable over the physical grid.",
 )
 @click.option("--no-surplus", is_flag=True, help="Nothing is sold outside the community.")
+@click.option(
+    "--welfare",
+    type=click.Choice(WELFARES),
+    default=None,
+    help="With --market centralized: which function of the prosumers' costs is minimised.",
+)
+@click.option(
+    "--reference", type=click.Choice(["alone"]), help="With --welfare: costs without trades."
+)
+@click.option(
+    "--participation",
+    is_flag=True,
+    help="With --market centralized: nobody pays more than without trades.",
+)
 @click.option("--out", type=_FILE, metavar="FILE.nc", help="The solved network.")
 @click.option("--results", "labelled", type=_FILE, metavar="FILE.nc", help="Labelled results.")
 @click.option("--pictures", type=_FILE, metavar="FOLDER", help=f"Of {', '.join(PICTURES)}.")
@@ -139,12 +153,19 @@ def _settings(
     contract_limit: float | None,
     delivery: str,
     no_surplus: bool,
+    welfare: str | None,
+    reference: str | None,
+    participation: bool,
 ) -> dict[str, Any]:
     """The market that options of `solve` ask for; an argument of a part asks for the part."""
     measure = _given(attitude=attitude, weight=weight)
     terms = _given(insurance_price=insurance_price, limit=contract_limit)
     hedged = bool(terms) or contracts
+    compared: dict[str, Any] = {"participation": True} if participation else {}
+    if welfare is not None or reference is not None:
+        compared["welfare"] = _named(welfare=welfare, reference=reference)
     return {
+        **compared,
         "design": design,
         "risk": measure or risk or hedged,
         "contracts": terms or hedged,
@@ -152,6 +173,11 @@ def _settings(
         "delivery": delivery,
         **({"payments": "risk"} if payments_at_risk else {}),
     }
+
+
+def _named(**words: str | None) -> dict[str, str]:
+    """Those words that were given."""
+    return {name: word for name, word in words.items() if word is not None}
 
 
 def _given(**values: float | None) -> dict[str, float]:

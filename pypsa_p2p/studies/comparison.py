@@ -66,6 +66,18 @@ def compare(
         "<of> <prosumer>"            EUR       her risk measure of it, contracts paid
         ============================ ========= ===============================================
 
+        Where a design compares costs (``welfare=``, ``participation=``), besides, of risk-adjusted
+        costs as it compares them:
+
+        ============================ ========= ===============================================
+        price_of_fairness            1         the sum over the reference's, less 1; NaN where
+                                               that is not above 0
+        largest_cost                 EUR       of the worst off
+        least_gain                   EUR       on what the designs compare costs with
+        nash_value                   1         sum of the logarithms of gains; NaN where somebody
+                                               gains nothing
+        ============================ ========= ===============================================
+
     Raises
     ------
     MarketError
@@ -105,7 +117,33 @@ def compare(
     relative = loss / abs(expected[first]) if expected[first] else loss * np.nan
     table.insert(2, "efficiency_loss", loss)
     table.insert(3, "efficiency", 1.0 - relative)
+    for number, (name, column) in enumerate(_compared(solved, first).items(), start=4):
+        table.insert(number, name, column)
     return table
+
+
+def _compared(solved: Mapping[str, xr.Dataset], reference: str) -> dict[str, pd.Series]:
+    """Figures of the prosumers' costs, where a design compares these."""
+    if not any("welfare_weight" in r for r in solved.values()):
+        return {}
+    cost = {name: r["risk_adjusted_cost"] for name, r in solved.items()}
+    total = pd.Series({name: float(c.sum()) for name, c in cost.items()})
+    whole = total[reference]
+    found = {
+        "price_of_fairness": total / whole - 1.0 if whole > 0.0 else total * np.nan,
+        "largest_cost": pd.Series({name: float(c.max()) for name, c in cost.items()}),
+    }
+    known = [r["reference_cost"] for r in solved.values() if "reference_cost" in r]
+    if not known:
+        return found
+    gain = {name: known[0] - c for name, c in cost.items()}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = {name: float(np.log(g.to_numpy()).sum()) for name, g in gain.items()}
+    return {
+        **found,
+        "least_gain": pd.Series({name: float(g.min()) for name, g in gain.items()}),
+        "nash_value": pd.Series(value),
+    }
 
 
 def gini(cost: np.ndarray, nothing: float = 0.0) -> float:

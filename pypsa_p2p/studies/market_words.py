@@ -11,9 +11,12 @@ from pypsa_p2p.markets.by_prosumer import RiskByProsumer
 from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.designs import CentralizedMarket, PeerToPeerMarket
 from pypsa_p2p.markets.risk import RiskMeasure
+from pypsa_p2p.markets.social_cost import SocialCost
 
 #: Designs by the words for them.
 DESIGNS: Final = ("centralized", "community", "peer-to-peer", "generalized")
+#: Social cost functions by the words for them.
+WELFARES: Final = ("utilitarian", "maximin", "leximin", "nash")
 #: Settings of a market, and what they may be.
 SETTINGS: Final = {
     "design": f"one of {', '.join(DESIGNS)}",
@@ -25,6 +28,9 @@ SETTINGS: Final = {
     "here_and_now": "names of assets that are decided before the scenario is known",
     "weights": "of a generalized equilibrium, by prosumer",
     "payments": "none, or risk: whether payments are part of each prosumer's risk (peer-to-peer)",
+    "welfare": f"of the design centralized: one of {', '.join(WELFARES)}, or a table of it and "
+    "reference (alone, or by prosumer) and weights (by prosumer)",
+    "participation": "of the design centralized: true or false",
 }
 
 
@@ -38,8 +44,9 @@ def market_from(settings: Mapping[str, Any]) -> Market:
         "community" (centralized, the community's cost as one). ``risk``: true for the network's
         own attitudes, or a mapping of `CVaR`'s arguments, or of another ``measure``, by name, and
         its own, or a mapping of such mappings by prosumer; ``contracts``: true, or a mapping of
-        those of `Contracts`. ``surplus``, ``delivery``, ``here_and_now``, ``weights``,
-        ``payments``: as they are.
+        those of `Contracts`. ``welfare``: "utilitarian", "maximin", "leximin" or "nash", or a
+        mapping of ``welfare``, one of these, and its arguments. ``surplus``, ``delivery``,
+        ``here_and_now``, ``weights``, ``payments``, ``participation``: as they are.
 
     Raises
     ------
@@ -69,8 +76,12 @@ def market_from(settings: Mapping[str, Any]) -> Market:
             "payments belong to the design 'peer-to-peer', whose prosumers take prices; leave them "
             "out."
         )
+    compared = {name: settings[name] for name in ("welfare", "participation") if name in settings}
+    if compared and design != "centralized":
+        raise MarketError(f"{listed(compared)} belong to the design 'centralized'; leave them out.")
     if design == "centralized":
-        return CentralizedMarket(**arguments)
+        compared["welfare"] = _welfare(settings.get("welfare"))
+        return CentralizedMarket(**arguments, **compared)
     if design == "community":
         return CentralizedMarket(aggregate="community", **arguments)
     if design == "generalized":
@@ -92,6 +103,17 @@ def _measure(**given: Any) -> RiskMeasure:
     if given and not of_all and all(isinstance(one, Mapping) for one in given.values()):
         return RiskByProsumer({name: _measure(**own) for name, own in given.items()})
     return RiskMeasure.of({"measure": "CVaR", **given})
+
+
+def _welfare(given: Any) -> SocialCost | None:
+    """A social cost function by its name, or by a mapping with its arguments."""
+    if given is None:
+        return None
+    asked = dict(given) if isinstance(given, Mapping) else {"welfare": given}
+    name = asked.get("welfare")
+    if not (isinstance(name, str) and name in WELFARES):
+        raise MarketError(f"welfare must be {SETTINGS['welfare']}, not {given!r}.")
+    return SocialCost.of({**asked, "welfare": name.capitalize()})
 
 
 def _part(form: Any, name: str, given: Any) -> Any:

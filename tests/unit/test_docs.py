@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PUBLIC = [name for name in p2p.__all__ if not inspect.ismodule(getattr(p2p, name))]
 ERRORS = [name for name in PUBLIC if name.endswith("Error")]
 #: What users call: all but errors, and what is only handed to them or derived from.
-HANDED = ("Certificate", "Equilibrium", "Market", "RiskMeasure")
+HANDED = ("Certificate", "Equilibrium", "Market", "RiskMeasure", "SocialCost")
 CALLED = [name for name in PUBLIC if name not in (*ERRORS, *HANDED)]
 
 

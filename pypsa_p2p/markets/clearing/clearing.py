@@ -27,6 +27,7 @@ from pypsa_p2p.markets.clearing.own_units import OwnUnits
 from pypsa_p2p.markets.clearing.prices import priced_by_rule, priced_by_scenario
 from pypsa_p2p.markets.clearing.problem import MarketProblem, separates
 from pypsa_p2p.markets.clearing.volumes import Hedges
+from pypsa_p2p.markets.clearing.welfare import solve_for_welfare
 from pypsa_p2p.solvers.arrays import Labels, Vector
 from pypsa_p2p.solvers.fixed_point import fixed_point
 from pypsa_p2p.solvers.program import RiskProgram
@@ -48,6 +49,8 @@ def solve_market(compiled: CompiledModel, problem: MarketProblem) -> MarketSolut
         Prosumers' answers to each other's trades did not settle, or no contract volumes fit.
     """
     _refuse_objective(compiled, problem)
+    if problem.planner is not None:
+        return solve_for_welfare(compiled, problem, problem.planner)
     own = OwnUnits.of(problem)
     found = _solved_in_own_units(own.compiled(compiled), own.problem(problem))
     return own.solution(found, problem)
@@ -62,6 +65,8 @@ def solve_for_cost(compiled: CompiledModel, problem: MarketProblem) -> MarketSol
         As `solve_market`.
     """
     _refuse_objective(compiled, problem)
+    if problem.planner is not None:
+        return solve_for_welfare(compiled, problem, problem.planner)
     own = OwnUnits.of(problem)
     inside, asked = own.compiled(compiled), own.problem(problem)
     by_scenario = decomposes(inside, asked)

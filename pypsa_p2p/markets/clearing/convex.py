@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.units import UNITS_OF_USER, Units
 from pypsa_p2p.formulation.compiled import CompiledModel
+from pypsa_p2p.markets.clearing.planner import Welfare
 from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.markets.clearing.volumes import Hedges
 from pypsa_p2p.solvers.arrays import Flags, Labels, Vector
@@ -84,6 +85,8 @@ class MarketSolution:
         What the market was solved in.
     scale : float
         What errors of the objective are relative to, EUR: its size, constants left out.
+    welfare : Welfare or None
+        Weights and costs, where a planner compares these.
     """
 
     status: str
@@ -102,6 +105,7 @@ class MarketSolution:
     price_error: float = 0.0
     units: Units = UNITS_OF_USER
     scale: float = 1.0
+    welfare: Welfare | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.formulation.compiled import CompiledModel
+from pypsa_p2p.markets.clearing.planner import Planner
 from pypsa_p2p.markets.contract_terms import Terms
 from pypsa_p2p.solvers.arrays import NO_LABELS, Flags, Labels, Sparse, Vector, ends_by_row, sum_by
 from pypsa_p2p.solvers.cover import Cover
@@ -69,6 +70,8 @@ class MarketProblem:
     paid : (S T E,) or None
         Where payments are part of everybody's risk: trades that are paid in the scenario at a price
         of it. None where they are no part of it.
+    planner : Planner or None
+        Who compares the prosumers' costs otherwise than by their sum.
     """
 
     program: RiskProgram
@@ -88,6 +91,7 @@ class MarketProblem:
     by_prosumer: RiskProgram | None = None
     covers_by_prosumer: tuple[Cover | None, ...] = ()
     paid: Flags | None = None
+    planner: Planner | None = None
 
     @property
     def even(self) -> bool:
@@ -247,7 +251,7 @@ class MarketProblem:
         """Multipliers in each prosumer's own units, (rows,), of the weighted problem's.
 
         (1) is in those of the prosumer at bus0. Other rows that prosumers of different weights
-        share keep the common multiplier.
+        share keep the common multiplier, and so do those of who has no weight.
         """
         if self.even:
             return row_dual
@@ -255,7 +259,7 @@ class MarketProblem:
         unit = np.ones(row_dual.size)
         unit[filled] = np.where(least == most, least, 1.0)
         unit[self.reciprocity] = self.share[self.trades[0]]
-        return row_dual / unit
+        return row_dual / _or_one(unit)
 
     def reciprocity1(self, own_dual: Vector) -> Vector | None:
         """zeta of (1) in the units of the prosumers at bus1, (S T E,), by `own_duals`.
@@ -264,8 +268,13 @@ class MarketProblem:
         """
         if self.even:
             return None
-        ratio = self.share[self.trades[0]] / self.share[self.trades[1]]
+        ratio = _or_one(self.share[self.trades[0]]) / _or_one(self.share[self.trades[1]])
         return own_dual[self.reciprocity] * ratio
+
+
+def _or_one(share: Vector) -> Vector:
+    """Weights to divide by."""
+    return np.where(share > 0.0, share, 1.0)
 
 
 def risk_program(

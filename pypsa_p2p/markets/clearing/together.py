@@ -53,7 +53,8 @@ def solved_together(asked: Sequence[Asked]) -> dict[int, MarketSolution]:
 def _joins(compiled: CompiledModel, problem: MarketProblem) -> bool:
     """Whether a market is small, of risk-averse prosumers at their own risk, and minimised."""
     program = problem.program
-    plain = problem.terms is None and problem.even and problem.paid is None
+    plain = problem.terms is None and problem.even and problem.planner is None
+    plain = plain and problem.paid is None
     plain = plain and not (problem.exports.size or problem.covers)
     if not (plain and program.at_risk.any() and program.c.size <= SMALL):
         return False

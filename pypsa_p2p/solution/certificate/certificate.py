@@ -49,6 +49,9 @@ class Certificate:
         congestion rent, relative to ``scale.money``; for contracts, to ``scale.risk``.
     scale : Scale
         The largest quantity and price and the sum of costs at the answer, in MW, EUR/MWh and EUR.
+    uneven : bool
+        Whether prosumers have different weights, so that the ends of an edge need not agree on its
+        price.
     unknown_constraints : tuple of str
         Constraints of the model that are not the market's (a user's own). The certificate is of
         the market without them: where one binds, its multiplier shows up as `kkt_residual`, and
@@ -74,6 +77,7 @@ class Certificate:
     budget_imbalance: float
     scale: Scale
     unknown_constraints: tuple[str, ...] = ()
+    uneven: bool = False
 
     def is_equilibrium(
         self, tolerance: float = ACCURACY.promised, *, equilibrium: Equilibrium | None = None
@@ -93,7 +97,8 @@ class Certificate:
               differently, and then have no one price to pay.
 
             Of the centralized design, which is an optimum and no game: `kkt_residual` and
-            `budget_imbalance`.
+            `budget_imbalance`; `kkt_residual` alone where a planner gives prosumers different
+            weights, at which the ends of an edge have prices of their own.
 
         Raises
         ------
@@ -104,7 +109,7 @@ class Certificate:
         required = [self.kkt_residual]
         if kind is not None:
             required.append(float(self.exploitability.max(skipna=False)))
-        if kind != "generalized":
+        if kind != "generalized" and not (kind is None and self.uneven):
             required += [self.multiplier_misalignment, self.budget_imbalance]
         return all(value <= tolerance for value in required)  # nan is not
 

@@ -16,7 +16,7 @@ from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.ownership import NOBODY
 from pypsa_p2p.network.reading import read_market
-from pypsa_p2p.solution.certificate import contracts, grid
+from pypsa_p2p.solution.certificate import contracts, grid, welfare
 from pypsa_p2p.solution.certificate import optimality as kkt
 from pypsa_p2p.solution.certificate.certificate import Certificate
 from pypsa_p2p.solution.certificate.gains import (
@@ -98,6 +98,13 @@ def certify(n: pypsa.Network) -> Certificate:
     if solved.hedges is not None:
         p = solved.data.probability
         residuals.update(contracts.contract_residuals(solved.hedges, solved.tau, p, scale))
+    if welfare.compares(solved.settings):
+        residuals.update(
+            welfare.welfare_residuals(n, solved.data, solved.settings, solved.game.compiled, scale)
+        )
+        residuals["one price at the weights"] = welfare.misweighed(
+            solved.trading, solved.data, solved.settings, scale
+        )
     return Certificate(
         design=solved.settings["design"],
         equilibrium=solved.settings["equilibrium"],
@@ -108,6 +115,7 @@ def certify(n: pypsa.Network) -> Certificate:
         budget_imbalance=_budget_imbalance(solved),
         scale=scale,
         unknown_constraints=_unknown_constraints(solved),
+        uneven=bool(solved.settings[OWN_MULTIPLIERS]),
     )
 
 
@@ -210,7 +218,8 @@ def _energy_residuals(solved: _Solved) -> dict[str, float]:
         )
     if (game.assets & ~priced).any():
         weight = solved.money.tau.transpose(PROSUMER, SCENARIO).to_numpy()
-        gain = gain_at_prices(game, weight, scale, solved.weighed_otherwise)
+        minded = welfare.as_minded(game, solved.settings)
+        gain = gain_at_prices(minded, weight, scale, solved.weighed_otherwise)
         residuals["other assets at nodal prices"] = relative(gain, scale.money)
     if game.net_import.size:
         residuals["grid at its prices"] = grid.grid_optimality(game, scale)
@@ -238,29 +247,29 @@ def _exploitability(
     Whoever builds, decides here and now, or holds contracts, is judged at her tau: see `saved_at`.
     So is who takes prices.
     """
-    hedges, scale = solved.hedges, solved.scale
+    hedges, scale, tau = solved.hedges, solved.scale, solved.tau
     if taking is not None:
-        at_tau = (solved.tau * (held + taking.payment)).sum(SCENARIO)
+        at_tau = (tau * (held + taking.payment)).sum(SCENARIO)
         now = at_tau if solved.together else risk
         money = scale.money if hedges is None else scale.risk
         gain = (now - at_tau + taking.saved).clip(min=0.0)
         return gain.copy(data=[relative(one, money) for one in gain]).rename("exploitability")
-    game, at_tau = grid.with_room_on_the_grid(solved.game), (solved.tau * held).sum(SCENARIO)
+    game, at_tau = grid.with_room_on_the_grid(solved.game), (tau * held).sum(SCENARIO)
     if game.commits:
-        saved = saved_at(solved.tau.transpose(PROSUMER, SCENARIO).to_numpy(), game, scale)
+        saved = saved_at(tau.transpose(PROSUMER, SCENARIO).to_numpy(), game, scale)
         now, best = solved.risk_of(held), at_tau - saved
     else:
         least = solved.labelled(best_responses(game, scale))
         now, best = solved.risk_of(held), solved.risk_of(least)
         if hedges is not None:
-            best = (solved.tau * least).sum(SCENARIO)
+            best = (tau * least).sum(SCENARIO)
     if solved.together and (game.commits or hedges is not None):
         now = at_tau
     elif hedges is not None:
         # Whatever she holds, R is no less than her costs at tau less what limits leave unpaid.
         now = risk
         if hedges.limit is not None:
-            excess = abs(hedges.worth(solved.tau) - hedges.clearing_price)
+            excess = abs(hedges.worth(tau) - hedges.clearing_price)
             reach = contracts.payable_units(hedges, hedges.limit, solved.data.probability, scale)
             best = best - (reach * excess).where(excess > 0, 0.0).sum(str(excess.dims[0]))
     gain = (now - best).clip(min=0.0)

@@ -152,7 +152,7 @@ def _epigraphs(program: RiskProgram, cells: Labels) -> _Epigraphs:
     position = np.full(program.group.size + 1, -1)
     position[cells] = np.arange(count)
     member = position[program.cell]  # of each column; -1 where not at risk
-    factor, first_column = _factor(program.P, np.flatnonzero(member >= 0))
+    factor, first_column = factor_of(program.P, np.flatnonzero(member >= 0))
     cell_of_term, terms = member[first_column], factor.shape[0]
     together = np.max(np.bincount(cell_of_term, minlength=1)) <= _TERMS_IN_ONE_CONE
     excess = _excess(program, cells, member, cell_of_term[:0] if together else cell_of_term)
@@ -163,12 +163,12 @@ def _epigraphs(program: RiskProgram, cells: Labels) -> _Epigraphs:
     cost[program.group[cells]] = program.to_assign[program.group[cells]]
     cost[groups : groups + count] = program.room[cells]
     if together:
-        cone = _rotated(excess, constant, squares, cell_of_term)
+        cone = rotated_cones(excess, constant, squares, cell_of_term)
         lines, offset = u, np.zeros(count)
         sigma = sparse.hstack([sparse.csr_matrix((count, count)), cone.heads])
     else:
         t = sparse.eye(terms, width, k=width - terms)
-        cone = _rotated(t, np.zeros(terms), squares, np.arange(terms))
+        cone = rotated_cones(t, np.zeros(terms), squares)
         lines = sparse.vstack([u, excess])
         offset = np.concatenate([np.zeros(count), constant])
         sigma = sparse.eye(count, 2 * count + cone.offset.size, k=count)
@@ -196,7 +196,7 @@ def _excess(program: RiskProgram, cells: Labels, member: Labels, of_term: Labels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Rotated:
+class RotatedCones:
     """Cones of 1/2 |squares|^2 <= head; `heads` takes multipliers to those of the heads."""
 
     matrix: Sparse
@@ -205,9 +205,18 @@ class _Rotated:
     heads: Sparse
 
 
-def _rotated(head: Sparse, constant: Vector, squares: Sparse, of_square: Labels) -> _Rotated:
-    """Lines (head + s, head - s, sqrt(2 s) squares) of every head in turn."""
+def rotated_cones(
+    head: Sparse, constant: Vector, squares: Sparse, of_square: Labels | None = None
+) -> RotatedCones:
+    """Lines (head + s, head - s, sqrt(2 s) squares) of every head in turn.
+
+    Parameters
+    ----------
+    of_square : (squares,), optional
+        The head that each square belongs to; default: its own.
+    """
     count, s = head.shape[0], _CONE_SCALE
+    of_square = np.arange(count) if of_square is None else of_square
     of_line = np.concatenate([np.arange(count), np.arange(count), of_square])
     order = np.argsort(of_line, kind="stable")
     stacked = sparse.vstack([head, head, np.sqrt(2.0 * s) * squares], format="csr")
@@ -216,7 +225,7 @@ def _rotated(head: Sparse, constant: Vector, squares: Sparse, of_square: Labels)
         [sparse.eye(count), sparse.eye(count), sparse.csr_matrix((count, of_square.size))],
         format="csc",
     )
-    return _Rotated(
+    return RotatedCones(
         matrix=stacked[order],
         offset=offset[order],
         cones=[clarabel.SecondOrderConeT(int(size)) for size in np.bincount(of_line)],
@@ -224,7 +233,7 @@ def _rotated(head: Sparse, constant: Vector, squares: Sparse, of_square: Labels)
     )
 
 
-def _factor(P: Sparse, columns: Labels) -> tuple[Sparse, Labels]:
+def factor_of(P: Sparse, columns: Labels) -> tuple[Sparse, Labels]:
     """F with F'F = P on the given columns (rows of zeros left out), and a column of each row.
 
     P falls into small blocks (1 x 1, or 2 x 2 for the two directions of an edge); blocks of

@@ -13,7 +13,7 @@ import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError
-from pypsa_p2p.common.names import OWN_MULTIPLIERS, PROSUMER
+from pypsa_p2p.common.names import OWN_MULTIPLIERS, PROSUMER, WELFARE_WEIGHT
 from pypsa_p2p.common.values import require_network
 from pypsa_p2p.markets.on_record import RecordedMarket
 from pypsa_p2p.markets.record import payments_at_risk, recorded
@@ -240,6 +240,12 @@ def _require_coalitions(settings: Mapping[str, Any], method: str) -> None:
             "allocate is not available for payments='risk': what a coalition costs holds what it "
             "pays, and there may be several equilibria of it. What each pays is in "
             "risk_adjusted_cost already; use payments='none' for coalitions."
+        )
+    if settings.get(WELFARE_WEIGHT) is not None:
+        raise MarketError(
+            "allocate is not available where a planner compares costs (welfare=, participation=): "
+            "she has shared out already what it saves to be together, without payments. Solve "
+            "CentralizedMarket() without these, and allocate the saving of that."
         )
     if settings.get(OWN_MULTIPLIERS, False):
         raise MarketError(

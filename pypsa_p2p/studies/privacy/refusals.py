@@ -44,6 +44,8 @@ def check_design(market: Market) -> None:
     }
     ahead = "take here_and_now=()"
     refused[f"here_and_now={market.here_and_now!r}"] = (len(market.here_and_now) > 0, ahead)
+    compares = getattr(market, "compares", False)
+    refused["welfare and participation"] = (compares, "leave them out")
     weights = getattr(market, "weights", None)
     refused["unequal weights"] = (weights is not None, "take the variational equilibrium")
     for option, (bad, way) in refused.items():
