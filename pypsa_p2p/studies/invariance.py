@@ -90,7 +90,7 @@ def welfare_invariance(
     solved = [_solved(compiled, *each, apart, posed.places, data) for each in (counted, otherwise)]
     costs = [found.welfare.cost for found in solved if found.welfare is not None]
     cost, again = costs[0], (costs[1] - s) / k
-    size = max(1.0, float(np.abs(cost).max()))
+    size = float(np.abs(cost).max())
     found = xr.Dataset(
         {
             "cost": (PROSUMER, cost),

@@ -12,6 +12,7 @@ import xarray as xr
 import pypsa_p2p as p2p
 from pypsa_p2p.studies.market_words import market_from
 from tests.by_hand.markets import pair
+from tests.reference.instances import network
 from tests.reference.package import ROUTES, solved
 
 #: Cost of every node by what is asked for and whether risk is taken.
@@ -310,6 +311,7 @@ def test_a_sweep_of_social_cost_functions() -> None:
     [
         ({"aggregate": "community", "risk": p2p.CVaR(attitude=0.5)}, "aggregate='prosumers'"),
         ({"contracts": p2p.Contracts(), "risk": p2p.CVaR()}, "are payments"),
+        ({"risk": p2p.KullbackLeibler(0.1)}, "is a curve"),
     ],
 )
 @pytest.mark.parametrize("welfare", [p2p.Nash(), p2p.Utilitarian(weights=[1.0, 2.0, 3.0])], ids=str)
@@ -318,6 +320,35 @@ def test_refused_options(options: dict[str, Any], says: str, welfare: Any) -> No
     n = p2p.load_grid("three_node")
     with pytest.raises(p2p.MarketError, match=says):
         p2p.CentralizedMarket(welfare=welfare, **options).optimize(n)
+
+
+def test_what_is_built_counts_as_its_payer_does() -> None:
+    """B builds at 2 a MW what saves A nothing; nobody minds what she then pays for it."""
+    n = network(pair(price=(5.0, 5.0)))
+    n.add("Generator", "roof", bus="B", p_nom_extendable=True, capital_cost=2.0, p_nom_max=1.0)
+    p2p.CentralizedMarket(welfare=p2p.Maximin(reference="alone"), surplus=False).optimize(n)
+    r = p2p.results(n)
+    np.testing.assert_allclose(r.welfare_weight, [1.0, 0.0], atol=1e-7)
+    assert float(r.reference_cost[1]) == pytest.approx(2.0 + 25.0, abs=1e-6)
+    assert float(r.gain[0]) == pytest.approx(4.0, abs=1e-6)
+    assert p2p.certify(n).is_equilibrium()
+
+
+@pytest.mark.parametrize(
+    "risk", [p2p.TotalVariation(0.2), p2p.Spectral({0: 0.5, 0.6: 0.5})], ids=["TV", "spectral"]
+)
+def test_measures_that_are_no_boxes(risk: Any) -> None:
+    """Their least sum is that of the market without welfare; gains are above 0 by Nash's."""
+    n, m = p2p.load_grid("three_node"), p2p.load_grid("three_node")
+    p2p.CentralizedMarket(risk=risk, surplus=False).optimize(n)
+    p2p.CentralizedMarket(risk=risk, surplus=False, participation=True).optimize(m)
+    found = p2p.results(m)
+    if bool((found.welfare_weight - 1 < 1e-7).all()):
+        np.testing.assert_allclose(found.social_cost, p2p.results(n).social_cost, rtol=1e-7)
+    p2p.CentralizedMarket(risk=risk, surplus=False, welfare=p2p.Nash()).optimize(m)
+    found = p2p.results(m)
+    np.testing.assert_allclose(found.welfare_weight * found.gain, 1.0, rtol=1e-6)
+    assert p2p.certify(m).is_equilibrium()
 
 
 def test_congestion_is_not_convex() -> None:
