@@ -42,11 +42,12 @@ class GaussSeidel:
     regularisation : float
         Adds :math:`\frac12` regularisation :math:`(q_{mn} - q_{mn}^{before})^2`, EUR/MW2h, to
         each prosumer's hourly cost.
-    start : {"zero", "variational", "random"} or array, optional
-        Quantities to start from: no trade, the direct solution, random feasible trades, or
-        an array as `results(n).quantity` (scenario, snapshot, trade), MW. Default: the
-        warm start, else "zero". A prosumer who cannot balance without selling starts with
-        her cheapest sales.
+    start : {"least", "zero", "variational", "random"} or array, optional
+        Quantities to start from: in each hour the trades of least norm with which everybody can
+        meet her least demand (none, where nobody depends on trade), no trade, the direct solution,
+        random feasible trades, or an array as `results(n).quantity` (scenario, snapshot, trade),
+        MW. Default: the warm start, else "least". A prosumer who cannot balance without selling
+        starts with her cheapest sales.
     seed : int
         Of the random start, at least 0.
     order : sequence of str, optional
@@ -66,6 +67,9 @@ class GaussSeidel:
     >>> import pypsa_p2p as p2p
     >>> n = p2p.load_grid("three_node")
     >>> market = p2p.PeerToPeerMarket()
+    >>> found = p2p.solve_equilibrium(n, market, GaussSeidel(), progress=False)
+    >>> found.converged, round(n.objective, 5)
+    (True, 17.20992)
     >>> found = p2p.solve_equilibrium(n, market, GaussSeidel(start="variational"), progress=False)
     >>> found.converged, round(n.objective, 5)
     (True, 7.48876)

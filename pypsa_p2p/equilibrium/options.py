@@ -9,8 +9,10 @@ import numpy as np
 
 from pypsa_p2p.common.errors import MarketError, listed, shown
 
-Start = Literal["zero", "variational", "random"] | Any
+Start = Literal["least", "zero", "variational", "random"] | Any
 """Names of starts, or quantities (scenario, snapshot, trade)."""
+
+_STARTS = ("least", "zero", "variational", "random")
 
 
 def require_flag(what: str, value: object) -> None:
@@ -22,10 +24,10 @@ def require_flag(what: str, value: object) -> None:
 def require_start(method: str, start: object) -> None:
     """Refuse names of starts that do not exist, and what cannot be quantities by trade."""
     wanted = (
-        f"{method}: start must be 'zero', 'variational', 'random' or an array of quantities as "
-        "results(n).quantity (scenario, snapshot, trade), not"
+        f"{method}: start must be {listed(_STARTS)} or an array of quantities "
+        "as results(n).quantity (scenario, snapshot, trade), not"
     )
-    if isinstance(start, str) and start not in ("zero", "variational", "random"):
+    if isinstance(start, str) and start not in _STARTS:
         raise MarketError(f"{wanted} {start!r}.")
     if start is None or isinstance(start, str):
         return

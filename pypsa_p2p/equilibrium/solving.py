@@ -20,7 +20,13 @@ from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel, Jacobi
 from pypsa_p2p.equilibrium.running import Run, as_history, run
 from pypsa_p2p.equilibrium.scaling import GameUnits, restored, scaled, units_of
-from pypsa_p2p.equilibrium.starts import feasible_start, given_start, random_trades, remembered
+from pypsa_p2p.equilibrium.starts import (
+    feasible_start,
+    given_start,
+    least_trades,
+    random_trades,
+    remembered,
+)
 from pypsa_p2p.markets.checks import check_network
 from pypsa_p2p.markets.designs import PeerToPeerMarket
 from pypsa_p2p.network.reading import read_market
@@ -138,8 +144,8 @@ def solve_equilibrium(
     if isinstance(agents, ADMM):
         iterates = agents.iterates(own, *_beliefs(own, memory, units))
     else:
-        start = _start(n, market, game, agents, memory)
-        iterates = agents.iterates(own, feasible_start(own, units.powers(start)))
+        start = _start(n, market, game, own, agents, memory)
+        iterates = agents.iterates(own, feasible_start(own, start))
     name = type(method).__name__
     found = run(iterates, method.tolerance, method.max_iterations, name, progress)
     found = restored(found, units, float(game.constants.sum()))
@@ -197,22 +203,28 @@ def _start(
     n: pypsa.Network,
     market: PeerToPeerMarket,
     game: Game,
+    own: Game,
     method: GaussSeidel | Jacobi,
     memory: dict[str, Array] | None,
 ) -> Array:
-    """The trades a method asks to start from, MW: its own, else the warm start, else none."""
+    """The trades a method asks to start from, in the units of the agents' `own` game.
+
+    Its own, else the warm start, else the least that everybody can live with.
+    """
     start: Any = method.start
-    nothing = np.zeros_like(game.price)
-    if start is None:
-        return nothing if memory is None else memory["quantity"]
+    powers = units_of(game).powers
+    if start is None and memory is not None:
+        return powers(memory["quantity"])
+    if start is None or (isinstance(start, str) and start == "least"):
+        return least_trades(own)
     if not isinstance(start, str):
-        return given_start(game, start)
+        return powers(given_start(game, start))
     if start == "zero":
-        return nothing
+        return np.zeros_like(game.price)
     if start == "random":
-        return random_trades(game, nothing, method.seed)
+        return random_trades(own, least_trades(own), method.seed)
     market.optimize(n, game.data.snapshots)
-    return remembered(game, n)["quantity"]
+    return powers(remembered(game, n)["quantity"])
 
 
 def _warn(name: str, found: Run) -> None:

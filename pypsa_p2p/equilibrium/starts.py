@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pypsa
+import scipy.sparse as sp
 import xarray as xr
 
 from pypsa_p2p.common.accuracy import ACCURACY
@@ -13,9 +14,11 @@ from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import NAME, RISK_ADJUSTED_PROBABILITY, SCENARIO, SNAPSHOT, TRADE
 from pypsa_p2p.common.tables import dynamic_values, static_values
 from pypsa_p2p.equilibrium.game.best_response import best_response, dispatch
-from pypsa_p2p.equilibrium.game.game import Game
+from pypsa_p2p.equilibrium.game.game import Game, incidence
 from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.markets.record import recorded
+from pypsa_p2p.solvers.program import QuadraticProgram
+from pypsa_p2p.solvers.quadratic import solve_quadratic
 
 
 def remembered(game: Game, n: pypsa.Network) -> dict[str, Array]:
@@ -90,7 +93,7 @@ def feasible_start(game: Game, quantity: Array) -> Array:
         names = game.data.prosumers[np.flatnonzero(unable.any(axis=(0, 1)))]
         raise MarketError(
             f"start: prosumers {listed(names)} cannot meet "
-            "their least demand with what is offered to them. Take start='variational'."
+            "their least demand with what is offered to them. Take start='least' or 'variational'."
         )
     imported = game.net_import(quantity)
     unbalanced = (imported > most + slack) | (imported < least - slack)
@@ -101,6 +104,53 @@ def feasible_start(game: Game, quantity: Array) -> Array:
         where = unbalanced[..., prosumer, None, None]
         pieces.put(point, np.where(where, own, pieces.own(point)))
     return dispatch(game, game.parted(point)[1])
+
+
+def least_trades(game: Game) -> Array:
+    r"""The trades of least norm with which everybody can meet her least demand, (S, T, 2E).
+
+    .. math:: \min \tfrac12 \sum q_{mn}^2 \quad \text{s.t.} \quad q_{mn} + q_{nm} = 0, \quad
+        q_{mn} \le \kappa_{mn}, \quad Q_n \ge \text{her least net import}
+
+    None in hours in which nobody depends on trade.
+
+    Raises
+    ------
+    MarketError
+        There are none: naming who cannot meet her least demand.
+    """
+    nothing, (least, _) = np.zeros_like(game.price), game.net_import_limits
+    hours = np.argwhere((least > 0.0).any(axis=-1))
+    if not len(hours):
+        return nothing
+    own, other = np.split(game.capacity[tuple(hours.T)], 2, axis=-1)
+    bought = incidence(game.buyer, game.prosumers)[: game.edges]
+    sold = incidence(game.seller, game.prosumers)[: game.edges]
+    program = QuadraticProgram(
+        P=sp.identity(own.size, format="csc"),
+        c=np.zeros(own.size),
+        A=sp.kron(sp.identity(len(hours)), (bought - sold).T, format="csr"),
+        lower=least[tuple(hours.T)].ravel(),
+        upper=np.full(len(hours) * game.prosumers, np.inf),
+        x_lower=-other.ravel(),
+        x_upper=own.ravel(),
+    )
+    found = solve_quadratic(program)
+    if found.status != "optimal":
+        _refuse_short(game, found.certificate)
+    quantity = found.x.reshape(own.shape)
+    nothing[tuple(hours.T)] = np.concatenate([quantity, -quantity], axis=-1)
+    return nothing
+
+
+def _refuse_short(game: Game, certificate: Array | None) -> None:
+    """Name those whose least demands no trades meet, by weights of their rows."""
+    weights = np.ones(game.prosumers) if certificate is None else certificate
+    short = (weights.reshape(-1, game.prosumers) != 0.0).any(axis=0)
+    raise MarketError(
+        f"start: no trades within capacities let prosumers {listed(game.data.prosumers[short])} "
+        "all meet their least demand. Widen capacities, or their limits."
+    )
 
 
 def given_start(game: Game, start: Any) -> Array:

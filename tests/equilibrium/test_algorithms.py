@@ -8,15 +8,19 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import pypsa
 import pytest
 import xarray as xr
 
 import pypsa_p2p as p2p
 from pypsa_p2p.equilibrium import gauss_seidel
 from pypsa_p2p.equilibrium.admm import ADMM
+from pypsa_p2p.equilibrium.game.game import read_game
 from pypsa_p2p.equilibrium.gauss_seidel import GaussSeidel, Jacobi, turns_of
 from pypsa_p2p.equilibrium.running import Iterate
 from pypsa_p2p.equilibrium.solving import Equilibrium, solve_equilibrium
+from pypsa_p2p.equilibrium.starts import least_trades
+from pypsa_p2p.network.reading import read_market
 from tests.equilibrium.test_best_response import game_of, two_prosumers
 from tests.reference.best_response import exploitability
 from tests.reference.instances import Instance, network, random_instance
@@ -372,11 +376,52 @@ def test_numpys_numbers_are_numbers() -> None:
 
 
 def test_a_prosumer_left_short_is_named() -> None:
-    instance = two_prosumers()
-    instance = replace(instance, demand_min=np.array([0.0, 1.0]))
-    with pytest.raises(p2p.MarketError, match=r"p1.*start='variational'"):
-        played(instance, GaussSeidel())
+    instance = replace(two_prosumers(), demand_min=np.array([0.0, 1.0]))
+    with pytest.raises(p2p.MarketError, match=r"p1.*start='least' or 'variational'"):
+        played(instance, GaussSeidel(start="zero"))
     eq, _ = played(instance, GaussSeidel(start="variational"))
     assert eq.converged
+    narrow = replace(instance, capacity=np.array([0.5]))
     with pytest.raises(p2p.MarketError, match=r"p1.*cannot balance"):
-        played(replace(instance, capacity=np.array([0.5])), ADMM())
+        played(narrow, ADMM())
+    with pytest.raises(p2p.MarketError, match="no trades within capacities let prosumers 'p1' all"):
+        played(narrow, GaussSeidel())
+
+
+@pytest.mark.parametrize("method", [GaussSeidel(), Jacobi(), GaussSeidel(start="random")])
+def test_who_depends_on_trade_starts_with_the_least_of_it(method: Any) -> None:
+    """p1 has no source of her own and needs 1 MW: p0 sells her that from the start."""
+    instance = replace(two_prosumers(), demand_min=np.array([0.0, 1.0]))
+    eq, r = played(instance, method)
+    assert eq.converged
+    assert (r.demand.sel(prosumer="p1") >= 1.0 - 1e-7).all()
+    assert eq.history.exploitability[-1] <= 1e-6
+    assert p2p.certify(eq.n).is_equilibrium(equilibrium="generalized")
+
+
+def test_least_trades_share_a_need() -> None:
+    """Three in a row, the last needs 2 MW: both edges carry them, and no more than that."""
+    n = pypsa.Network()
+    p2p.add_prosumers(
+        n,
+        ["a", "b", "c"],
+        demand=[0.0, 0.0, 2.0],
+        demand_min=[0.0, 0.0, 2.0],
+        demand_max=[0.0, 0.0, 3.0],
+        utility_quadratic=1.0,
+        generation_max=[5.0, 0.0, 0.0],
+        marginal_cost=1.0,
+    )
+    p2p.add_trades(n, [("a", "b"), ("b", "c")], capacity=4.0)
+    data = read_market(n)
+    game = read_game(n, p2p.PeerToPeerMarket(), data)
+    np.testing.assert_allclose(least_trades(game)[0, 0], [-2, -2, 2, 2], atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["three_node", "ieee14", "ieee30", "ieee57"])
+@pytest.mark.parametrize("method", [GaussSeidel(), Jacobi()])
+def test_bundled_markets_start_without_an_argument(name: str, method: Any) -> None:
+    n = p2p.load_grid(name, market=True)
+    eq = solve_equilibrium(n, p2p.PeerToPeerMarket(), method, progress=False)
+    assert eq.converged
+    assert p2p.certify(n).is_equilibrium(equilibrium="generalized")

@@ -165,11 +165,11 @@ class Game:
 
     def sum_by_owner(self, power: Array) -> Array:
         """Sums over each prosumer's generators, (S, T, N)."""
-        return power @ _incidence(self.owner, self.prosumers)
+        return power @ incidence(self.owner, self.prosumers)
 
     def net_import(self, quantity: Array) -> Array:
         """Q_n, (S, T, N), MW."""
-        return quantity @ _incidence(self.buyer, self.prosumers)
+        return quantity @ incidence(self.buyer, self.prosumers)
 
     def costs(self, point: Array) -> Array:
         """Pi (7), (S, N), EUR, constants included."""
@@ -183,7 +183,8 @@ class Game:
         return found.value, found.probability.reshape(prosumers, scenarios).T
 
 
-def _incidence(owner: Positions, prosumers: int) -> Array:
+def incidence(owner: Positions, prosumers: int) -> Array:
+    """1 where a column belongs to a prosumer, (columns, N)."""
     return np.asarray(owner[:, None] == np.arange(prosumers), dtype=float)
 
 
@@ -279,7 +280,7 @@ def _load(n: pypsa.Network, data: MarketData) -> Array:
     names = data.names("Load")
     power = -dynamic_values(n, "Load", "p_set", names, data.snapshots)
     power = power * dynamic_values(n, "Load", "sign", names, data.snapshots, default=-1.0)
-    return _array(power) @ _incidence(_whose(data, "Load"), len(data.prosumers))
+    return _array(power) @ incidence(_whose(data, "Load"), len(data.prosumers))
 
 
 def _trade_arrays(data: MarketData) -> dict[str, Array]:
