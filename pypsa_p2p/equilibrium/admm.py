@@ -14,6 +14,10 @@ converges from any start; the same for risk-averse agents with a = 0 (Propositio
 with a > 0 there is no potential: each agent takes the partner's quantity in a q_mn q_nm from the
 last exchange. A fixed point is a variational equilibrium; that it is reached is observed, not
 proved.
+
+Contracts (MODEL.md §5) are agreed on the same way, all at once instead of edge by edge: an agent's
+problem has :math:`p_k (a_k W_k + \frac\rho2 (W_k - z_k)^2)` outside her risk, too, and what W pays
+inside of it; the second step makes volumes clear. Prices a p are those of the equilibrium.
 """
 
 from __future__ import annotations
@@ -30,10 +34,12 @@ from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.given import Range
 from pypsa_p2p.equilibrium.game.averse import Reply, Subproblem, averse_reply, pose, reply_to
 from pypsa_p2p.equilibrium.game.game import Game
+from pypsa_p2p.equilibrium.game.hedging import Traded, Wanted
 from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.options import require_flag
 from pypsa_p2p.equilibrium.running import Answer, Iterate, assessed, relative
 from pypsa_p2p.equilibrium.scaling import GameUnits
+from pypsa_p2p.markets.clearing.volumes import Hedges
 
 #: Iteration of the first change of the penalty; each next one is this much later.
 _FIRST_CHANGE, _RARER = 10, 1.3
@@ -102,8 +108,10 @@ class ADMM:
         pieces = replace(pieces, lower=pieces.floored(pieces.upper))
         price = reciprocity + _edge_marginal(shared, game, target)
         penalty, due, residual = self.penalty or 1.0, _FIRST_CHANGE, 1.0
+        exchange = None if game.traded is None else Exchange.opened(game.traded)
         for iteration in count(1):
-            problem = pose(game, pieces, target, price, penalty)
+            wanted = None if exchange is None else exchange.wanted
+            problem = pose(game, pieces, target, price, penalty, wanted)
             reply, tau = _replies(game, problem, tau, residual)
             point = np.zeros((*game.price.shape[:-1], game.owner.size + game.buyer.size + 1))
             pieces.put(point, reply.own)
@@ -117,14 +125,75 @@ class ADMM:
             recorded = {"primal_residual": primal, "dual_residual": dual, "penalty": penalty}
             zeta = price - _edge_marginal(shared, game, target)
             residual = max(primal, dual)
+            if exchange is not None:
+                exchange = exchange.after(reply.volume, self.relaxation)
+                residual = max(residual, exchange.residual)
+                recorded["contract_residual"] = exchange.residual
             yield Iterate(
                 residual=residual,
-                recorded={**recorded, **assessed(game, point), "rounds": 1},
-                answer=partial(_answer, game, point, reply, tau, zeta),
+                recorded={**recorded, **assessed(game, point, reply.volume), "rounds": 1},
+                answer=partial(_answer, game, point, reply, tau, zeta, exchange),
             )
             if self.adaptive and iteration >= due:
                 penalty *= _change(primal, dual)
+                exchange = None if exchange is None else exchange.balanced
                 due = 1 + int(_RARER * iteration)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Exchange:
+    r"""Where contracts are cleared: what agents want, and how far they are from clearing.
+
+        Every agent tells it how many she wants, W; all are told the average, which is 0 at the
+        equilibrium, and work out their next targets and the price of each contract by it.
+
+        .. math:: z_n = W_n - \bar W, \quad a' = a + \rho \bar W
+
+    Attributes
+    ----------
+        wanted : Wanted
+        primal, dual : float
+            Relative to the largest volume, and price; or to a typical one, 1, if that is larger.
+    """
+
+    wanted: Wanted
+    primal: float = 1.0
+    dual: float = 1.0
+
+    @classmethod
+    def opened(cls, traded: Traded) -> Exchange:
+        """Before anybody wants any: each costs what its scenario is likely."""
+        price = np.ones(traded.scenario.size)
+        return cls(
+            wanted=Wanted(
+                traded=traded, price=price, target=traded.nothing, limit=traded.limit, penalty=1.0
+            )
+        )
+
+    @property
+    def residual(self) -> float:
+        """The larger of the two."""
+        return max(self.primal, self.dual)
+
+    def after(self, volume: Array | None, relaxation: float) -> Exchange:
+        """When agents want volumes, (K, N)."""
+        assert volume is not None, "agents with contracts answer with volumes"
+        traded, penalty, before = self.wanted.traded, self.wanted.penalty, self.wanted.target
+        counted = relaxation * volume + (1 - relaxation) * before
+        excess = traded.cleared(counted)
+        target = (counted - excess[:, None]) * (traded.limit > 0)
+        price = self.wanted.price + penalty * excess
+        return Exchange(
+            wanted=replace(self.wanted, price=price, target=target),
+            primal=relative(volume - target, volume),
+            dual=relative(penalty * (target - before), price),
+        )
+
+    @property
+    def balanced(self) -> Exchange:
+        """The same with a penalty that brings the two residuals into balance."""
+        penalty = self.wanted.penalty * _change(self.primal, self.dual)
+        return replace(self, wanted=replace(self.wanted, penalty=penalty))
 
 
 def _change(primal: float, dual: float) -> float:
@@ -154,13 +223,15 @@ def _edge_marginal(congestion: Array, game: Game, quantity: Array) -> Array:
 
 def _replies(game: Game, problem: Subproblem, tau: Array, residual: float) -> tuple[Reply, Array]:
     """The agents' answers: the more exact, the nearer they are to agreement."""
-    if not game.risk_averse:
+    if not game.risk_averse:  # contracts change no tau then
         return reply_to(problem, tau), tau
     accuracy = float(np.clip(ACCURACY.care * residual, ACCURACY.reply, ACCURACY.care))
     return averse_reply(problem, tau, accuracy)
 
 
-def _answer(game: Game, point: Array, reply: Reply, tau: Array, zeta: Array) -> Answer:
+def _answer(
+    game: Game, point: Array, reply: Reply, tau: Array, zeta: Array, exchange: Exchange | None
+) -> Answer:
     """The agents' point; xi is what is missing where a trade is at its capacity."""
     gradients = np.zeros_like(point)
     game.pieces.put(gradients, reply.gradient)
@@ -168,7 +239,17 @@ def _answer(game: Game, point: Array, reply: Reply, tau: Array, zeta: Array) -> 
     _, quantity = game.parted(point)
     full = quantity >= game.capacity - ACCURACY.full * np.maximum(1.0, game.capacity)
     xi = np.where(full, np.maximum(reply.price[..., game.buyer] - gradient, 0.0), 0.0)
-    return Answer(point, tau, reply.price, zeta, xi, aligned=True)
+    hedges = None if exchange is None else _hedges(game, point, reply, tau, exchange)
+    return Answer(point, tau, reply.price, zeta, xi, aligned=True, hedges=hedges)
+
+
+def _hedges(game: Game, point: Array, reply: Reply, tau: Array, exchange: Exchange) -> Hedges:
+    """The contracts agents hold, their prices, and the insurance that is best beside them."""
+    traded = exchange.wanted.traded
+    assert reply.volume is not None, "agents with contracts answer with volumes"
+    price = traded.between(exchange.wanted.price * game.probability[traded.scenario], tau)
+    left = game.costs(point) - traded.by_scenario(reply.volume, game.probability.size)
+    return traded.settled(reply.volume, price, left, game.value_at_risk(left))
 
 
 def require_supply(game: Game) -> None:

@@ -45,6 +45,7 @@ def by_the_rule(
         return answer, unique
     data = game.data
     build_model(n, data, {}, bare=True)
+    market = replace(market, contracts=None)  # tau is known
     market.formulate(n.model, data)
     compiled = compile_model(n.model, data.scenarios.to_numpy(object), variable_owners(n, data))
     forget_model(n)

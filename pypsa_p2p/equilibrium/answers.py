@@ -25,7 +25,7 @@ from pypsa_p2p.equilibrium.running import Answer, Run
 from pypsa_p2p.equilibrium.scaling import units_of
 from pypsa_p2p.markets.designs import PeerToPeerMarket
 from pypsa_p2p.markets.price_series import forget_price_series, write_series
-from pypsa_p2p.markets.record import attitudes_of
+from pypsa_p2p.markets.record import attitudes_of, record_contracts
 from pypsa_p2p.markets.writing import write_table
 from pypsa_p2p.network.checksums import checksums
 from pypsa_p2p.network.market_data import MarketData
@@ -59,15 +59,17 @@ def write_answer(
     units = units_of(game)
     objective = float(found.history["social_cost"][found.kept])
     set_objective(n, Objective(objective, 0.0))
+    each = market.envelope(data)
     n.meta[META] = {
         **market.settings(),
-        **market.promise(data, market.envelope(data)),
+        **market.promise(data, each),
         **attitudes_of(data),
         "inputs": checksums(n, data, market.delivery),
         "solver": solver,
         "snapshots": n.snapshots.get_indexer(data.snapshots).tolist(),
         "constraints": [],
         "objective": objective,
+        **record_contracts(n, data, answer.hedges, market.terms(data), each.common),
         "typical_price": units.hourly_price,
         "typical_power": units.power,
         OWN_MULTIPLIERS: not answer.aligned,

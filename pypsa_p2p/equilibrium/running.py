@@ -13,6 +13,7 @@ from pypsa_p2p.common.progress import progress_bar
 from pypsa_p2p.equilibrium.game.best_response import exploitability
 from pypsa_p2p.equilibrium.game.game import Game
 from pypsa_p2p.equilibrium.game.knapsack import Array
+from pypsa_p2p.markets.clearing.volumes import Hedges
 
 ITERATION = "iteration"
 
@@ -23,11 +24,18 @@ RECORDED = {
     "movement": ("1", "largest change of a quantity over the largest one"),
     "primal_residual": ("1", "largest disagreement on a quantity over the largest one"),
     "dual_residual": ("1", "largest change of a price over the largest one"),
+    "contract_residual": ("1", "what contracts do not clear by, or their prices move"),
     "penalty": ("EUR/MW2h", "penalty on disagreement"),
     "social_cost": ("EUR", "sum of the prosumers' risk-adjusted costs"),
     "exploitability": ("1", "largest gain from re-optimising alone over her cost"),
-    "messages": ("1", "messages sent: one per prosumer, trade edge and iteration"),
-    "numbers": ("1", "numbers in them: a quantity per scenario and snapshot"),
+    "messages": (
+        "1",
+        "messages sent: one per prosumer, trade edge and iteration; of contracts one",
+    ),
+    "numbers": (
+        "1",
+        "numbers in them: a quantity per scenario and snapshot; a volume per contract",
+    ),
     "rounds": ("1", "times somebody waits for a message"),
 }
 
@@ -45,6 +53,8 @@ class Answer(NamedTuple):
         lambda, (S, T, N), zeta and xi, (S, T, 2E), over p w: they carry tau / p. EUR/MWh.
     aligned
         Whether both sides of an edge have one zeta, as at a variational equilibrium.
+    hedges
+        Contracts held, where there are any, EUR.
     """
 
     point: Array
@@ -53,6 +63,7 @@ class Answer(NamedTuple):
     reciprocity: Array
     capacity: Array
     aligned: bool
+    hedges: Hedges | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,19 +146,26 @@ def as_history(rows: list[dict[str, float]]) -> xr.Dataset:
     return history
 
 
-def assessed(game: Game, point: Array) -> dict[str, float]:
+def assessed(game: Game, point: Array, volume: Array | None = None) -> dict[str, float]:
     """Social cost and exploitability of a point, and what a round of messages takes.
 
-    Every prosumer tells every partner her quantity in every hour and scenario. Tests for
+    Every prosumer tells every partner her quantity in every hour and scenario, and those who
+    trade contracts, of `volume` (K, N), tell an exchange how many they hold. Tests for
     convergence are not counted.
     """
-    costs, _ = game.risk_adjusted(game.costs(point))
+    paid = np.zeros_like(game.fixed_cost)
     scenarios, snapshots, trades = game.price.shape
+    messages, numbers = trades, trades * scenarios * snapshots
+    if volume is not None and game.traded is not None:
+        paid = game.traded.by_scenario(volume, scenarios)
+        messages += int((game.traded.limit > 0).any(axis=0).sum())
+        numbers += int(np.count_nonzero(game.traded.limit))
+    costs, _ = game.risk_adjusted(game.costs(point) - paid)
     return {
         "social_cost": float(costs.sum()),
-        "exploitability": float(exploitability(game, point).max()),
-        "messages": trades,
-        "numbers": trades * scenarios * snapshots,
+        "exploitability": float(exploitability(game, point, paid).max()),
+        "messages": messages,
+        "numbers": numbers,
     }
 
 

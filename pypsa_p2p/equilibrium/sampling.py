@@ -142,6 +142,11 @@ def _check(market: object, weights: int, starts: int, spread: float, seed: int) 
     Range(0, whole=True).require("sample_equilibria: seed", seed)
     why = "weights are drawn from [1/spread, spread], so that spread must exceed 1"
     Range(1, ends="()", why=why).require("sample_equilibria: spread", spread)
+    if starts and market.contracts is not None and market.payments == "none":
+        raise MarketError(
+            "Best responses know no contracts, whose price nobody sets by herself: use starts=0, "
+            "or leave contracts out."
+        )
     if starts and not market.surplus and market.payments == "none":
         raise MarketError(
             "Where (1) is an equality, best responses never leave their start: use starts=0, or "

@@ -125,12 +125,16 @@ def scaled(game: Game, units: GameUnits) -> Game:
         quadratic_cost=units.curvatures(game.quadratic_cost),
         congestion=units.curvatures(game.congestion),
         fixed_cost=_seen((game.fixed_cost - game.constants) / units.money),
+        traded=None if game.traded is None else game.traded.scaled(units.money),
     )
 
 
 def restored(found: Run, units: GameUnits, constant: float) -> Run:
     """A run in the user's units; the constant, EUR, joins the social cost again."""
-    answer, price = found.answer, units.hourly_price
+    answer, price, held = found.answer, units.hourly_price, found.answer.hedges
+    if held is not None:
+        volume, insurance = units.money * held.volume, units.money * held.insurance
+        held = replace(held, volume=volume, insurance=insurance)
     history = found.history.copy(deep=True)
     history["social_cost"].data = constant + units.money * history["social_cost"].data
     if "penalty" in history:
@@ -143,5 +147,6 @@ def restored(found: Run, units: GameUnits, constant: float) -> Run:
             price=price * answer.price,
             reciprocity=price * answer.reciprocity,
             capacity=price * answer.capacity,
+            hedges=held,
         ),
     )

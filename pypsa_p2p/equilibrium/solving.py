@@ -87,8 +87,9 @@ def solve_equilibrium(
     is ``market.optimize(n)``.
 
     The agents' methods know prosumers with loads, generators of convex quadratic or linear cost
-    and trades, any scenarios and snapshots, risk-averse or not, with congestion or not. They
-    refuse storage, whatever stands behind a meter, and contracts. Best responses to a linear
+    and trades, any scenarios and snapshots, risk-averse or not, with congestion or not, and `ADMM`
+    contracts that pay 1 EUR in one scenario, complete or limited, and insurance. They refuse
+    storage, and whatever else stands behind a meter. Best responses to a linear
     cost are found exactly (a jump of the supply curve); where they are several, the one closest
     to the last is taken.
 
@@ -135,7 +136,7 @@ def solve_equilibrium(
     _check(market, method)
     data = read_market(n, snapshots)
     check_network(n, data)
-    market.check(data)
+    market.require(n, data)
     game = read_game(n, market, data)
     units = units_of(game)
     source = warm_start.n if isinstance(warm_start, Equilibrium) else warm_start
@@ -175,6 +176,11 @@ def _check(market: PeerToPeerMarket, method: Method) -> None:
             f"{type(method).__name__} needs surplus=True: where (1) is an equality, the partner's "
             "quantity leaves a prosumer nothing to decide about a trade, so best responses never "
             "leave their start. Use ADMM, or allow a surplus."
+        )
+    if not isinstance(method, ADMM) and market.contracts is not None:
+        raise MarketError(
+            f"{type(method).__name__} does not know contracts, whose price nobody sets by herself. "
+            "Use ADMM, or market.optimize(n)."
         )
     if market.weights is not None:
         raise MarketError(

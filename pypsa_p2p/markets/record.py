@@ -76,7 +76,7 @@ def record_market(
     )
     labelled = xr.DataArray(tau, coords={SCENARIO: data.scenarios, PROSUMER: data.prosumers})
     _write_bus_column(n, data, RISK_ADJUSTED_PROBABILITY, labelled)
-    contracts = _record_contracts(n, data, solution.hedges, terms, common)
+    contracts = record_contracts(n, data, solution.hedges, terms, common)
     for column in KEPT_DUALS:
         n.c["Link"].static[column] = 0.0
     usual = usual_units(solution, data)
@@ -97,7 +97,7 @@ def record_market(
     }
 
 
-def _record_contracts(
+def record_contracts(
     n: pypsa.Network, data: MarketData, hedges: Hedges | None, terms: Terms | None, common: Envelope
 ) -> dict[str, Any]:
     """Write what contracts pay into ``n.buses``; the entry of ``n.meta["p2p"]`` about them."""

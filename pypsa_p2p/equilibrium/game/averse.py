@@ -19,6 +19,7 @@ import numpy as np
 from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.equilibrium.game.best_response import dispatched
 from pypsa_p2p.equilibrium.game.game import Game
+from pypsa_p2p.equilibrium.game.hedging import Wanted
 from pypsa_p2p.equilibrium.game.knapsack import Array, Knapsack, solve_knapsacks
 from pypsa_p2p.equilibrium.game.pieces import Pieces, Positions
 
@@ -40,6 +41,8 @@ class Subproblem:
     probability : (S,)
     least, most : (S, n)
         Limits of tau.
+    wanted : Wanted or None
+        The same of contracts, which lower her costs by what they pay.
     """
 
     pieces: Pieces
@@ -50,13 +53,15 @@ class Subproblem:
     probability: Array
     least: Array
     most: Array
+    wanted: Wanted | None = None
 
     def take(self, rows: Positions) -> Subproblem:
         """That of some of the agents."""
         of_pieces = ("facing", "price", "target")
         taken = {name: getattr(self, name)[..., rows, :] for name in of_pieces}
         taken |= {name: getattr(self, name)[:, rows] for name in ("least", "most")}
-        return replace(self, pieces=self.pieces.take(rows), **taken)
+        wanted = None if self.wanted is None else self.wanted.take(rows)
+        return replace(self, pieces=self.pieces.take(rows), wanted=wanted, **taken)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -70,7 +75,9 @@ class Reply:
     gradient : (S, T, n, K)
         Of tau Pi + P over p w, EUR/MWh: of one MW more where a fee bends it.
     cost, rate : (S, n)
-        Pi, EUR, and dPi/dtau <= 0, EUR.
+        Pi, less what contracts pay, EUR, and how it changes with tau, <= 0, EUR.
+    volume : (K, n) or None
+        Contracts held.
     """
 
     own: Array
@@ -78,6 +85,7 @@ class Reply:
     gradient: Array
     cost: Array
     rate: Array
+    volume: Array | None = None
 
     def update(self, rows: Positions, other: Reply) -> None:
         """Put in the replies of some of the agents."""
@@ -85,9 +93,18 @@ class Reply:
             getattr(self, name)[..., rows, :] = getattr(other, name)
         for name in ("price", "cost", "rate"):
             getattr(self, name)[..., rows] = getattr(other, name)
+        if self.volume is not None:
+            self.volume[:, rows] = other.volume
 
 
-def pose(game: Game, pieces: Pieces, target: Array, price: Array, penalty: float) -> Subproblem:
+def pose(
+    game: Game,
+    pieces: Pieces,
+    target: Array,
+    price: Array,
+    penalty: float,
+    wanted: Wanted | None = None,
+) -> Subproblem:
     """The agents' problems at targets and prices (S, T, 2E) of their trades."""
     nothing = np.zeros_like(game.lower)
     points = [game.joined(nothing, values) for values in (target, price)]
@@ -100,6 +117,7 @@ def pose(game: Game, pieces: Pieces, target: Array, price: Array, penalty: float
         probability=game.probability,
         least=game.least,
         most=game.most,
+        wanted=wanted,
     )
 
 
@@ -137,12 +155,25 @@ def reply_to(problem: Subproblem, tau: Array) -> Reply:
     unseen = np.broadcast_to(ratio[..., 0] < ACCURACY.unseen, price.shape)
     if bool(unseen.any()):
         own = dispatched(pieces, own, unseen)
-    return Reply(
+    found = Reply(
         own=own,
         price=price,
         gradient=curvature * own + pull + ratio * pieces.fee_at(own),
         cost=pieces.costs(own, problem.facing),
         rate=_rate(problem, curvature, own, pieces.curvature * own + slope + pieces.fee_at(own)),
+    )
+    return found if problem.wanted is None else _hedged(problem, problem.wanted, found, tau)
+
+
+def _hedged(problem: Subproblem, wanted: Wanted, found: Reply, tau: Array) -> Reply:
+    """The same with the contracts that are best at tau, (S, n)."""
+    p = problem.probability
+    volume = wanted.volume(tau / p[:, None])
+    return replace(
+        found,
+        cost=found.cost - wanted.traded.by_scenario(volume, p.size),
+        rate=found.rate - wanted.rate(volume, p),
+        volume=volume,
     )
 
 

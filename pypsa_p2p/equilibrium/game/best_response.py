@@ -98,25 +98,28 @@ def dispatched(pieces: Pieces, own: Array, where: Flags) -> Array:
     return found
 
 
-def exploitability(game: Game, point: Array) -> Array:
+def exploitability(game: Game, point: Array, paid: Array | float = 0.0) -> Array:
     """How much each prosumer gains by re-optimising alone, (N,), over her cost.
+
+    What contracts pay her, `paid` (S, N), EUR, stays as it is.
 
     Her cost is what she decides, fixed costs left out, or a typical one, 1, if that is larger.
     """
     costs = game.costs(point)
-    held, tau = game.risk_adjusted(costs)
+    held, tau = game.risk_adjusted(costs - paid)
     decided = (tau * (costs - game.fixed_cost)).sum(axis=0)
-    return np.asarray(gains(game, point, held) / np.maximum(1.0, np.abs(decided)))
+    return np.asarray(gains(game, point, held, paid) / np.maximum(1.0, np.abs(decided)))
 
 
-def gains(game: Game, point: Array, held: Array) -> Array:
+def gains(game: Game, point: Array, held: Array, paid: Array | float = 0.0) -> Array:
     """By how much less than the R she has, `held`, each would have after her best response, EUR.
 
     Where the quantities break (1) by a rounding, or by what an algorithm has not agreed on yet,
     she may keep what she has.
     """
     response, _ = best_response(game, point, keep=True)
-    reached, _ = game.risk_adjusted(game.pieces.costs(response, game.pieces.facing(point)))
+    costs = game.pieces.costs(response, game.pieces.facing(point))
+    reached, _ = game.risk_adjusted(costs - paid)
     return held - reached
 
 

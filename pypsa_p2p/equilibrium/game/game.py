@@ -14,6 +14,7 @@ from pypsa_p2p.common.errors import MarketError
 from pypsa_p2p.common.names import NAME, PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import dynamic_values
 from pypsa_p2p.common.values import labelled
+from pypsa_p2p.equilibrium.game.hedging import Traded
 from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.equilibrium.game.pieces import Pieces, Positions, arrange
 from pypsa_p2p.equilibrium.game.refusals import (
@@ -25,7 +26,7 @@ from pypsa_p2p.equilibrium.game.refusals import (
 from pypsa_p2p.markets.designs import PeerToPeerMarket
 from pypsa_p2p.markets.record import require_trades_delivered
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.solvers.tail import worst
+from pypsa_p2p.solvers.tail import Tail, worst
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +45,7 @@ class Game:
     generators : Index
         (G,) names.
     least, most
-        (S, N) of the risk-adjusted probabilities tau.
+        (S, N) of the risk-adjusted probabilities tau; what insurance costs is the most.
     surplus
         Whether (1) is an inequality.
     owner, buyer
@@ -57,6 +58,8 @@ class Game:
         (S, T, N), MW, and (S, N), EUR.
     price, capacity, congestion, fee
         (S, T, 2E): b + p0 of the buyer, EUR/MWh; kappa, MW; a, EUR/MW2h; f of the buyer, EUR/MWh.
+    traded
+        The contracts; None where there are none.
     """
 
     data: MarketData
@@ -77,6 +80,7 @@ class Game:
     capacity: Array
     congestion: Array
     fee: Array
+    traded: Traded | None = None
 
     @cached_property
     def probability(self) -> Array:
@@ -177,10 +181,16 @@ class Game:
 
     def risk_adjusted(self, costs: Array) -> tuple[Array, Array]:
         """R, (N,), EUR, and a tau that attains it, (S, N), of costs (S, N)."""
-        scenarios, prosumers = costs.shape
-        group = np.repeat(np.arange(prosumers), scenarios)
-        found = worst(costs.T.ravel(), self.least.T.ravel(), self.most.T.ravel(), group)
-        return found.value, found.probability.reshape(prosumers, scenarios).T
+        found = self._tail(costs)
+        return found.value, found.probability.reshape(costs.shape[::-1]).T
+
+    def value_at_risk(self, costs: Array) -> Array:
+        """The least cost that counts for more than it must, (N,), EUR, of costs (S, N)."""
+        return self._tail(costs).value_at_risk
+
+    def _tail(self, costs: Array) -> Tail:
+        group = np.repeat(np.arange(costs.shape[1]), costs.shape[0])
+        return worst(costs.T.ravel(), self.least.T.ravel(), self.most.T.ravel(), group)
 
 
 def incidence(owner: Positions, prosumers: int) -> Array:
@@ -215,10 +225,6 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
     MarketError
         The market or an asset is not one the agents' algorithms know (naming it).
     """
-    if market.contracts is not None:
-        raise MarketError(
-            "The agents' algorithms trade no contracts: use market.optimize(n), or drop them."
-        )
     if market.payments == "risk":
         raise MarketError(
             "The agents' algorithms play the game in which payments are no part of anybody's risk: "
@@ -235,6 +241,10 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
             "The agents' algorithms know CVaR, WorstCase and what else is given by limits of each "
             "probability only: use market.optimize(n), or one of these."
         )
+    terms, most = market.terms(data), each.most.T
+    traded = None if terms is None else Traded.of(terms, most)
+    if terms is not None and terms.insurance_price is not None:
+        most = np.minimum(most, terms.insurance_price[:, None])
     values = {
         attribute: dynamic_values(n, "Generator", attribute, names, data.snapshots)
         for attribute in ("p_nom", "p_min_pu", "p_max_pu", *_COSTS)
@@ -246,7 +256,7 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
         data=data,
         generators=names,
         least=each.least.T,
-        most=each.most.T,
+        most=most,
         surplus=market.surplus,
         owner=_whose(data, "Generator"),
         buyer=np.concatenate(data.ends),
@@ -257,6 +267,7 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
         quadratic_cost=_array(values["marginal_cost_quadratic"]),
         load=_load(n, data),
         fixed_cost=data.fixed_part,
+        traded=traded,
         **_trade_arrays(data),
     )
     _check_numbers(game)
