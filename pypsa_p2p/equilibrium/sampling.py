@@ -144,8 +144,8 @@ def _check(market: object, weights: int, starts: int, spread: float, seed: int) 
     Range(1, ends="()", why=why).require("sample_equilibria: spread", spread)
     if starts and market.contracts is not None and market.payments == "none":
         raise MarketError(
-            "Best responses know no contracts, whose price nobody sets by herself: use starts=0, "
-            "or leave contracts out."
+            "Best responses trade no contracts, whose volumes sum to zero, so that the others' "
+            "leave nothing to decide: use starts=0, or leave contracts out."
         )
     if starts and not market.surplus and market.payments == "none":
         raise MarketError(

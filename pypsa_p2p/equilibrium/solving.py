@@ -179,8 +179,9 @@ def _check(market: PeerToPeerMarket, method: Method) -> None:
         )
     if not isinstance(method, ADMM) and market.contracts is not None:
         raise MarketError(
-            f"{type(method).__name__} does not know contracts, whose price nobody sets by herself. "
-            "Use ADMM, or market.optimize(n)."
+            f"{type(method).__name__} trades no contracts: since volumes sum to zero, the others' "
+            "leave a prosumer nothing to decide about her own, so best responses never leave the "
+            "contracts they start with. Use ADMM, or market.optimize(n)."
         )
     if market.weights is not None:
         raise MarketError(
