@@ -260,6 +260,11 @@ def require_supply(game: Game) -> None:
     MarketError
         Naming her.
     """
+    if game.stores is not None:
+        raise MarketError(
+            f"StorageUnit {listed(game.stores.names)} ties hours together, which "
+            "ADMM's agents do not know: use GaussSeidel, Jacobi or market.optimize(n)."
+        )
     least, most = game.net_import_limits
     bought = game.net_import(game.capacity)
     sold = np.inf if game.surplus else game.net_import(game.partner(game.capacity))

@@ -21,6 +21,7 @@ from pypsa_p2p.common.tables import dynamic_values, first_scenario, write_static
 from pypsa_p2p.equilibrium.agreed_prices import by_the_rule
 from pypsa_p2p.equilibrium.game.game import Game
 from pypsa_p2p.equilibrium.game.knapsack import Array
+from pypsa_p2p.equilibrium.game.stores import Stores
 from pypsa_p2p.equilibrium.running import Answer, Run
 from pypsa_p2p.equilibrium.scaling import units_of
 from pypsa_p2p.markets.designs import PeerToPeerMarket
@@ -84,7 +85,10 @@ def _write_power(n: pypsa.Network, game: Game, point: Array) -> None:
     loads = first_scenario(n, "Load").index
     load = dynamic_values(n, "Load", "p_set", loads, data.snapshots)
     _write(n, data, "Load", "p", load)
-    _write(n, data, "Generator", "p", game.labelled(power, game.generators))
+    generated = power[..., : game.generators.size]
+    _write(n, data, "Generator", "p", game.labelled(generated, game.generators))
+    if game.stores is not None:
+        _write_stores(n, game, game.stores, power)
     p0, p1 = np.split(-quantity, 2, axis=-1)
     for attribute, sent in {"p": p0, "p0": p0, "p1": p1}.items():
         _write(n, data, "Link", attribute, game.labelled(sent, data.edges))
@@ -95,6 +99,19 @@ def _write_power(n: pypsa.Network, game: Game, point: Array) -> None:
         for end in ("p0", "p1") if len(names) else ():
             nothing = np.zeros((*injection.shape[:2], len(names)))
             _write(n, data, component, end, game.labelled(nothing, names))
+
+
+def _write_stores(n: pypsa.Network, game: Game, stores: Stores, power: Array) -> None:
+    """What storage units do, MW, and what is in them, MWh."""
+    dispatched, taken = power[..., stores.discharge], -power[..., stores.charge]
+    tables = {
+        "p": dispatched - taken,
+        "p_dispatch": dispatched,
+        "p_store": taken,
+        "state_of_charge": stores.contents(power),
+    }
+    for attribute, values in tables.items():
+        _write(n, game.data, "StorageUnit", attribute, game.labelled(values, stores.names))
 
 
 def _write_prices(n: pypsa.Network, game: Game, answer: Answer) -> None:

@@ -125,6 +125,9 @@ def scaled(game: Game, units: GameUnits) -> Game:
         quadratic_cost=units.curvatures(game.quadratic_cost),
         congestion=units.curvatures(game.congestion),
         fixed_cost=_seen((game.fixed_cost - game.constants) / units.money),
+        stores=None
+        if game.stores is None
+        else game.stores.scaled(units.power * units.hours, units.hours),
         traded=None if game.traded is None else game.traded.scaled(units.money),
     )
 

@@ -88,10 +88,10 @@ def solve_equilibrium(
 
     The agents' methods know prosumers with loads, generators of convex quadratic or linear cost
     and trades, any scenarios and snapshots, risk-averse or not, with congestion or not, and `ADMM`
-    contracts that pay 1 EUR in one scenario, complete or limited, and insurance. They refuse
-    storage, and whatever else stands behind a meter. Best responses to a linear
-    cost are found exactly (a jump of the supply curve); where they are several, the one closest
-    to the last is taken.
+    contracts that pay 1 EUR in one scenario, complete or limited, and insurance; `GaussSeidel` and
+    `Jacobi` storage units. They refuse whatever else stands behind a meter. Best responses to a
+    linear cost are found exactly (a jump of the supply curve); where they are several, the one
+    closest to the last is taken (but for who has storage).
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from pypsa_p2p.equilibrium.game.best_response import best_response, dispatch
 from pypsa_p2p.equilibrium.game.game import Game, incidence
 from pypsa_p2p.equilibrium.game.knapsack import Array
 from pypsa_p2p.markets.record import recorded
-from pypsa_p2p.solvers.program import QuadraticProgram
+from pypsa_p2p.solvers.program import QuadraticProgram, Solution
 from pypsa_p2p.solvers.quadratic import solve_quadratic
 
 
@@ -70,7 +70,8 @@ def remembered(game: Game, n: pypsa.Network) -> dict[str, Array]:
 def feasible_start(game: Game, quantity: Array) -> Array:
     """The point of quantities everybody can live with, (S, T, G + 2E + 1).
 
-    A prosumer whom they leave with more energy than she can use sells the rest at least cost.
+    A prosumer whom they leave with more energy than she can use sells the rest at least cost, and
+    whoever has storage answers them.
 
     Raises
     ------
@@ -88,7 +89,8 @@ def feasible_start(game: Game, quantity: Array) -> Array:
         )
     quantity = np.minimum(quantity, allowed)
     least, most = game.net_import_limits
-    unable = least > game.net_import(allowed) + slack
+    stored = game.pieces.stored.any(axis=1)
+    unable = (least > game.net_import(allowed) + slack) & ~stored
     if bool(unable.any()):
         names = game.data.prosumers[np.flatnonzero(unable.any(axis=(0, 1)))]
         raise MarketError(
@@ -96,14 +98,14 @@ def feasible_start(game: Game, quantity: Array) -> Array:
             "their least demand with what is offered to them. Take start='least' or 'variational'."
         )
     imported = game.net_import(quantity)
-    unbalanced = (imported > most + slack) | (imported < least - slack)
+    unbalanced = (imported > most + slack) | (imported < least - slack) | stored
     point = game.joined(np.zeros_like(game.lower), quantity)
     for prosumer in np.flatnonzero(unbalanced.any(axis=(0, 1))):  # each sees the last one's sales
         pieces = game.pieces.take(np.array([prosumer]))
         own, _ = best_response(game, point, pieces)
         where = unbalanced[..., prosumer, None, None]
         pieces.put(point, np.where(where, own, pieces.own(point)))
-    return dispatch(game, game.parted(point)[1])
+    return dispatch(game, point)
 
 
 def least_trades(game: Game) -> Array:
@@ -112,42 +114,52 @@ def least_trades(game: Game) -> Array:
     .. math:: \min \tfrac12 \sum q_{mn}^2 \quad \text{s.t.} \quad q_{mn} + q_{nm} = 0, \quad
         q_{mn} \le \kappa_{mn}, \quad Q_n \ge \text{her least net import}
 
-    None in hours in which nobody depends on trade.
+    None in hours in which nobody depends on trade. Storage stands idle, or, if that is impossible,
+    gives what power it has in every hour; whether it holds that much is for its owner to find.
 
     Raises
     ------
     MarketError
         There are none: naming who cannot meet her least demand.
     """
-    nothing, (least, _) = np.zeros_like(game.price), game.net_import_limits
-    hours = np.argwhere((least > 0.0).any(axis=-1))
-    if not len(hours):
-        return nothing
-    own, other = np.split(game.capacity[tuple(hours.T)], 2, axis=-1)
-    bought = incidence(game.buyer, game.prosumers)[: game.edges]
-    sold = incidence(game.seller, game.prosumers)[: game.edges]
+    needs = [game.net_import_limits[0]]
+    if game.stores is not None:
+        needs.append(game.load - game.sum_by_owner(game.upper))
+    for least in needs:
+        depend = (least > 0.0).any(axis=-1, keepdims=True)
+        if not depend.any():
+            return np.zeros_like(game.price)
+        found = _serving(game, least)
+        if found.status == "optimal":
+            quantity = np.where(depend, found.x.reshape(*game.price.shape[:-1], game.edges), 0.0)
+            return np.concatenate([quantity, -quantity], axis=-1)
+    raise _nobody_serves(game, found.certificate)
+
+
+def _serving(game: Game, least: Array) -> Solution:
+    """Trades of least norm with which everybody imports no less than she must, (S T E,)."""
+    hours = int(np.prod(least.shape[:-1]))
+    own, other = np.split(game.capacity, 2, axis=-1)
+    bought, sold = (
+        incidence(end, game.prosumers)[: game.edges] for end in (game.buyer, game.seller)
+    )
     program = QuadraticProgram(
         P=sp.identity(own.size, format="csc"),
         c=np.zeros(own.size),
-        A=sp.kron(sp.identity(len(hours)), (bought - sold).T, format="csr"),
-        lower=least[tuple(hours.T)].ravel(),
-        upper=np.full(len(hours) * game.prosumers, np.inf),
+        A=sp.kron(sp.identity(hours), (bought - sold).T, format="csr"),
+        lower=least.ravel(),
+        upper=np.full(least.size, np.inf),
         x_lower=-other.ravel(),
         x_upper=own.ravel(),
     )
-    found = solve_quadratic(program)
-    if found.status != "optimal":
-        _refuse_short(game, found.certificate)
-    quantity = found.x.reshape(own.shape)
-    nothing[tuple(hours.T)] = np.concatenate([quantity, -quantity], axis=-1)
-    return nothing
+    return solve_quadratic(program)
 
 
-def _refuse_short(game: Game, certificate: Array | None) -> None:
-    """Name those whose least demands no trades meet, by weights of their rows."""
+def _nobody_serves(game: Game, certificate: Array | None) -> MarketError:
+    """Names those whose least demands no trades meet, by weights of their rows."""
     weights = np.ones(game.prosumers) if certificate is None else certificate
     short = (weights.reshape(-1, game.prosumers) != 0.0).any(axis=0)
-    raise MarketError(
+    return MarketError(
         f"start: no trades within capacities let prosumers {listed(game.data.prosumers[short])} "
         "all meet their least demand. Widen capacities, or their limits."
     )

@@ -124,7 +124,8 @@ def test_costs_are_those_of_results() -> None:
     market.optimize(n)
     r = p2p.results(n)
     game = read_game(n, market, read_market(n))
-    point = dispatch(game, r.quantity.transpose("scenario", "snapshot", "trade").to_numpy())
+    quantity = r.quantity.transpose("scenario", "snapshot", "trade").to_numpy()
+    point = dispatch(game, game.joined(np.zeros_like(game.lower), quantity))
     assert game.costs(point) == pytest.approx(r.cost.transpose("scenario", "prosumer").to_numpy())
 
 
@@ -164,7 +165,7 @@ def test_regularised_response_by_hand() -> None:
     game = game_of(two_prosumers())
     offered = np.zeros_like(game.price)
     offered[..., 0] = -3.5  # what m sells to n
-    point = dispatch(game, offered)
+    point = dispatch(game, game.joined(np.zeros_like(game.lower), offered))
     pieces = game.pieces.take(np.array([1]))
     for regularisation, wanted in ((0.0, 3.0), (1.0, 1.5)):
         own, price = best_response(game, point, pieces, regularisation=regularisation)
@@ -227,7 +228,8 @@ def test_refusals_name_the_asset() -> None:
         with pytest.raises(p2p.MarketError, match=match):
             read_game(n, market, read_market(n))
 
-    refused("battery", "StorageUnit", "battery", bus="p0", p_nom=1)
+    refused("tank", "Store", "tank", bus="p0", e_nom=1)
+    refused("reservoir", "StorageUnit", "reservoir", bus="p0", p_nom=1, inflow=1)
     refused("tank", "Store", "tank", bus="p1", e_nom=1)
     refused("heater", "Link", "heater", bus0="p0", bus1="island", p_nom=1)
     refused("cable", "Line", "cable", bus0="p0", bus1="island", s_nom=1, x=0.1)
@@ -235,10 +237,3 @@ def test_refusals_name_the_asset() -> None:
     refused("slow.*ramp_limit_up", "Generator", "slow", bus="p0", p_nom=1, ramp_limit_up=0.1)
     refused("concave.*", "Generator", "concave", bus="p0", p_nom=1, marginal_cost_quadratic=-1)
     refused("cap", "GlobalConstraint", "cap", sense="<=", constant=1)
-
-
-def test_contracts_are_refused() -> None:
-    n = network(random_instance(0, 3, 2, 1))
-    market = p2p.PeerToPeerMarket(risk=p2p.CVaR(), contracts=p2p.Contracts())
-    with pytest.raises(p2p.MarketError, match="contracts"):
-        read_game(n, market, read_market(n))

@@ -13,6 +13,7 @@ a convex quadratic knapsack, whose price is :math:`\lambda_n/(\tau w)`:
     q_{mn} \le \min(\kappa_{mn}, -\bar q_{nm}).
 
 With surplus a sale has no lower limit but what she can produce; without it (1) fixes every q.
+Storage ties hours together, but no scenarios: who has some solves one program (`stores`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.equilibrium.game.game import Game
 from pypsa_p2p.equilibrium.game.knapsack import Array, Flags, Knapsack, solve_knapsacks
 from pypsa_p2p.equilibrium.game.pieces import Pieces
+from pypsa_p2p.equilibrium.game.stores import stored_response
 
 
 def best_response(
@@ -70,21 +72,36 @@ def best_response(
         curvature = curvature + regularisation * trades
         slope = slope - regularisation * trades * own
     problem = Knapsack(curvature, slope, lower, upper, pieces.load, pieces.fee)
-    return solve_knapsacks(problem, near=own)
+    found, price = solve_knapsacks(problem, near=own)
+    if game.stores is not None:
+        for row in np.flatnonzero(pieces.stored.any(axis=1)).tolist():  # each a program of her own
+            found[..., row, :], price[..., row] = stored_response(
+                game.stores, _of_one(problem, row), pieces.columns[row], pieces.hours
+            )
+    return found, price
 
 
-def dispatch(game: Game, quantity: Array) -> Array:
-    """The point of given quantities, (S, T, 2E), whose powers balance them at least cost."""
-    point = game.joined(np.zeros_like(game.lower), quantity)
+def _of_one(problem: Knapsack, row: int) -> Knapsack:
+    """The problem of one prosumer."""
+    h, c, lower, upper, total, fee = problem
+    fee = None if fee is None else fee[..., row, :]
+    return Knapsack(
+        h[..., row, :], c[..., row, :], lower[..., row, :], upper[..., row, :], total[..., row], fee
+    )
+
+
+def dispatch(game: Game, point: Array) -> Array:
+    """The point of the same trades and storage whose other powers balance them at least cost."""
+    point = point.copy()
     own = game.pieces.own(point)
     game.pieces.put(point, dispatched(game.pieces, own, np.ones(own.shape[:-1], dtype=bool)))
     return point
 
 
 def dispatched(pieces: Pieces, own: Array, where: Flags) -> Array:
-    """The prosumers' pieces; `where` (S, T, n), trades stay and powers cost least."""
+    """The prosumers' pieces; `where` (S, T, n), trades and storage stay and powers cost least."""
     found = own.copy()
-    held = np.broadcast_to(pieces.trades, own.shape)[where]
+    held = np.broadcast_to(pieces.trades | pieces.stored, own.shape)[where]
     kept = own[where]
     found[where], _ = solve_knapsacks(
         Knapsack(

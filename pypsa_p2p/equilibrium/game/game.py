@@ -23,6 +23,7 @@ from pypsa_p2p.equilibrium.game.refusals import (
     refuse_day_ahead,
     refuse_generators,
 )
+from pypsa_p2p.equilibrium.game.stores import Stores, read_stores
 from pypsa_p2p.markets.designs import PeerToPeerMarket
 from pypsa_p2p.markets.record import require_trades_delivered
 from pypsa_p2p.network.market_data import MarketData
@@ -58,8 +59,9 @@ class Game:
         (S, T, N), MW, and (S, N), EUR.
     price, capacity, congestion, fee
         (S, T, 2E): b + p0 of the buyer, EUR/MWh; kappa, MW; a, EUR/MW2h; f of the buyer, EUR/MWh.
-    traded
-        The contracts; None where there are none.
+    traded, stores
+        The contracts and the storage units, whose discharge and charge are the last generators;
+        None where there are none.
     """
 
     data: MarketData
@@ -81,6 +83,7 @@ class Game:
     congestion: Array
     fee: Array
     traded: Traded | None = None
+    stores: Stores | None = None
 
     @cached_property
     def probability(self) -> Array:
@@ -126,6 +129,9 @@ class Game:
             columns=columns,
             partners=partners[columns],
             trades=(columns >= generators) & (columns < last),
+            stored=np.zeros(columns.shape, dtype=bool)
+            if self.stores is None
+            else np.isin(columns, self.stores.places),
             curvature=side_by_side(2 * self.quadratic_cost, 2 * self.congestion, 1.0),
             slope=side_by_side(self.marginal_cost, self.price, 0.0),
             congestion=side_by_side(nothing, self.congestion, 0.0),
@@ -154,8 +160,12 @@ class Game:
 
     @cached_property
     def net_import_limits(self) -> tuple[Array, Array]:
-        """Least and most each prosumer can import, (S, T, N), MW, by (3) and her limits."""
-        least, most = self.sum_by_owner(self.lower), self.sum_by_owner(self.upper)
+        """Least and most each prosumer can import, (S, T, N), MW, by (3) and her limits.
+
+        Her storage units stand idle.
+        """
+        idle = 1.0 if self.stores is None else self.stores.idle(self.owner.size)
+        least, most = self.sum_by_owner(self.lower * idle), self.sum_by_owner(self.upper * idle)
         return self.load - most, self.load - least
 
     @cached_property
@@ -252,22 +262,32 @@ def read_game(n: pypsa.Network, market: PeerToPeerMarket, data: MarketData) -> G
     if data.closed is not None:
         open_ = (~data.closed).reindex({NAME: names}, fill_value=True)
         values["p_nom"] = values["p_nom"] * open_
+    arrays = {
+        "lower": _array(values["p_nom"] * values["p_min_pu"]),
+        "upper": _array(values["p_nom"] * values["p_max_pu"]),
+        "marginal_cost": _array(values["marginal_cost"]),
+        "quadratic_cost": _array(values["marginal_cost_quadratic"]),
+    }
+    stores, pieces = read_stores(n, data, names.size)
+    for name, of_stores in pieces.items():
+        arrays[name] = np.concatenate([arrays[name], of_stores], axis=-1)
+    owner = _whose(data, "Generator")
+    if stores is not None:
+        owner = np.concatenate([owner, np.tile(_whose(data, "StorageUnit"), 2)])
     game = Game(
         data=data,
         generators=names,
         least=each.least.T,
         most=most,
         surplus=market.surplus,
-        owner=_whose(data, "Generator"),
+        owner=owner,
         buyer=np.concatenate(data.ends),
         hours=np.asarray(data.weighting.to_numpy(), dtype=float),
-        lower=_array(values["p_nom"] * values["p_min_pu"]),
-        upper=_array(values["p_nom"] * values["p_max_pu"]),
-        marginal_cost=_array(values["marginal_cost"]),
-        quadratic_cost=_array(values["marginal_cost_quadratic"]),
         load=_load(n, data),
         fixed_cost=data.fixed_part,
         traded=traded,
+        stores=stores,
+        **arrays,
         **_trade_arrays(data),
     )
     _check_numbers(game)
@@ -314,6 +334,8 @@ def _trade_arrays(data: MarketData) -> dict[str, Array]:
 
 def _check_numbers(game: Game) -> None:
     names = game.generators
+    if game.stores is not None:
+        names = names.append([game.stores.names, game.stores.names])
     for what, good in {
         "finite limits and costs": np.isfinite(
             game.lower + game.upper + game.marginal_cost + game.quadratic_cost

@@ -27,8 +27,8 @@ class Pieces:
         Positions of the prosumers.
     columns, partners : (n, K)
         Where a point has the piece, and the partner's quantity of the same edge.
-    trades : (n, K)
-        Which pieces are trades.
+    trades, stored : (n, K)
+        Which pieces are trades, and which are of storage units, tied to those of other hours.
     curvature, slope, congestion, lower, upper : (S, T, n, K)
         h, EUR/MW2h; c, EUR/MWh; a, EUR/MW2h; limits, MW. Of trades, `upper` is the capacity
         and `lower` minus infinity: see `floored`.
@@ -42,6 +42,7 @@ class Pieces:
     columns: Positions
     partners: Positions
     trades: npt.NDArray[np.bool_]
+    stored: npt.NDArray[np.bool_]
     curvature: Array
     slope: Array
     congestion: Array
@@ -60,6 +61,7 @@ class Pieces:
             columns=self.columns[rows],
             partners=self.partners[rows],
             trades=self.trades[rows],
+            stored=self.stored[rows],
             curvature=self.curvature[..., rows, :],
             slope=self.slope[..., rows, :],
             congestion=self.congestion[..., rows, :],

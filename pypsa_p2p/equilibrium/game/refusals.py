@@ -38,7 +38,7 @@ def check_components(n: pypsa.Network, data: MarketData) -> None:
         if names.empty:
             continue
         whose = data.owner_of(component).to_numpy()
-        if component in ("Generator", "Load"):
+        if component in ("Generator", "Load", "StorageUnit"):
             refused, why = names[whose == NOBODY], "belongs to no prosumer"
         elif component in n.passive_branch_components or component == "ShuntImpedance":
             refused, why = names[whose != NOBODY], "stands behind a prosumer's meter"
@@ -49,7 +49,7 @@ def check_components(n: pypsa.Network, data: MarketData) -> None:
                 f"{component} {listed(refused)} {why}; the agents' algorithms know only "
                 "prosumers with loads, generators and trades. Use market.optimize(n)."
             )
-    for component in ("Generator", "Load"):
+    for component in ("Generator", "Load", "StorageUnit"):
         _check_at_own_bus(n, data, component)
 
 
