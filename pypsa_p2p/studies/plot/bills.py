@@ -16,10 +16,10 @@ from pypsa_p2p.solution.savings import without_trades
 from pypsa_p2p.studies.plot.drawing import (
     INK,
     TEXT,
-    axes_or_new,
     draw_legend,
-    matplotlib_module,
+    plain_numbers,
 )
+from pypsa_p2p.studies.plot.rows import most_telling, name_rows, row_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,9 +37,6 @@ _COLOURS: Final = {
     "trades": "#d55e00",
     "contracts": "#e69f00",
 }
-_LONGEST: Final = 28  # letters of a name
-_LETTER: Final = 0.065  # width of one, inches
-_NAMES: Final = 0.6  # what a figure has for them, inches
 _ROW: Final = 0.24  # height of a household's row, inches
 _BAR: Final = 0.36  # height of one of her two bars, of the row's
 _FADED: Final = 0.45
@@ -59,7 +56,7 @@ def bills(n: pypsa.Network, reference: pypsa.Network | None = None, ax: Axes | N
     reference : pypsa.Network, optional
         Before: solved with a market, too. Default: `without_trades`.
     ax : matplotlib.axes.Axes, optional
-        Default: a new figure, 3.5 inches wide, as high as all households need.
+        Default: a new figure, 3.5 inches wide, more for long names, as high as its rows need.
 
     Returns
     -------
@@ -89,18 +86,24 @@ def bills(n: pypsa.Network, reference: pypsa.Network | None = None, ax: Axes | N
             "compare the same households."
         )
     before = before.loc[after.index]
-    wide = _LETTER * max(len(_short(str(who))) for who in after.index)
-    ax = axes_or_new(ax, height=1.1 + _ROW * max(len(after), 4), wider=max(0.0, wide - _NAMES))
     shown = _shown(before, after)
+    households = len(after)
+    chosen = most_telling(np.maximum(before[TOTAL].abs(), after[TOTAL].abs()))
+    before, after = before.iloc[chosen], after.iloc[chosen]
+    names = [str(who) for who in after.index]
+    ax = row_axes(ax, names, row=_ROW, around=1.1)
     place = np.arange(len(after))
     for table, offset, alpha in ((before, -_BAR / 2, _FADED), (after, _BAR / 2, 1.0)):
         _draw_parts(ax, table[shown], place + offset, alpha)
+    size = float(np.interp(len(names), [30, 120], [3.4, 1.6]))
     marks: dict[str, Any] = {"linestyle": "none", "markeredgecolor": "black", "zorder": 4}
-    ax.plot(before[TOTAL], place - _BAR / 2, "o", markersize=3.4, markerfacecolor="white",
+    marks |= {"markersize": size, "markeredgewidth": 0.25 * size}
+    ax.plot(before[TOTAL], place - _BAR / 2, "o", markerfacecolor="white",
             label="total before", **marks)  # fmt: skip
-    ax.plot(after[TOTAL], place + _BAR / 2, "o", markersize=3.4, markerfacecolor="black",
+    ax.plot(after[TOTAL], place + _BAR / 2, "o", markerfacecolor="black",
             label="total after", **marks)  # fmt: skip
-    _finish(ax, after.index, _extent(before[shown], after[shown]))
+    _finish(ax, _extent(before[shown], after[shown]))
+    name_rows(ax, names, households, "whose bills are largest")
     return ax
 
 
@@ -149,21 +152,10 @@ def _draw_parts(ax: Axes, table: pd.DataFrame, place: np.ndarray, alpha: float) 
             ends[sign] = start + width
 
 
-def _short(name: str) -> str:
-    """A name that leaves room for bars, and in which no sign means mathematics."""
-    cut = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
-    return cut.replace("$", r"\$")
-
-
-def _finish(ax: Axes, names: pd.Index, extent: tuple[float, float]) -> None:
+def _finish(ax: Axes, extent: tuple[float, float]) -> None:
     ax.set_xlim(extent)
     ax.axvline(0.0, color=INK, linewidth=0.6, zorder=3)
-    ticker = matplotlib_module("ticker")
-    ax.xaxis.set_major_locator(ticker.MaxNLocator(5))
-    ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:,.10g}".replace("-", "−")))
-    ax.set_yticks(np.arange(len(names)), [_short(str(who)) for who in names], fontsize=TEXT)
-    ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.tick_params(labelsize=TEXT)
+    plain_numbers(ax.xaxis)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_xlabel("Expected bill (EUR)", fontsize=TEXT)
     ax.set_ylabel("Household", fontsize=TEXT)

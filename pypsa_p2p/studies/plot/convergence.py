@@ -13,11 +13,16 @@ from pypsa_p2p.equilibrium.solving import Equilibrium
 from pypsa_p2p.studies.plot.drawing import (
     ACCENT,
     INK,
+    LIGHT,
     SECOND,
     TEXT,
+    THIRD,
     axes_or_new,
     draw_legend,
     marks,
+    matplotlib_module,
+    plain_numbers,
+    wide_range,
 )
 
 if TYPE_CHECKING:
@@ -25,18 +30,23 @@ if TYPE_CHECKING:
 
 #: What is drawn on the logarithmic axis, where recorded: name, label, and how.
 _CURVES: Final[tuple[tuple[str, str, dict[str, Any]], ...]] = (
-    ("movement", "movement", {"color": INK}),
-    ("primal_residual", "primal residual", {"color": INK}),
-    ("dual_residual", "dual residual", {"color": INK, "linestyle": "--"}),
-    ("exploitability", "exploitability", {"color": ACCENT}),
+    ("movement", "movement", {"color": INK, "linewidth": 1.2}),
+    ("primal_residual", "primal residual", {"color": LIGHT, "linewidth": 2.4}),
+    ("dual_residual", "dual residual", {"color": THIRD, "linewidth": 0.9}),
+    ("exploitability", "exploitability", {"color": ACCENT, "linewidth": 0.9, "linestyle": "--"}),
 )
+#: Of the tolerance: what is less is below the picture.
+_BELOW: Final = 1e-3
+#: The share of iterations whose social cost may be off the axis: the first are far from the rest.
+_FIRST: Final = 0.1
 
 
 def convergence(eq: Equilibrium, ax: Axes | None = None) -> Axes:
     """Residuals, exploitability and social cost of an agents' algorithm, iteration by iteration.
 
     Residuals and exploitability have no unit and stand on the logarithmic axis to the left, with
-    the tolerance dotted; social cost, EUR, on the axis to the right.
+    the tolerance dotted; social cost, EUR, on the axis to the right, which shows all but the first
+    tenth of iterations whole. What is less than a thousandth of the tolerance is below the picture.
 
     Parameters
     ----------
@@ -66,9 +76,11 @@ def convergence(eq: Equilibrium, ax: Axes | None = None) -> Axes:
     for name, label, style in _CURVES:
         if name in history:
             values = np.maximum(history[name].to_numpy(), ACCURACY.drawn)
-            ax.plot(history["iteration"], values, label=label, linewidth=1.2, **style, **mark)
+            ax.plot(history["iteration"], values, label=label, **style, **mark)
     ax.axhline(eq.method.tolerance, color=INK, linewidth=0.7, linestyle=":", label="tolerance")
     ax.set_yscale("log")
+    ax.set_ylim(bottom=max(ax.get_ylim()[0], _BELOW * eq.method.tolerance))
+    ax.xaxis.set_major_locator(matplotlib_module("ticker").MaxNLocator(6, integer=True))
     ax.set_xlabel(f"Iteration of {type(eq.method).__name__}", fontsize=TEXT)
     ax.set_ylabel("Residuals and exploitability", fontsize=TEXT)
     right = _draw_cost(ax, history, mark)
@@ -84,6 +96,10 @@ def _draw_cost(ax: Axes, history: xr.Dataset, mark: dict[str, Any]) -> Axes:
     """Social cost on an axis of its own."""
     right: Axes = ax.twinx()
     right.plot(history["iteration"], history["social_cost"], color=SECOND, linewidth=1.2, **mark)
+    later = history["social_cost"].to_numpy()[int(_FIRST * history.sizes["iteration"]) :]
+    low, high = wide_range(later, floor=1e-4)
+    right.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    plain_numbers(right.yaxis)
     right.set_ylabel("Social cost (EUR)", fontsize=TEXT, color=SECOND)
     right.tick_params(axis="y", colors=SECOND)
     return right

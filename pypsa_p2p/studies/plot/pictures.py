@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
-import pandas as pd
 import pypsa
 import xarray as xr
 
-from pypsa_p2p.common.errors import MarketError, listed, shown
-from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT, TRADE
-from pypsa_p2p.common.tables import ONLY_SCENARIO, first_scenario
+from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
 from pypsa_p2p.markets.record import recorded, recorded_risk
 from pypsa_p2p.network.market_data import MarketData
-from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.hedges import recorded_hedges
-from pypsa_p2p.solution.results import results
 from pypsa_p2p.studies.amounts import AMOUNTS, Amount, amount_of
 from pypsa_p2p.studies.plot.bills import bills as bills  # noqa: PLC0414  public: plot.bills
 from pypsa_p2p.studies.plot.convergence import convergence as convergence  # noqa: PLC0414  public: plot.convergence
@@ -26,94 +19,35 @@ from pypsa_p2p.studies.plot.drawing import (
     ACCENT,
     INK,
     LIGHT,
-    PALE,
-    RISK_COLOURS,
     TEXT,
+    axes_points,
+    draw_legend,
+    matplotlib_module,
+    number,
+    plain,
+    plain_numbers,
+    wide_range,
+)
+from pypsa_p2p.studies.plot.privacy import privacy as privacy  # noqa: PLC0414  public: plot.privacy
+from pypsa_p2p.studies.plot.rows import (
     Distribution,
-    axes_or_new,
-    draw_arrows,
+    draw_certain_costs,
     draw_contracts,
     draw_costs,
     draw_distributions,
-    draw_legend,
-    draw_prosumers,
-    draw_roles,
     finish_costs,
-    matplotlib_module,
+    most_telling,
+    name_rows,
+    row_axes,
 )
-from pypsa_p2p.studies.plot.privacy import privacy as privacy  # noqa: PLC0414  public: plot.privacy
+from pypsa_p2p.studies.plot.solved import solved, typical
+from pypsa_p2p.studies.plot.trades import trades as trades  # noqa: PLC0414  public: plot.trades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SEED: Final = 7  # of layouts without coordinates
-
-
-def trades(
-    n: pypsa.Network,
-    ax: Axes | None = None,
-    scenario: str | None = None,
-    snapshot: Any = None,
-    *,
-    colour: Literal["price", "role"] = "price",
-) -> Axes:
-    """Who buys from whom: an arrow from seller to buyer, as wide as what is traded, MW.
-
-    Widths are expectations over scenarios and means over the hours of snapshots; an edge used
-    in both directions has an arrow for each. Edges without trade (less than a hundredth of the
-    greatest) are thin and grey. Prosumers are coloured by their mean nodal price, EUR/MWh, or by
-    their role, and stand at their buses' coordinates; where those coincide or are missing, in a
-    spring layout with a fixed seed.
-
-    Parameters
-    ----------
-    n : pypsa.Network
-        Solved with a market.
-    ax : matplotlib.axes.Axes, optional
-        Default: a new figure, 3.5 inches wide.
-    scenario, snapshot : label, optional
-        That one only, instead of the expectation and the mean.
-    colour : {"price", "role"}
-        Of prosumers; by role net sellers and net buyers are told apart.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-
-    Raises
-    ------
-    P2PError
-        matplotlib is not installed, the network holds no solved market, or there is no such
-        scenario, snapshot or colour.
-
-    Examples
-    --------
-    >>> import pypsa_p2p as p2p
-    >>> n = p2p.load_grid("three_node")
-    >>> p2p.PeerToPeerMarket().optimize(n)
-    ('ok', 'optimal')
-    >>> trades(n).get_title()
-    'Expected trades'
-    """
-    data, r = _solved(n)
-    _require_label(SCENARIO, scenario, data.scenarios)
-    _require_label(SNAPSHOT, snapshot, data.snapshots)
-    _require_label("colour", "" if colour is None else colour, pd.Index(["price", "role"]))
-    bought = _typical(_between_pairs(r, data).clip(min=0.0), data, scenario, snapshot)
-    ax = axes_or_new(ax, height=3.2)
-    where = _positions(n, data)
-    drawn = draw_arrows(ax, bought, where)
-    for ends in zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True):
-        if ends not in drawn and ends[::-1] not in drawn:
-            ax.plot(*np.transpose([where[who] for who in ends]), color=PALE, linewidth=0.7)
-    if colour == "role":
-        draw_roles(ax, _typical(r["net_import"], data, scenario, snapshot).to_series(), where)
-    else:
-        price = _typical(r["nodal_price"], data, scenario, snapshot)
-        draw_prosumers(ax, price.to_series(), where)
-    title = "Expected trades" if scenario is None else f"Trades in scenario {scenario}"
-    ax.set_title(title, fontsize=TEXT + 1)
-    return ax
+_ROW = 0.16  # height of a prosumer's row, inches
+_TWO_ROWS = 0.26  # and of one before and after contracts
 
 
 def prices(n: pypsa.Network, ax: Axes | None = None) -> Axes:
@@ -144,16 +78,26 @@ def prices(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     >>> prices(n).get_xlabel()
     'Nodal price (EUR/MWh)'
     """
-    data, r = _solved(n)
-    ax = axes_or_new(ax, height=2.4)
-    price = r["nodal_price"]
-    each = price.transpose(PROSUMER, SCENARIO, SNAPSHOT).to_numpy()
-    draw_distributions(ax, data.prosumers, each.reshape(len(data.prosumers), -1))
-    mean = _typical(price, data, None, None).to_numpy()
-    ax.plot(mean, np.arange(len(mean)), "D", color=ACCENT, markersize=3.5, label="mean")
+    data, r = solved(n)
+    price = r["nodal_price"].transpose(PROSUMER, SCENARIO, SNAPSHOT)
+    each = price.to_numpy().reshape(len(data.prosumers), -1)
+    mean = typical(price, data, None, None).to_numpy()
+    chosen = most_telling(np.fmax.reduce(each, axis=1) - np.fmin.reduce(each, axis=1))
+    names = [str(data.prosumers[k]) for k in chosen]
+    ax = row_axes(ax, names, row=_ROW, around=0.75)
+    dims = [dim for dim in (SCENARIO, SNAPSHOT) if r.sizes[dim] > 1]
+    if dims:
+        draw_distributions(ax, each[chosen], label=" and ".join(f"{dim}s" for dim in dims))
+    size = float(np.interp(len(chosen), [20, 120], [3.5, 2.2]))
+    ax.plot(mean[chosen], np.arange(len(chosen)), "D", color=ACCENT, markersize=size,
+            markeredgewidth=0, label="mean" if dims else "_", clip_on=False)  # fmt: skip
+    low, high = wide_range(each[chosen])
+    ax.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+    ax.spines[["top", "right"]].set_visible(False)
+    plain_numbers(ax.xaxis)
     ax.set_xlabel("Nodal price (EUR/MWh)", fontsize=TEXT)
-    ax.set_ylabel("Prosumer", fontsize=TEXT)
     draw_legend(ax, columns=2)
+    name_rows(ax, names, len(data.prosumers), "whose prices vary most")
     return ax
 
 
@@ -195,27 +139,34 @@ def costs(n: pypsa.Network, ax: Axes | None = None, *, of: Amount | None = None)
     >>> costs(n).get_xlabel()
     'Cost above expected cost (EUR)'
     """
-    data, r = _solved(n)
+    data, r = solved(n)
     amount = amount_of({"the market": r}, of)
+    what = AMOUNTS[amount]
     settings = recorded(n)
-    hedges = recorded_hedges(n, data, settings)
-    hedged = hedges is not None
-    ax = axes_or_new(ax, height=1.0 + (0.26 if hedged else 0.16) * max(len(data.prosumers), 6))
-    cost, paid = r[amount], r[amount]
-    if hedges is not None:  # net costs and bills hold contracts, costs do not
-        settled = hedges.premium - hedges.settled
-        cost, paid = (cost, cost + settled) if amount == "cost" else (cost - settled, cost)
+    cost, paid = _before_and_after(n, r[amount], data, settings, amount)
     expected = (data.probability * cost).sum(SCENARIO)
+    certain = len(data.scenarios) == 1
     before = _distribution(cost - expected, data, settings)
-    if hedges is not None:
-        after = _distribution(paid - expected, data, settings)
-        draw_costs(ax, before, offset=-0.2, label="before contracts", colour=LIGHT)
-        draw_costs(ax, after, offset=0.2, label="after contracts", colour=INK)
+    after = None if paid is None else _distribution(paid - expected, data, settings)
+    reach = np.abs(before.values).max(axis=1)
+    chosen = most_telling(np.abs(expected) if certain else reach)
+    value = expected.transpose(PROSUMER).to_numpy()[chosen]
+    names = [str(data.prosumers[k]) for k in chosen]
+    if not certain:
+        digits = 0 if abs(expected).max() >= 100 else 2
+        names = [f"{who} ({number(v, digits)})" for who, v in zip(names, value, strict=True)]
+    ax = row_axes(ax, names, row=_ROW if after is None else _TWO_ROWS, around=1.1)
+    if certain:
+        draw_certain_costs(ax, value)
+    elif after is not None:
+        draw_costs(ax, before.of(chosen), -0.2, label="before contracts", colour=LIGHT)
+        draw_costs(ax, after.of(chosen), 0.2, label="after contracts", colour=INK)
     else:
-        draw_costs(ax, before, offset=0.0, label="scenarios", colour=INK)
-    digits = 0 if abs(expected).max() >= 100 else 2
-    names = [f"{who} ({value:,.{digits}f})" for who, value in expected.to_series().items()]
-    finish_costs(ax, names, AMOUNTS[amount], hedged)
+        draw_costs(ax, before.of(chosen), 0.0, label="scenarios", colour=INK)
+    ax.set_ylabel("Prosumer" if certain else f"Prosumer\n(expected {what}, EUR)")
+    finish_costs(ax, what, None if certain else reach[chosen], after is not None)
+    most = "who pay or get most" if certain else f"whose {what}s vary most"
+    name_rows(ax, names, len(data.prosumers), most)
     return ax
 
 
@@ -250,25 +201,73 @@ def risk(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     >>> risk(n).get_xlabel()
     'Scenario'
     """
-    data, r = _solved(n)
-    ax = axes_or_new(ax, height=2.8)
+    data, r = solved(n)
     ratio = r["risk_adjusted_probability"] / data.probability
     by_prosumer = ratio.transpose(PROSUMER, SCENARIO).to_numpy()
-    top = max(2.0, float(by_prosumer.max()))
-    scale = matplotlib_module("colors").TwoSlopeNorm(1.0, 0.0, top)
-    image = ax.imshow(by_prosumer, cmap=RISK_COLOURS, norm=scale, aspect="auto")
-    bar = ax.figure.colorbar(image, ax=ax, pad=0.02)
-    bar.set_label(r"Risk-adjusted probability $\tau$ / probability $p$", fontsize=TEXT)
-    bar.ax.tick_params(labelsize=TEXT)
+    chosen = most_telling(np.abs(by_prosumer - 1.0).max(axis=1))
+    names = [str(data.prosumers[k]) for k in chosen]
+    ax = row_axes(ax, names, row=_ROW, around=0.9)
+    if len(data.scenarios) == 1:
+        return _nothing_to_weigh(ax)
+    _draw_ratios(ax, by_prosumer[chosen])
     if "contract" in r:
-        draw_contracts(ax, r["contract"].transpose(PROSUMER, SCENARIO).to_numpy())
-    ax.set_yticks(np.arange(len(data.prosumers)), [str(p) for p in data.prosumers])
-    step = -(-len(data.scenarios) // 10)
-    ax.set_xticks(np.arange(0, len(data.scenarios), step), list(data.scenarios[::step]))
-    ax.tick_params(labelsize=TEXT)
+        volume = r["contract"].transpose(PROSUMER, SCENARIO).to_numpy()[chosen]
+        draw_contracts(ax, volume, axes_points(ax)[1] / len(chosen))
+    _name_scenarios(ax, [plain(scenario) for scenario in data.scenarios])
+    name_rows(ax, names, len(data.prosumers), "who differ most from $p$")
+    ax.set_ylim(len(chosen) - 0.5, -0.5)
+    return ax
+
+
+def _nothing_to_weigh(ax: Axes) -> Axes:
+    """Axes that say why there is no picture of risk."""
+    ax.set_axis_off()
+    ax.text(
+        0.5, 0.5, "One scenario only:\nnobody weighs it by more or less than it is.",
+        transform=ax.transAxes, ha="center", va="center", fontsize=TEXT,
+    )  # fmt: skip
     ax.set_xlabel("Scenario", fontsize=TEXT)
     ax.set_ylabel("Prosumer", fontsize=TEXT)
     return ax
+
+
+def _draw_ratios(ax: Axes, ratio: np.ndarray) -> None:
+    """Cells, white where tau is p, and a bar that tells their colours, none of them very dark."""
+    colours = matplotlib_module("pyplot").get_cmap("PuOr_r")(np.linspace(0.12, 0.88, 255))
+    colours = matplotlib_module("colors").ListedColormap(colours)
+    scale = matplotlib_module("colors").TwoSlopeNorm(1.0, 0.0, max(2.0, float(ratio.max())))
+    image = ax.imshow(ratio, cmap=colours, norm=scale, aspect="auto", interpolation="nearest")
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.02)
+    plain_numbers(bar.ax.yaxis)
+    bar.set_label("Risk-adjusted probability $\\tau$\n/ probability $p$", fontsize=TEXT)
+    bar.ax.tick_params(labelsize=TEXT)
+
+
+def _name_scenarios(ax: Axes, names: list[str]) -> None:
+    """About ten of their names below the cells, upright where they are long."""
+    step = -(-len(names) // 10)
+    long = max(len(name) for name in names) > 4
+    ax.set_xticks(
+        np.arange(0, len(names), step), names[::step], rotation=90 if long else 0, fontsize=TEXT
+    )
+    ax.set_xlabel("Scenario", fontsize=TEXT)
+
+
+def _before_and_after(
+    n: pypsa.Network,
+    amount: xr.DataArray,
+    data: MarketData,
+    settings: dict[str, Any],
+    of: Amount,
+) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """Costs before contracts and after, EUR; None where there are none."""
+    hedges = recorded_hedges(n, data, settings)
+    if hedges is None:
+        return amount, None
+    settled = hedges.premium - hedges.settled
+    if of == "cost":
+        return amount, amount + settled
+    return amount - settled, amount  # net costs and bills hold contracts, costs do not
 
 
 def _distribution(cost: xr.DataArray, data: MarketData, settings: dict[str, Any]) -> Distribution:
@@ -286,53 +285,3 @@ def _distribution(cost: xr.DataArray, data: MarketData, settings: dict[str, Any]
         adjusted=risk.value.to_numpy(),
         measure=measure.label,
     )
-
-
-def _solved(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:
-    r = results(n)
-    return read_market(n, pd.Index(r["snapshot"].to_numpy())), r
-
-
-def _require_label(dimension: str, label: object, known: pd.Index) -> None:
-    if label is None or (isinstance(label, Hashable) and label in known):
-        return
-    if list(known) == [ONLY_SCENARIO]:
-        raise MarketError(f"The network has no scenarios: leave scenario={shown(label)} out.")
-    raise MarketError(f"There is no {dimension} {shown(label)}; take one of {listed(known)}.")
-
-
-def _between_pairs(r: xr.Dataset, data: MarketData) -> xr.DataArray:
-    """What each buys of each, MW: where they trade twice, day ahead and in real time together."""
-    quantity, ahead_of = r["quantity"], data.ahead_of
-    twice = np.flatnonzero(ahead_of >= 0)
-    whole = quantity.transpose(..., TRADE).copy()
-    whole[..., ahead_of[twice]] += quantity.transpose(..., TRADE).to_numpy()[..., twice]
-    return whole.isel({TRADE: np.setdiff1d(np.arange(ahead_of.size), twice)})
-
-
-def _typical(
-    values: xr.DataArray, data: MarketData, scenario: str | None, snapshot: Any
-) -> xr.DataArray:
-    """Expectation over scenarios and mean over hours, or the values of the one named.
-
-    Of what is there: NaN, a price that does not exist, has no weight in a mean.
-    """
-    if scenario is not None:
-        values = values.sel({SCENARIO: scenario})
-    if snapshot is not None:
-        values = values.sel({SNAPSHOT: snapshot})
-    weight = data.probability * data.weighting
-    left = [dim for dim in weight.dims if dim in values.dims]
-    gone = {dim: 0 for dim in weight.dims if dim not in left}  # any will do: weights are relative
-    return values.weighted(weight.isel(gone)).mean(left)
-
-
-def _positions(n: pypsa.Network, data: MarketData) -> dict[str, np.ndarray]:
-    """Coordinates of the prosumers: their buses', or a spring layout where those coincide."""
-    place = first_scenario(n, "Bus").loc[data.prosumers, ["x", "y"]].astype(float)
-    if not place.isna().any(axis=None) and not place.round(9).duplicated().any():
-        return {str(who): row.to_numpy() for who, row in place.iterrows()}
-    graph = nx.Graph()
-    graph.add_nodes_from(data.prosumers)
-    graph.add_edges_from(zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True))
-    return {str(who): xy for who, xy in nx.spring_layout(graph, seed=_SEED).items()}

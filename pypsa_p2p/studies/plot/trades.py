@@ -1,0 +1,242 @@
+"""Who buys from whom: the network of prosumers and their trades."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pypsa
+import xarray as xr
+
+from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
+from pypsa_p2p.common.tables import first_scenario
+from pypsa_p2p.network.market_data import MarketData
+from pypsa_p2p.studies.plot import graph
+from pypsa_p2p.studies.plot.drawing import (
+    ACCENT,
+    LIGHT,
+    SECOND,
+    TEXT,
+    matplotlib_module,
+    plain,
+    plain_numbers,
+    wide_range,
+)
+from pypsa_p2p.studies.plot.naming import (
+    ALL_NAMED,
+    draw_names_beside,
+    draw_names_inside,
+    fits_inside,
+)
+from pypsa_p2p.studies.plot.solved import between_pairs, require_label, solved, typical
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SEED: Final = 7  # of layouts without coordinates
+_PRICE_COLOURS: Final = "viridis"  # legible in grey and to colour-blind readers
+_NEGLIGIBLE: Final = 0.01  # of the greatest net import: who has less is neither buyer nor seller
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Traded:
+    """What is drawn of a solved market: expectations and means, or one scenario or snapshot.
+
+    Attributes
+    ----------
+    amounts : mapping
+        What is sold, MW, by seller and buyer.
+    price, net_import : Series
+        By prosumer, EUR/MWh and MW.
+    where : mapping
+        Coordinates of prosumers.
+    edges : list
+        Pairs of prosumers who may trade.
+    """
+
+    amounts: Mapping[tuple[str, str], float]
+    price: pd.Series
+    net_import: pd.Series
+    where: Mapping[str, np.ndarray]
+    edges: list[tuple[str, str]]
+
+
+def trades(
+    n: pypsa.Network,
+    ax: Axes | None = None,
+    scenario: str | None = None,
+    snapshot: Any = None,
+    *,
+    colour: Literal["price", "role"] = "price",
+) -> Axes:
+    """Who buys from whom: an arrow from seller to buyer, as wide as what is traded.
+
+    Widths are expectations over scenarios and means over the hours of snapshots; an edge used
+    in both directions has an arrow for each. Edges without trade (less than a hundredth of the
+    greatest) are thin and grey. Prosumers are coloured by their mean nodal price, EUR/MWh, or by
+    their role, and stand at their buses' coordinates; where those coincide or are missing, in a
+    spring layout with a fixed seed.
+
+    Sizes follow the number of prosumers. Of more trades than can be told apart the largest are
+    drawn, and of more names than find room those of who trades most; the title says so. Power is
+    in the unit that fits, W to GW. Prices within a hundredth of the largest have nearly one colour.
+
+    Parameters
+    ----------
+    n : pypsa.Network
+        Solved with a market.
+    ax : matplotlib.axes.Axes, optional
+        Default: a new figure, 3.5 inches wide, or 7.16 with more than 30 prosumers.
+    scenario, snapshot : label, optional
+        That one only, instead of the expectation and the mean.
+    colour : {"price", "role"}
+        Of prosumers; by role net sellers and net buyers are told apart.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    P2PError
+        matplotlib is not installed, the network holds no solved market, or there is no such
+        scenario, snapshot or colour.
+
+    Examples
+    --------
+    >>> import pypsa_p2p as p2p
+    >>> n = p2p.load_grid("three_node")
+    >>> p2p.PeerToPeerMarket().optimize(n)
+    ('ok', 'optimal')
+    >>> trades(n).get_title()
+    'Expected trades'
+    """
+    require_label("colour", "" if colour is None else colour, pd.Index(["price", "role"]))
+    t = traded(n, scenario, snapshot)
+    names = [str(who) for who in t.price.index]
+    place = np.array([t.where[who] for who in names])
+    sizes = graph.Sizes(prosumers=len(names))
+    drawn, all_of_them = graph.largest(t.amounts, sizes)
+    ax = sizes.axes(ax)
+    graph.frame(ax, place)
+    colours, roles = _by_role(t.net_import) if colour == "role" else _by_price(ax, t.price)
+    unused = [pair for pair in t.edges if pair not in drawn and pair[::-1] not in drawn]
+    grey = graph.shows_edges(unused)
+    said = "no trade" if len(drawn) == all_of_them else "smaller or no trade"
+    graph.draw_key(ax, drawn, sizes, said if grey else None, roles)
+    title = "Expected trades" if scenario is None else f"Trades in scenario {plain(scenario)}"
+    _say(ax, title, len(names), len(names), len(drawn), all_of_them)
+    points, box = graph.laid_out(ax, place)
+    disc = graph.disc_size(points)
+    graph.draw_discs(ax, place, disc, colours)
+    named = _draw_names(ax, names, place, points, box, disc, colours, t)
+    graph.draw_arrows(ax, drawn, t.where, sizes, disc)
+    if grey:
+        graph.draw_edges(ax, unused, t.where)
+    _say(ax, title, len(names), named, len(drawn), all_of_them)
+    return ax
+
+
+def _say(ax: Axes, title: str, prosumers: int, named: int, drawn: int, of: int) -> None:
+    """The title, and below it what is left out where there is much."""
+    if prosumers > ALL_NAMED or drawn < of:
+        who = f"{prosumers} prosumers" + (f" ({named} named)" if named < prosumers else "")
+        what = f"{of} trades" if drawn == of else f"the {drawn} largest of {of} trades"
+        title = f"{title}\n{who}, {what}"
+    ax.set_title(title, fontsize=TEXT + 1)
+
+
+def _draw_names(
+    ax: Axes,
+    names: list[str],
+    place: np.ndarray,
+    points: np.ndarray,
+    box: tuple[float, float],
+    disc: float,
+    colours: np.ndarray,
+    t: Traded,
+) -> int:
+    """Names, and how many there was room for."""
+    if fits_inside(names, disc):
+        draw_names_inside(ax, names, place, colours)
+        return len(names)
+    busy = pd.Series(0.0, index=names)
+    for (seller, buyer), amount in t.amounts.items():
+        busy[[seller, buyer]] += amount
+    return draw_names_beside(
+        ax,
+        names,
+        place,
+        points=points,
+        box=box,
+        disc=disc,
+        size=graph.names_size(disc),
+        importance=busy.to_numpy(),
+    )
+
+
+def _by_price(ax: Axes, price: pd.Series) -> tuple[np.ndarray, dict[str, str]]:
+    """Colours of discs by price, grey without one, and a bar that tells them."""
+    low, high = wide_range(price.to_numpy())
+    colours = matplotlib_module("pyplot").get_cmap(_PRICE_COLOURS).with_extremes(bad=LIGHT)
+    scale = matplotlib_module("cm").ScalarMappable(
+        matplotlib_module("colors").Normalize(low, high), colours
+    )
+    if np.isfinite(price.to_numpy()).any():
+        bar = ax.figure.colorbar(scale, cax=ax.inset_axes((1.02, 0.05, 0.035, 0.9)))
+        plain_numbers(bar.ax.yaxis)
+        bar.set_label("Nodal price (EUR/MWh)", fontsize=TEXT)
+        bar.ax.tick_params(labelsize=TEXT)
+    return scale.to_rgba(np.ma.masked_invalid(price.to_numpy(dtype=float))), {}
+
+
+def _by_role(net_import: pd.Series) -> tuple[np.ndarray, dict[str, str]]:
+    """Colours of discs by whether their prosumer sells more than she buys, and a key to them."""
+    least = _NEGLIGIBLE * float(net_import.abs().max())
+    roles = {
+        "net seller": (net_import < -least, ACCENT),
+        "net buyer": (net_import > least, SECOND),
+        "neither": (net_import.abs() <= least, LIGHT),
+    }
+    colour = pd.Series(LIGHT, index=net_import.index, dtype=object)
+    for chosen, ink in roles.values():
+        colour[chosen] = ink
+    rgba: np.ndarray = matplotlib_module("colors").to_rgba_array(list(colour))
+    return rgba, {role: ink for role, (chosen, ink) in roles.items() if chosen.any()}
+
+
+def traded(n: pypsa.Network, scenario: str | None, snapshot: Any) -> Traded:
+    """What pictures of trades show of a solved market."""
+    data, r = solved(n)
+    require_label(SCENARIO, scenario, data.scenarios)
+    require_label(SNAPSHOT, snapshot, data.snapshots)
+
+    def usual(values: xr.DataArray) -> xr.DataArray:
+        return typical(values, data, scenario, snapshot)
+
+    bought = usual(between_pairs(r, data).clip(min=0.0))
+    sellers, buyers = (bought[end].to_numpy().tolist() for end in ("seller", "buyer"))
+    return Traded(
+        amounts=dict(
+            zip(zip(sellers, buyers, strict=True), bought.to_numpy().tolist(), strict=True)
+        ),
+        price=usual(r["nodal_price"]).transpose(PROSUMER).to_series(),
+        net_import=usual(r["net_import"]).transpose(PROSUMER).to_series(),
+        where=_positions(n, data),
+        edges=list(zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True)),
+    )
+
+
+def _positions(n: pypsa.Network, data: MarketData) -> dict[str, np.ndarray]:
+    """Coordinates of the prosumers: their buses', or a spring layout where those coincide."""
+    place = first_scenario(n, "Bus").loc[data.prosumers, ["x", "y"]].astype(float)
+    if not place.isna().any(axis=None) and not place.round(9).duplicated().any():
+        return {str(who): row.to_numpy() for who, row in place.iterrows()}
+    graph_of = nx.Graph()
+    graph_of.add_nodes_from(data.prosumers)
+    graph_of.add_edges_from(zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True))
+    return {str(who): xy for who, xy in nx.spring_layout(graph_of, seed=_SEED).items()}
