@@ -27,6 +27,7 @@ _DPI: Final = 160
 
 NEUTRAL: Final = p2p.PeerToPeerMarket(surplus=False)
 AVERSE: Final = p2p.PeerToPeerMarket(risk=p2p.CVaR())
+USUAL: Final = p2p.PeerToPeerMarket()
 HEDGED: Final = p2p.PeerToPeerMarket(risk=p2p.CVaR(), contracts=p2p.Contracts())
 
 
@@ -78,6 +79,35 @@ PICTURES: Final[Mapping[str, Callable[[pypsa.Network], Any]]] = {
     "costs": p2p.plot.costs,
     "risk": p2p.plot.risk,
     "bills": p2p.plot.bills,
+    "prices over time": lambda n: p2p.plot.over_time(n, "prices"),
+    "dispatch over time": lambda n: p2p.plot.over_time(n, "dispatch"),
+    "trades over time": lambda n: p2p.plot.over_time(n, "trades"),
+}
+
+
+def _sweep() -> Any:
+    """Attitudes, with contracts and without, of several years of prices."""
+    n = p2p.load_grid("three_node")
+    markets = {"alone": AVERSE, "with contracts": HEDGED}
+    over = {"attitude": [0.1 * k for k in range(9)], "seed": [0, 1, 2]}
+    d = p2p.sweep(n, markets, over, apply={"seed": _dearer}, progress=False)
+    return p2p.plot.sweep(d, "social_cost")
+
+
+def _dearer(n: pypsa.Network, point: Mapping[str, Any]) -> None:
+    n.generators["marginal_cost_quadratic"] *= 1.0 + 0.2 * float(point["seed"])
+
+
+def _convergence(method: Any) -> Any:
+    n = network(random_instance(0, 5, 2, 1, congestion=True))
+    return p2p.plot.convergence(p2p.solve_equilibrium(n, USUAL, method, progress=False))
+
+
+#: Pictures of something else than a market.
+OTHERS: Final[Mapping[str, Callable[[], Any]]] = {
+    "sweep": _sweep,
+    "convergence of best responses": lambda: _convergence(p2p.GaussSeidel()),
+    "convergence of ADMM": lambda: _convergence(p2p.ADMM()),
 }
 
 
@@ -97,16 +127,23 @@ def main(folder: Path, words: list[str]) -> None:
             except p2p.P2PError as refused:
                 sys.stdout.write(f"{picture}, {market}: {refused}\n")
                 continue
-            figure.savefig(path, dpi=_DPI)
-            plt.close("all")
-            drawn[picture, market] = path
+            drawn[picture, market] = _saved(figure, path)
+    for column, (picture, draw_it) in enumerate(_asked(OTHERS, words, or_all=not words).items()):
+        path = folder / f"{picture}.png".replace(" ", "_")
+        drawn["others", list(MARKETS)[column]] = _saved(draw_it().figure, path)
     _sheet(drawn, folder / "contact_sheet.png")
 
 
-def _asked(what: Mapping[str, Any], words: list[str]) -> dict[str, Any]:
-    """Those with one of the words in their names; all where none has one."""
+def _saved(figure: Any, path: Path) -> Path:
+    figure.savefig(path, dpi=_DPI)
+    plt.close("all")
+    return path
+
+
+def _asked(what: Mapping[str, Any], words: list[str], *, or_all: bool = True) -> dict[str, Any]:
+    """Those with one of the words in their names; where none has one, all or none."""
     found = {name: value for name, value in what.items() if any(word in name for word in words)}
-    return found or dict(what)
+    return found if found or not or_all else dict(what)
 
 
 def _sheet(drawn: Mapping[tuple[str, str], Path], path: Path) -> None:

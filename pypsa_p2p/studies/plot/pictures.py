@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 import numpy as np
 import pypsa
@@ -28,6 +28,8 @@ from pypsa_p2p.studies.plot.drawing import (
     plain_numbers,
     wide_range,
 )
+from pypsa_p2p.studies.plot.interactive import require_no_axes
+from pypsa_p2p.studies.plot.over_time import over_time as over_time  # noqa: PLC0414  public: plot.over_time
 from pypsa_p2p.studies.plot.privacy import privacy as privacy  # noqa: PLC0414  public: plot.privacy
 from pypsa_p2p.studies.plot.rows import (
     Distribution,
@@ -41,28 +43,44 @@ from pypsa_p2p.studies.plot.rows import (
     row_axes,
 )
 from pypsa_p2p.studies.plot.solved import solved, typical
+from pypsa_p2p.studies.plot.sweeps import sweep as sweep  # noqa: PLC0414  public: plot.sweep
 from pypsa_p2p.studies.plot.trades import trades as trades  # noqa: PLC0414  public: plot.trades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ROW = 0.16  # height of a prosumer's row, inches
-_TWO_ROWS = 0.26  # and of one before and after contracts
+_ROW: Final = 0.16  # height of a prosumer's row, inches
+_TWO_ROWS: Final = 0.26  # and of one before and after contracts
 
 
-def prices(n: pypsa.Network, ax: Axes | None = None) -> Axes:
+@overload
+def prices(
+    n: pypsa.Network, ax: Axes | None = ..., *, interactive: Literal[False] = ...
+) -> Axes: ...
+
+
+@overload
+def prices(n: pypsa.Network, ax: None = ..., *, interactive: Literal[True]) -> Any: ...
+
+
+def prices(n: pypsa.Network, ax: Axes | None = None, *, interactive: bool = False) -> Any:
     """Nodal prices of each prosumer, EUR/MWh: every scenario and snapshot, and their mean.
+
+    Of more than 120 prosumers those are drawn whose prices vary most; the axis says so.
 
     Parameters
     ----------
     n : pypsa.Network
         Solved with a market.
     ax : matplotlib.axes.Axes, optional
-        Default: a new figure, 3.5 inches wide.
+        Default: a new figure, 3.5 inches wide, more for long names, as high as its rows need.
+    interactive : bool
+        Prices over time instead, a line for each prosumer with numbers under the pointer: what
+        ``over_time(n, "prices", interactive=True)`` returns, a figure of plotly.
 
     Returns
     -------
-    matplotlib.axes.Axes
+    matplotlib.axes.Axes, or plotly.graph_objects.Figure
 
     Raises
     ------
@@ -78,6 +96,9 @@ def prices(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     >>> prices(n).get_xlabel()
     'Nodal price (EUR/MWh)'
     """
+    if interactive:
+        require_no_axes(ax, interactive)
+        return over_time(n, "prices", interactive=True)
     data, r = solved(n)
     price = r["nodal_price"].transpose(PROSUMER, SCENARIO, SNAPSHOT)
     each = price.to_numpy().reshape(len(data.prosumers), -1)
@@ -110,7 +131,11 @@ def costs(n: pypsa.Network, ax: Axes | None = None, *, of: Amount | None = None)
     Marked are the expectation and, in risk-averse designs, the value at risk and the CVaR (the
     risk-adjusted cost R, where CVaR is mixed with the expectation). With contracts a prosumer
     has two rows: in grey her costs before them, below in black what is left after them. Her
-    expected cost before contracts stands beside her name.
+    expected cost before contracts stands beside her name. Where the costs of some reach much
+    further than those of others, the axis is logarithmic beyond what it says.
+
+    Without scenarios nothing is uncertain: bars are what each pays. Of more than 120 prosumers
+    those are drawn whose costs vary most (without scenarios: are largest); the axis says so.
 
     Parameters
     ----------
@@ -173,8 +198,11 @@ def costs(n: pypsa.Network, ax: Axes | None = None, *, of: Amount | None = None)
 def risk(n: pypsa.Network, ax: Axes | None = None) -> Axes:
     """How each prosumer sees each scenario: tau/p, her risk-adjusted probability over its own.
 
-    1 is risk-neutral, 0 a scenario that does not count for her. With contracts, a filled disc
-    is cover bought and a ring cover sold; its area is as what the contract pays, EUR.
+    1 is risk-neutral, 0 a scenario that does not count for her. With contracts, a dark disc
+    is cover bought and a white one cover sold; its area is as what the contract pays, EUR.
+
+    Without scenarios there is nothing to weigh, and the picture says so. Of more than 120
+    prosumers those are drawn who differ most from their probabilities; the axis says so.
 
     Parameters
     ----------

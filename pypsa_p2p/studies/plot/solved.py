@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import pypsa
 import xarray as xr
 
 from pypsa_p2p.common.errors import MarketError, listed, shown
-from pypsa_p2p.common.names import SCENARIO, SNAPSHOT, TRADE
-from pypsa_p2p.common.tables import ONLY_SCENARIO
+from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT, TRADE
+from pypsa_p2p.common.tables import ONLY_SCENARIO, first_scenario
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.reading import read_market
 from pypsa_p2p.solution.results import results
+
+_SEED: Final = 7  # of layouts without coordinates
 
 
 def solved(n: pypsa.Network) -> tuple[MarketData, xr.Dataset]:
@@ -57,3 +61,59 @@ def typical(
     left = [dim for dim in weight.dims if dim in values.dims]
     gone = {dim: 0 for dim in weight.dims if dim not in left}  # any will do: weights are relative
     return values.weighted(weight.isel(gone)).mean(left)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Traded:
+    """What is drawn of a solved market: expectations and means, or one scenario or snapshot.
+
+    Attributes
+    ----------
+    amounts : mapping
+        What is sold, MW, by seller and buyer.
+    price, net_import : Series
+        By prosumer, EUR/MWh and MW.
+    where : mapping
+        Coordinates of prosumers.
+    edges : list
+        Pairs of prosumers who may trade.
+    """
+
+    amounts: Mapping[tuple[str, str], float]
+    price: pd.Series
+    net_import: pd.Series
+    where: Mapping[str, np.ndarray]
+    edges: list[tuple[str, str]]
+
+
+def traded(n: pypsa.Network, scenario: str | None, snapshot: Any) -> Traded:
+    """What pictures of trades show of a solved market."""
+    data, r = solved(n)
+    require_label(SCENARIO, scenario, data.scenarios)
+    require_label(SNAPSHOT, snapshot, data.snapshots)
+
+    def usual(values: xr.DataArray) -> xr.DataArray:
+        return typical(values, data, scenario, snapshot)
+
+    bought = usual(between_pairs(r, data).clip(min=0.0))
+    sellers, buyers = (bought[end].to_numpy().tolist() for end in ("seller", "buyer"))
+    return Traded(
+        amounts=dict(
+            zip(zip(sellers, buyers, strict=True), bought.to_numpy().tolist(), strict=True)
+        ),
+        price=usual(r["nodal_price"]).transpose(PROSUMER).to_series(),
+        net_import=usual(r["net_import"]).transpose(PROSUMER).to_series(),
+        where=_positions(n, data),
+        edges=list(zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True)),
+    )
+
+
+def _positions(n: pypsa.Network, data: MarketData) -> dict[str, np.ndarray]:
+    """Coordinates of the prosumers: their buses', or a spring layout where those coincide."""
+    place = first_scenario(n, "Bus").loc[data.prosumers, ["x", "y"]].astype(float)
+    if not place.isna().any(axis=None) and not place.round(9).duplicated().any():
+        return {str(who): row.to_numpy() for who, row in place.iterrows()}
+    graph = nx.Graph()
+    graph.add_nodes_from(data.prosumers)
+    graph.add_edges_from(zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True))
+    return {str(who): xy for who, xy in nx.spring_layout(graph, seed=_SEED).items()}

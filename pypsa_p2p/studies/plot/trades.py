@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
-import networkx as nx
 import numpy as np
 import pandas as pd
 import pypsa
-import xarray as xr
 
-from pypsa_p2p.common.names import PROSUMER, SCENARIO, SNAPSHOT
-from pypsa_p2p.common.tables import first_scenario
-from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.studies.plot import graph
 from pypsa_p2p.studies.plot.drawing import (
     ACCENT,
@@ -26,43 +19,48 @@ from pypsa_p2p.studies.plot.drawing import (
     plain_numbers,
     wide_range,
 )
+from pypsa_p2p.studies.plot.interactive import (
+    figure_of_trades,
+    map_of_trades,
+    require_no_axes,
+)
 from pypsa_p2p.studies.plot.naming import (
     ALL_NAMED,
     draw_names_beside,
     draw_names_inside,
     fits_inside,
 )
-from pypsa_p2p.studies.plot.solved import between_pairs, require_label, solved, typical
+from pypsa_p2p.studies.plot.solved import Traded, require_label, traded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SEED: Final = 7  # of layouts without coordinates
 _PRICE_COLOURS: Final = "viridis"  # legible in grey and to colour-blind readers
 _NEGLIGIBLE: Final = 0.01  # of the greatest net import: who has less is neither buyer nor seller
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Traded:
-    """What is drawn of a solved market: expectations and means, or one scenario or snapshot.
+@overload
+def trades(
+    n: pypsa.Network,
+    ax: Axes | None = ...,
+    scenario: str | None = ...,
+    snapshot: Any = ...,
+    *,
+    colour: Literal["price", "role"] = ...,
+    interactive: Literal[False] = ...,
+) -> Axes: ...
 
-    Attributes
-    ----------
-    amounts : mapping
-        What is sold, MW, by seller and buyer.
-    price, net_import : Series
-        By prosumer, EUR/MWh and MW.
-    where : mapping
-        Coordinates of prosumers.
-    edges : list
-        Pairs of prosumers who may trade.
-    """
 
-    amounts: Mapping[tuple[str, str], float]
-    price: pd.Series
-    net_import: pd.Series
-    where: Mapping[str, np.ndarray]
-    edges: list[tuple[str, str]]
+@overload
+def trades(
+    n: pypsa.Network,
+    ax: None = ...,
+    scenario: str | None = ...,
+    snapshot: Any = ...,
+    *,
+    colour: Literal["price"] = ...,
+    interactive: Literal[True, "map"],
+) -> Any: ...
 
 
 def trades(
@@ -72,7 +70,8 @@ def trades(
     snapshot: Any = None,
     *,
     colour: Literal["price", "role"] = "price",
-) -> Axes:
+    interactive: bool | Literal["map"] = False,
+) -> Any:
     """Who buys from whom: an arrow from seller to buyer, as wide as what is traded.
 
     Widths are expectations over scenarios and means over the hours of snapshots; an edge used
@@ -95,16 +94,20 @@ def trades(
         That one only, instead of the expectation and the mean.
     colour : {"price", "role"}
         Of prosumers; by role net sellers and net buyers are told apart.
+    interactive : bool or "map"
+        A figure of plotly instead, with prices and trades under the pointer. ``"map"``: the map of
+        ``n.explore()``, with an arc for each trade from its seller (orange) to its buyer (blue);
+        coordinates of prosumers must be degrees.
 
     Returns
     -------
-    matplotlib.axes.Axes
+    matplotlib.axes.Axes, plotly.graph_objects.Figure or pydeck.Deck
 
     Raises
     ------
     P2PError
-        matplotlib is not installed, the network holds no solved market, or there is no such
-        scenario, snapshot or colour.
+        matplotlib (plotly, pydeck) is not installed, the network holds no solved market, there is
+        no such scenario, snapshot or colour, or prosumers have no place on a map.
 
     Examples
     --------
@@ -116,11 +119,20 @@ def trades(
     'Expected trades'
     """
     require_label("colour", "" if colour is None else colour, pd.Index(["price", "role"]))
+    require_label("interactive", interactive or None, pd.Index([True, "map"], dtype=object))
+    require_no_axes(ax, interactive)
     t = traded(n, scenario, snapshot)
     names = [str(who) for who in t.price.index]
     place = np.array([t.where[who] for who in names])
     sizes = graph.Sizes(prosumers=len(names))
     drawn, all_of_them = graph.largest(t.amounts, sizes)
+    title = "Expected trades" if scenario is None else f"Trades in scenario {plain(scenario)}"
+    if interactive:
+        return (
+            map_of_trades(n, t, drawn)
+            if interactive == "map"
+            else figure_of_trades(t, drawn, title)
+        )
     ax = sizes.axes(ax)
     graph.frame(ax, place)
     colours, roles = _by_role(t.net_import) if colour == "role" else _by_price(ax, t.price)
@@ -128,7 +140,6 @@ def trades(
     grey = graph.shows_edges(unused)
     said = "no trade" if len(drawn) == all_of_them else "smaller or no trade"
     graph.draw_key(ax, drawn, sizes, said if grey else None, roles)
-    title = "Expected trades" if scenario is None else f"Trades in scenario {plain(scenario)}"
     _say(ax, title, len(names), len(names), len(drawn), all_of_them)
     points, box = graph.laid_out(ax, place)
     disc = graph.disc_size(points)
@@ -207,36 +218,3 @@ def _by_role(net_import: pd.Series) -> tuple[np.ndarray, dict[str, str]]:
         colour[chosen] = ink
     rgba: np.ndarray = matplotlib_module("colors").to_rgba_array(list(colour))
     return rgba, {role: ink for role, (chosen, ink) in roles.items() if chosen.any()}
-
-
-def traded(n: pypsa.Network, scenario: str | None, snapshot: Any) -> Traded:
-    """What pictures of trades show of a solved market."""
-    data, r = solved(n)
-    require_label(SCENARIO, scenario, data.scenarios)
-    require_label(SNAPSHOT, snapshot, data.snapshots)
-
-    def usual(values: xr.DataArray) -> xr.DataArray:
-        return typical(values, data, scenario, snapshot)
-
-    bought = usual(between_pairs(r, data).clip(min=0.0))
-    sellers, buyers = (bought[end].to_numpy().tolist() for end in ("seller", "buyer"))
-    return Traded(
-        amounts=dict(
-            zip(zip(sellers, buyers, strict=True), bought.to_numpy().tolist(), strict=True)
-        ),
-        price=usual(r["nodal_price"]).transpose(PROSUMER).to_series(),
-        net_import=usual(r["net_import"]).transpose(PROSUMER).to_series(),
-        where=_positions(n, data),
-        edges=list(zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True)),
-    )
-
-
-def _positions(n: pypsa.Network, data: MarketData) -> dict[str, np.ndarray]:
-    """Coordinates of the prosumers: their buses', or a spring layout where those coincide."""
-    place = first_scenario(n, "Bus").loc[data.prosumers, ["x", "y"]].astype(float)
-    if not place.isna().any(axis=None) and not place.round(9).duplicated().any():
-        return {str(who): row.to_numpy() for who, row in place.iterrows()}
-    graph_of = nx.Graph()
-    graph_of.add_nodes_from(data.prosumers)
-    graph_of.add_edges_from(zip(data.bus0.to_numpy(), data.bus1.to_numpy(), strict=True))
-    return {str(who): xy for who, xy in nx.spring_layout(graph_of, seed=_SEED).items()}
