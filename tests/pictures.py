@@ -46,8 +46,8 @@ def _grid(name: str, market: p2p.Market) -> pypsa.Network:
     return n
 
 
-def _equal_prices() -> pypsa.Network:
-    """No edge binds, so that all prices are one but for rounding; amounts of a household, W."""
+def household_community() -> pypsa.Network:
+    """Long names, trades of a few W, and one price but for rounding: no edge binds."""
     n = pypsa.Network()
     names = ["West prosumer", "Prosumer of the far east", "$3 a day", "town hall_2"]
     p2p.add_prosumers(
@@ -62,7 +62,7 @@ def _equal_prices() -> pypsa.Network:
 #: Markets of 3, 14, 37, 118 and 500 prosumers; random ones have no coordinates, grids do.
 MARKETS: Final[Mapping[str, Callable[[], pypsa.Network]]] = {
     "003 hedged": lambda: _grid("three_node", HEDGED),
-    "004 equal prices, W": _equal_prices,
+    "004 equal prices, W": household_community,
     "014 grid, hedged": lambda: _grid("ieee14", HEDGED),
     "014 averse, 24 h": lambda: _random(AVERSE, 14, 3, 24),
     "037 averse": lambda: _random(AVERSE, 37, 10),

@@ -212,6 +212,5 @@ def _grid_alone(n: pypsa.Network) -> pypsa.Network:
         table = first_scenario(n, component)
         table = table[table["carrier"] != TRADE_CARRIER] if component == "Link" else table
         if len(table):
-            ends = {end: table[end].to_numpy() for end in ("bus0", "bus1")}
-            grid.add(component, list(table.index), **ends)
+            grid.add(component, list(table.index), bus0=table["bus0"], bus1=table["bus1"])
     return grid

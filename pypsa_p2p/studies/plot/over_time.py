@@ -235,9 +235,13 @@ def _draw_bands(ax: Axes, ends: np.ndarray, values: np.ndarray) -> None:
     The axis is three times as high as the middle 80 % are: prices of a few, where they are far
     from all others, are told by the key instead.
     """
-    low, tenth, middle, ninth, high = np.nanquantile(values, [0.0, 0.1, 0.5, 0.9, 1.0], axis=1)
+    quantiles = np.full((5, len(values)), np.nan)
+    there = np.isfinite(values).any(axis=1)
+    quantiles[:, there] = np.nanquantile(values[there], [0.0, 0.1, 0.5, 0.9, 1.0], axis=1)
+    low, tenth, middle, ninth, high = quantiles
+    least, most = np.fmin.reduce(low), np.fmax.reduce(high)
     for below, above, alpha, label in (
-        (low, high, 0.15, f"all ({_short(np.nanmin(values))} to {_short(np.nanmax(values))})"),
+        (low, high, 0.15, f"all ({_short(least)} to {_short(most)})"),
         (tenth, ninth, 0.35, "the middle 80 %"),
     ):
         ax.fill_between(ends, _until_next(below), _until_next(above), step="post", color=LINES[0],
