@@ -43,7 +43,7 @@ QUICK = (
             "unit/test_assigning", "unit/test_building", "unit/test_fairness", "unit/test_grids",
             "unit/test_markets", "unit/test_markets_unsolvable", "unit/test_plot",
             "unit/test_plot_over_time", "unit/test_plot_scales", "unit/test_power_flow",
-            "unit/test_results", "unit/test_scenarios", "unit/test_stale",
+            "unit/test_results", "unit/test_scenarios", "unit/test_site", "unit/test_stale",
             "unit/test_study", "unit/test_sweeping", "unit/test_ties",
         )
     ),
