@@ -160,6 +160,13 @@ class Accuracy:
     #: Mismatch asked of pandapower's power flow, MVA: its own files are in MW.
     pandapower: float = 1e-9
 
+    # ------------------------------------------------------------------ costs compared
+    #: What a cell counts for at least in a step of Newton's method, of its probability times the
+    #: largest weight: springs, at rest at a solution.
+    spring: float = 0.1
+    #: Of the market's money: gains below it, differences of costs, are known relative to it only.
+    small_gain: float = 1e-3
+
     # ------------------------------------------------------------------ certificates
     #: How far a decision may move where it is worked out what moving it gains, in largest powers.
     reach: float = 1e3

@@ -19,8 +19,6 @@ from pypsa_p2p.solvers.welfare import LogGains, WelfareProgram, WelfareSolution,
 from pypsa_p2p.solvers.welfare_lines import Lines, WelfareLines
 
 _MOST_STEPS = 8
-#: What cells count for at least in a step, of their probability times the largest weight.
-_SPRING = 0.1
 
 
 def refined(whole: WelfareProgram, found: WelfareSolution) -> tuple[WelfareSolution, float]:
@@ -60,7 +58,7 @@ def _step(whole: WelfareProgram, at: WelfareSolution) -> WelfareSolution | None:
 
 def _at_least(whole: WelfareProgram, at: WelfareSolution) -> Vector:
     """(K,) what cells count for, and at least a share of their probability."""
-    usual = _SPRING * max(float(at.weight.max()), float(whole.expected))
+    usual = ACCURACY.spring * max(float(at.weight.max()), float(whole.expected))
     p = whole.program.probability.copy()
     p[whole.cells :] = 0.0
     return np.maximum(at.sigma, usual * p)

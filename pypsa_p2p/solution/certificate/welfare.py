@@ -35,9 +35,6 @@ from pypsa_p2p.solution.decided import in_tables
 from pypsa_p2p.solution.money import at
 from pypsa_p2p.solvers.arrays import Vector
 
-#: Of the market's money: gains below, differences of costs, are known relative to it only.
-_SMALL_GAIN = 1e-3
-
 
 def compares(settings: Mapping[str, Any]) -> bool:
     """Whether a planner compared costs."""
@@ -109,7 +106,7 @@ def _of_weights(
         slack = np.maximum(reference - cost, 0.0)
     if planner.aims == "gains":
         gain = planner.beyond(reference) - cost
-        known = np.minimum(1.0, gain / (_SMALL_GAIN * scale.risk))
+        known = np.minimum(1.0, gain / (ACCURACY.small_gain * scale.risk))
         off = known * (weight * gain / planner.weight - 1.0)
         return relative(off, 1.0) if (gain > 0.0).all() else np.inf
     if planner.aims == "sum":
