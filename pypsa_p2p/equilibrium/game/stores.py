@@ -17,6 +17,7 @@ import pandas as pd
 import pypsa
 import scipy.sparse as sp
 
+from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.common.errors import MarketError, listed
 from pypsa_p2p.common.names import NAME, SCENARIO, SNAPSHOT
 from pypsa_p2p.common.tables import dynamic_values, unusual_attributes
@@ -107,7 +108,9 @@ class Stores:
             matrix = self.balance(unit, scenario).toarray()
             moved = change[scenario, :, unit] + self.start(unit, scenario)
             level = np.linalg.lstsq(matrix, moved, rcond=None)[0]
-            loose = np.abs(matrix.sum(axis=1)).max() < 1e-12  # all of it may be more or less
+            loose = (
+                np.abs(matrix.sum(axis=1)).max() < ACCURACY.rounding
+            )  # all of it may be more or less
             found[scenario, :, unit] = level - level.min() if loose else level
         return found
 

@@ -97,7 +97,7 @@ def _draw_cost(ax: Axes, history: xr.Dataset, mark: dict[str, Any]) -> Axes:
     right: Axes = ax.twinx()
     right.plot(history["iteration"], history["social_cost"], color=SECOND, linewidth=1.2, **mark)
     later = history["social_cost"].to_numpy()[int(_FIRST * history.sizes["iteration"]) :]
-    low, high = wide_range(later, floor=1e-4)
+    low, high = wide_range(later, floor=1e-3)
     right.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     plain_numbers(right.yaxis)
     right.set_ylabel("Social cost (EUR)", fontsize=TEXT, color=SECOND)

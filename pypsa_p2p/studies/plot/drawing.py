@@ -31,7 +31,7 @@ SMALLEST: Final = 5.0  # points: of text that can still be read
 _FLOOR: Final = 0.01
 _FEW: Final = 12  # points of a line up to which each has a mark of its own
 #: Powers, MW, from which on they are told in a unit, and what its name is.
-_POWERS: Final = ((1e3, "GW"), (1.0, "MW"), (1e-3, "kW"), (1e-6, "W"))
+_POWERS: Final = ((1e3, "GW"), (1.0, "MW"), (1e-3, "kW"), (1 / 1e6, "W"))
 
 
 def marks(points: int) -> dict[str, Any]:
