@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 import numpy as np
@@ -117,30 +118,47 @@ def trades(
     ('ok', 'optimal')
     >>> trades(n).get_title()
     'Expected trades'
+    >>> trades(n, interactive=True).data[0].hovertext[0]
+    '0 sells 7.089 MW to 2'
     """
     require_label("colour", "" if colour is None else colour, pd.Index(["price", "role"]))
     require_label("interactive", interactive or None, pd.Index([True, "map"], dtype=object))
     require_no_axes(ax, interactive)
     t = traded(n, scenario, snapshot)
     names = [str(who) for who in t.price.index]
-    place = np.array([t.where[who] for who in names])
     sizes = graph.Sizes(prosumers=len(names))
     drawn, all_of_them = graph.largest(t.amounts, sizes)
     title = "Expected trades" if scenario is None else f"Trades in scenario {plain(scenario)}"
+    if interactive == "map":
+        return map_of_trades(n, t, drawn)
     if interactive:
-        return (
-            map_of_trades(n, t, drawn)
-            if interactive == "map"
-            else figure_of_trades(t, drawn, title)
-        )
+        said = _told(title, len(names), len(names), len(drawn), all_of_them)
+        return figure_of_trades(t, drawn, said.replace("\n", "<br>"))
     ax = sizes.axes(ax)
+    _draw(ax, t, drawn, all_of_them, colour=colour, title=title)
+    return ax
+
+
+def _draw(
+    ax: Axes,
+    t: Traded,
+    drawn: Mapping[tuple[str, str], float],
+    of: int,
+    *,
+    colour: str,
+    title: str,
+) -> None:
+    """What is around the network first, since it takes room, then the network in what is left."""
+    names = [str(who) for who in t.price.index]
+    place = np.array([t.where[who] for who in names])
+    sizes = graph.Sizes(prosumers=len(names))
     graph.frame(ax, place)
     colours, roles = _by_role(t.net_import) if colour == "role" else _by_price(ax, t.price)
     unused = [pair for pair in t.edges if pair not in drawn and pair[::-1] not in drawn]
     grey = graph.shows_edges(unused)
-    said = "no trade" if len(drawn) == all_of_them else "smaller or no trade"
-    graph.draw_key(ax, drawn, sizes, said if grey else None, roles)
-    _say(ax, title, len(names), len(names), len(drawn), all_of_them)
+    without = "no trade" if len(drawn) == of else "smaller or no trade"
+    graph.draw_key(ax, drawn, sizes, without if grey else None, roles)
+    ax.set_title(_told(title, len(names), len(names), len(drawn), of), fontsize=TEXT + 1)
     points, box = graph.laid_out(ax, place)
     disc = graph.disc_size(points)
     graph.draw_discs(ax, place, disc, colours)
@@ -148,17 +166,16 @@ def trades(
     graph.draw_arrows(ax, drawn, t.where, sizes, disc)
     if grey:
         graph.draw_edges(ax, unused, t.where)
-    _say(ax, title, len(names), named, len(drawn), all_of_them)
-    return ax
+    ax.set_title(_told(title, len(names), named, len(drawn), of), fontsize=TEXT + 1)
 
 
-def _say(ax: Axes, title: str, prosumers: int, named: int, drawn: int, of: int) -> None:
+def _told(title: str, prosumers: int, named: int, drawn: int, of: int) -> str:
     """The title, and below it what is left out where there is much."""
-    if prosumers > ALL_NAMED or drawn < of:
-        who = f"{prosumers} prosumers" + (f" ({named} named)" if named < prosumers else "")
-        what = f"{of} trades" if drawn == of else f"the {drawn} largest of {of} trades"
-        title = f"{title}\n{who}, {what}"
-    ax.set_title(title, fontsize=TEXT + 1)
+    if prosumers <= ALL_NAMED and drawn == of:
+        return title
+    who = f"{prosumers} prosumers" + (f" ({named} named)" if named < prosumers else "")
+    what = f"{of} trades" if drawn == of else f"the {drawn} largest of {of} trades"
+    return f"{title}\n{who}, {what}"
 
 
 def _draw_names(
