@@ -6,7 +6,6 @@ failed or are missing, with a message on stderr; 2 when the command itself makes
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,19 +22,19 @@ from pypsa_p2p.studies.amounts import AMOUNTS, Amount
 from pypsa_p2p.studies.comparison import compare
 from pypsa_p2p.studies.demonstration import GRIDS, PRICE_RULES, demonstrate
 from pypsa_p2p.studies.fairness import fairness
+from pypsa_p2p.studies.making import make
 from pypsa_p2p.studies.market_words import DESIGNS, WELFARES, market_from
 from pypsa_p2p.studies.plot import pictures as plot
 from pypsa_p2p.studies.study_files import USUAL, Study, read_network, read_study, usual_markets
 from pypsa_p2p.studies.sweep_shards import Shard, asked_shard
 from pypsa_p2p.studies.sweeping import sweep
+from pypsa_p2p.studies.terminal import FILE, show, write
 
 PICTURES: Final = ("trades", "prices", "costs", "risk")
 _NETWORK: Final = (
     "NETWORK has prosumers and trades. It is a file that PyPSA reads, a folder of its CSV files, "
     "or the name of a bundled grid: " + ", ".join(list_grids()) + "."
 )
-# What a path must be is found out where it is used, and refused with exit code 1.
-_FILE: Final = click.Path(path_type=Path, readable=False)
 
 
 class Commands(click.Group):
@@ -69,8 +68,11 @@ def command_line() -> None:
     """Risk-averse peer-to-peer electricity markets on PyPSA networks."""
 
 
+command_line.add_command(make)
+
+
 @command_line.command("solve", epilog=_NETWORK)
-@click.argument("network", type=_FILE)
+@click.argument("network", type=FILE)
 @click.option("--market", type=click.Choice(DESIGNS), default="peer-to-peer", help="Design.")
 @click.option("--risk", is_flag=True, help="Prosumers minimise CVaR at their own risk attitudes.")
 @click.option(
@@ -118,9 +120,9 @@ def command_line() -> None:
     is_flag=True,
     help="With --market centralized: nobody pays more than without trades.",
 )
-@click.option("--out", type=_FILE, metavar="FILE.nc", help="The solved network.")
-@click.option("--results", "labelled", type=_FILE, metavar="FILE.nc", help="Labelled results.")
-@click.option("--pictures", type=_FILE, metavar="FOLDER", help=f"Of {', '.join(PICTURES)}.")
+@click.option("--out", type=FILE, metavar="FILE.nc", help="The solved network.")
+@click.option("--results", "labelled", type=FILE, metavar="FILE.nc", help="Labelled results.")
+@click.option("--pictures", type=FILE, metavar="FOLDER", help=f"Of {', '.join(PICTURES)}.")
 def solve_one(
     network: Path,
     market: str,
@@ -133,9 +135,9 @@ def solve_one(
     posed = market_from(_settings(market, **asked))
     n = read_network(str(network))
     posed.optimize(n)
-    _show(compare({market: n}).T, header=False)
-    _write(out, n.export_to_netcdf)
-    _write(labelled, lambda path: results(n).to_netcdf(path))
+    show(compare({market: n}).T, header=False)
+    write(out, n.export_to_netcdf)
+    write(labelled, lambda path: results(n).to_netcdf(path))
     if pictures is not None:
         for name in PICTURES:
             _draw(n, name, pictures / f"{name}.png")
@@ -186,14 +188,14 @@ def _given(**values: float | None) -> dict[str, float]:
 
 
 @command_line.command("compare", epilog=_NETWORK)
-@click.argument("network", type=_FILE)
+@click.argument("network", type=FILE)
 @click.option(
     "--markets",
-    type=_FILE,
+    type=FILE,
     metavar="FILE.toml",
     help=f"Designs as tables [markets.NAME].  [default: {', '.join(USUAL)}]",
 )
-@click.option("--out", type=_FILE, metavar="FILE.csv", help="The table.")
+@click.option("--out", type=FILE, metavar="FILE.csv", help="The table.")
 @click.option("--fairness", "fair", is_flag=True, help="With measures of fairness in the table.")
 @click.option(
     "--of",
@@ -216,16 +218,16 @@ def compare_designs(
     if fair:
         measures = pd.DataFrame({name: fairness(m) for name, m in networks.items()}).T
         table = table.join(measures.loc[:, ~measures.columns.str.endswith("_gini")])
-    _show(table.T)
-    _write(out, table.to_csv)
+    show(table.T)
+    write(out, table.to_csv)
 
 
 @command_line.command("sweep")
-@click.argument("study", type=_FILE)
-@click.option("--out", type=_FILE, metavar="FILE.nc", help="All figures as a dataset.")
-@click.option("--csv", type=_FILE, metavar="FILE.csv", help="Figures as a table, row = point.")
+@click.argument("study", type=FILE)
+@click.option("--out", type=FILE, metavar="FILE.nc", help="All figures as a dataset.")
+@click.option("--csv", type=FILE, metavar="FILE.csv", help="Figures as a table, row = point.")
 @click.option(
-    "--store", type=_FILE, metavar="FOLDER", help="Where points are kept, so as to resume."
+    "--store", type=FILE, metavar="FOLDER", help="Where points are kept, so as to resume."
 )
 @click.option(
     "--shard", metavar="K/M", help="Solve only the K-th of M parts of the points into the store."
@@ -275,9 +277,9 @@ def sweep_study(
         progress=not quiet,
     )
     table = _flat(d).iloc[own.places(d["error"].size)]
-    _show(table, index=False)
-    _write(out, d.to_netcdf)
-    _write(csv, lambda path: table.to_csv(path, index=False))
+    show(table, index=False)
+    write(out, d.to_netcdf)
+    write(csv, lambda path: table.to_csv(path, index=False))
     failed = int((table["error"] != "").sum())
     if failed and shard is None:
         raise click.ClickException(f"{failed} of {d['error'].size} points failed, see 'error'.")
@@ -309,7 +311,7 @@ def _flat(d: xr.Dataset) -> pd.DataFrame:
 @command_line.command("demo")
 @click.option(
     "--output",
-    type=_FILE,
+    type=FILE,
     default="results",
     metavar="FOLDER",
     help="Where networks, results, table and picture go.",
@@ -349,24 +351,6 @@ def demo(**asked: Any) -> None:
     demonstrate(**asked)
 
 
-def _show(table: pd.DataFrame, *, index: bool = True, header: bool = True) -> None:
-    click.echo(table.to_string(index=index, header=header, float_format="{:,.4f}".format))
-
-
-def _write(path: Path | None, write: Callable[[Path], object]) -> None:
-    """Write a file that was asked for, and say so."""
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.stem}.part{path.suffix}")
-    try:
-        write(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    click.echo(f"Written: {path}", err=True)
-
-
 def _draw(n: pypsa.Network, name: str, path: Path) -> None:
     figure: Any = getattr(plot, name)(n).figure
-    _write(path, lambda file: figure.savefig(file, dpi=300))
+    write(path, lambda file: figure.savefig(file, dpi=300))

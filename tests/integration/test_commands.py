@@ -39,7 +39,7 @@ attitude = [0.0, 0.5]
 """
 
 
-COMMANDS = ["solve", "compare", "sweep", "demo"]
+COMMANDS = ["make", "solve", "compare", "sweep", "demo"]
 #: The command that `pypsa-p2p` is, whether or not it is installed.
 SCRIPT = "from pypsa_p2p.studies.commands import command_line; command_line(prog_name='pypsa-p2p')"
 
@@ -91,6 +91,35 @@ def test_solve_a_network_of_ones_own() -> None:
     p2p.CentralizedMarket(aggregate="community").optimize(n)
     expected = float(p2p.results(n).social_cost)
     assert float(p2p.results(solved).social_cost) == pytest.approx(expected, abs=1e-6)
+
+
+def test_make_a_market_of_a_model() -> None:
+    """By bus and along the grid, or by tables: the network that the builders make."""
+    n = pypsa.Network()
+    n.add("Bus", ["mill", "farm"])
+    n.add("Line", "road", bus0="mill", bus1="farm", x=0.1, s_nom=9)
+    n.add("Load", "saw", bus="mill", p_set=3.0)
+    n.add("Generator", "engine", bus="farm", p_nom=5, marginal_cost=2.0)
+    n.export_to_netcdf("model.nc")
+    assert main("make model.nc --capacity 4 --fee 0.5 --attitude 0.3 --out made.nc") == 0
+    assert main("solve made.nc --out solved.nc") == 0
+    p2p.assign_prosumers(n, "bus", risk_attitude=0.3)
+    p2p.add_trades(n, "grid", capacity=4, fee=0.5)
+    p2p.PeerToPeerMarket().optimize(n)
+    solved = pypsa.Network("solved.nc")
+    xr.testing.assert_allclose(p2p.results(solved).cost, p2p.results(n).cost)
+    assert solved.buses.risk_attitude["mill prosumer"] == 0.3
+
+    Path("owners.csv").write_text("asset,prosumer\nsaw,Ann\nengine,Bob\n", encoding="utf-8")
+    Path("trades.csv").write_text("one,other\nAnn,Bob\n", encoding="utf-8")
+    command = "make model.nc --owner owners.csv --trades trades.csv --capacity 4 --out named.nc"
+    assert main(command) == 0
+    assert {"Ann", "Bob"} <= set(pypsa.Network("named.nc").buses.index)
+    assert main("make model.nc --owner nowhere.csv --capacity 4 --out x.nc") == 1
+    Path("one.csv").write_text("asset\nsaw\n", encoding="utf-8")
+    result = run("make model.nc --owner one.csv --capacity 4 --out x.nc")
+    assert (result.exit_code, Path("x.nc").exists()) == (1, False)
+    assert "must have two columns, asset and prosumer, not 1" in result.stderr
 
 
 def test_solve_with_contracts_of_all_kinds() -> None:
@@ -290,7 +319,7 @@ def test_help_of_a_command(command: str) -> None:
     done = run(f"{command} --help")
     assert done.exit_code == 0
     assert done.stdout.startswith(f"Usage: pypsa-p2p {command} ")
-    assert "three_node" in done.stdout or command == "demo"
+    assert "three_node" in done.stdout or command in ("make", "demo")
 
 
 def test_version() -> None:
