@@ -136,7 +136,8 @@ class CentralizedMarket(Market):
     def check(self, data: MarketData) -> None:
         """Refuse limits on contracts that cancel, attitudes that differ, what is not convex."""
         if self.compares:
-            require_social_cost(self, data)
+            named = "participation=True" if self.welfare is None else type(self.welfare).__name__
+            require_social_cost(self, data, named=named, aggregate=self.aggregate)
         terms = self.terms(data)
         limited = terms is not None and not terms.complete
         if self.aggregate == "community" and limited:

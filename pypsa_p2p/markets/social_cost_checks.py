@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pypsa_p2p.common.errors import MarketError, listed
+from pypsa_p2p.markets.base import Market
 from pypsa_p2p.network.market_data import MarketData
 
-if TYPE_CHECKING:
-    from pypsa_p2p.markets.designs import CentralizedMarket
 
-
-def require_social_cost(market: CentralizedMarket, data: MarketData) -> None:
+def require_social_cost(market: Market, data: MarketData, *, named: str, aggregate: str) -> None:
     """Refuse what a social cost other than the sum cannot be minimised with.
+
+    Parameters
+    ----------
+    named : str
+        What is asked for, in messages.
+    aggregate : str
+        Whose costs are added up before their risk is taken.
 
     Raises
     ------
     MarketError
     """
-    named = "participation=True" if market.welfare is None else type(market.welfare).__name__
-    if market.aggregate == "community":
+    if aggregate == "community":
         raise MarketError(
             f"{named} compares what each prosumer's own risk-adjusted cost is, and with "
             "aggregate='community' only that of all together counts: take aggregate='prosumers'."
