@@ -141,7 +141,7 @@ def test_an_envelope_without_p_is_refused() -> None:
 def test_the_worst_case_is_an_instance_like_any_other() -> None:
     """CVaR beyond 1 - min p: only the costliest scenario counts."""
     found = solved(p2p.PeerToPeerMarket(risk=p2p.WorstCase(), **WITHOUT), "direct")
-    assert found.objective == pytest.approx(18.161446, abs=1e-6)  # SPECS iv.3
+    assert found.objective == pytest.approx(18.161446, abs=1e-6)  # MODEL.md §9
     assert p2p.certify(found).is_equilibrium()
 
 
