@@ -164,11 +164,11 @@ def _define_nodal_balance(m: linopy.Model, n: pypsa.Network, data: MarketData) -
     if bus.size:
         terms[:, bus, place] = np.concatenate(labels, axis=1)
     factors[bus, place] = np.concatenate(coefficient)
-    rhs = xr.DataArray(_in_order(data, demand), coords=_coords(data, buses))
-    of_rows = terms.swapaxes(2, 3)
-    coefficients = np.broadcast_to(factors[:, None, :], of_rows.shape)
-    labels_of, factors = (_in_order(data, each) for each in (of_rows, coefficients))
-    add_constraints(m, "Bus-nodal_balance", labels_of, factors, "=", rhs)
+    by_row = terms.swapaxes(2, 3)
+    signs = np.broadcast_to(factors[:, None, :], by_row.shape)
+    left, signs, right = (_in_order(data, each) for each in (by_row, signs, demand))
+    rhs = xr.DataArray(right, coords=_coords(data, buses))
+    add_constraints(m, "Bus-nodal_balance", left, signs, "=", rhs)
 
 
 def _coords(data: MarketData, names: pd.Index) -> dict[str, pd.Index]:

@@ -2,78 +2,56 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, Self
+from typing import Any, Self
 
-import linopy
-import numpy as np
 import pandas as pd
 import pypsa
 
 from pypsa_p2p.common.errors import MarketError
-from pypsa_p2p.common.given import as_settings
 from pypsa_p2p.common.pypsa_state import beside_constant
-from pypsa_p2p.formulation.columns import (
-    variable_owners,
-)
+from pypsa_p2p.formulation.columns import variable_owners
 from pypsa_p2p.formulation.compiled import CompiledModel, compile_model
-from pypsa_p2p.formulation.delivery import define_delivery
 from pypsa_p2p.formulation.model import build_model
 from pypsa_p2p.formulation.own_surplus import define_own_surplus
 from pypsa_p2p.formulation.places import Places, Posed
 from pypsa_p2p.formulation.posed import pose_linear
 from pypsa_p2p.formulation.renumbered import renumbered
 from pypsa_p2p.formulation.shared import define_shared
-from pypsa_p2p.formulation.trading import define_trading, trade_cost
-from pypsa_p2p.markets.by_prosumer import RiskByProsumer
 from pypsa_p2p.markets.checks import check_network
 from pypsa_p2p.markets.clearing.clearing import solve_for_cost, solve_market
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.infeasibility import explain
 from pypsa_p2p.markets.clearing.mixed_sizes import warn_of_mixed_sizes
-from pypsa_p2p.markets.clearing.planner import Planner
-from pypsa_p2p.markets.clearing.problem import MarketProblem, risk_program
 from pypsa_p2p.markets.contract_terms import (
-    Terms,
     look_at_hubs,
     require_agreement,
     require_no_arbitrage,
 )
-from pypsa_p2p.markets.contracts import Contracts
 from pypsa_p2p.markets.day_ahead import (
     check_here_and_now,
-    with_day_ahead_once,
     with_day_ahead_prices,
 )
-from pypsa_p2p.markets.envelopes import Envelope
+from pypsa_p2p.markets.designing import Design
 from pypsa_p2p.markets.model_checks import warn_of_losses
 from pypsa_p2p.markets.options import (
-    as_assets,
-    require_choice,
     require_model,
     require_options,
-    require_type,
 )
 from pypsa_p2p.markets.price_series import write_price_series
 from pypsa_p2p.markets.record import forget_market, record_market
 from pypsa_p2p.markets.retail_checks import require_no_resale, require_nothing_resold
-from pypsa_p2p.markets.risk import NEUTRAL, RiskMeasure
 from pypsa_p2p.markets.writing import forget_solution, write_own_multipliers, write_solution
 from pypsa_p2p.network.market_data import MarketData
 from pypsa_p2p.network.reading import read_market, with_numbers_of
-from pypsa_p2p.solvers.program import RiskProgram
-
-#: `cross` of a market in which everybody minds her own cost only.
-EQUILIBRIUM: Final = 0.5
 
 Extra = Callable[[pypsa.Network, pd.Index], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Market(ABC):
+class Market(Design):
     """What all market designs share. Use `CentralizedMarket` or `PeerToPeerMarket`.
 
     A design of your own derives from this or from one of them, as a frozen, keyword-only dataclass
@@ -82,12 +60,6 @@ class Market(ABC):
     puts into the model (`formulate`). It is solved, read, explained and certified like any other.
     """
 
-    risk: RiskMeasure | None = None
-    contracts: Contracts | None = None
-    surplus: bool = True
-    delivery: Literal["trades", "grid"] = "trades"
-    here_and_now: Sequence[str] = ()
-
     def __new__(cls, *arguments: Any, **_: Any) -> Self:
         """A market; a class given as the hook is told what to give."""
         if arguments and isinstance(arguments[0], pypsa.Network):
@@ -95,31 +67,6 @@ class Market(ABC):
                 f"The hook is a market, not its class: extra_functionality={cls.__name__}()."
             )
         return super().__new__(cls)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.risk, Mapping):
-            object.__setattr__(self, "risk", RiskByProsumer(self.risk))
-        require_type("risk", self.risk, RiskMeasure, "a mapping from prosumers to such")
-        if self.risk is not None:
-            self.risk.require_kept()
-        require_type("contracts", self.contracts, Contracts)
-        require_choice("surplus", self.surplus, (True, False))
-        require_choice("delivery", self.delivery, ("trades", "grid"))
-        object.__setattr__(self, "here_and_now", as_assets(self.here_and_now))
-        if self.contracts is not None and self.risk is None:
-            raise MarketError(
-                "Contracts hedge risk, but the market is risk-neutral: give a risk measure, "
-                "risk=CVaR(), or drop the contracts."
-            )
-
-    @property
-    @abstractmethod
-    def cross(self) -> float:
-        """Share of the partner's congestion cost that whoever decides a trade minds.
-
-        1: all of it, as a planner (12); 0.5: a buyer minds her own cost only (22), since of
-        a q_mn q_nm one half is hers.
-        """
 
     def __call__(self, n: pypsa.Network, sns: pd.Index) -> None:
         """Turn `n.model` into this market: PyPSA's ``extra_functionality``; see `optimize`."""
@@ -220,15 +167,6 @@ class Market(ABC):
         write_price_series(n, data, places, solution)
         return status
 
-    @property
-    def formulation(self) -> Market | None:
-        """What the model depends on: the market without risk and contracts, which add nothing.
-
-        None for designs of one's own that put something else into the model.
-        """
-        own = type(self).formulate is not Market.formulate
-        return None if own else replace(self, risk=None, contracts=None)
-
     def _record(self, n: pypsa.Network, data: MarketData, solution: MarketSolution) -> None:
         """Note in the network which market was solved, and how."""
         each = self.envelope(data)
@@ -240,17 +178,6 @@ class Market(ABC):
             terms=self.terms(data),
             common=each.common,
         )
-
-    def promise(self, data: MarketData, each: Envelope) -> dict[str, Any]:
-        """Whose risk was taken, and which equilibrium, if any, the solution is."""
-        together = self.groups(each).count < len(data.prosumers)
-        kind = getattr(self, "equilibrium", "variational")
-        if np.ptp(self.shares(data)) > 0:
-            kind = "generalized"
-        return {
-            "together": together and self.risk is not None,
-            "equilibrium": kind if self.cross == EQUILIBRIUM else None,
-        }
 
     def _read(self, n: pypsa.Network, sns: object) -> MarketData:
         """Read the market and refuse what cannot be honoured, before anything is built."""
@@ -274,32 +201,11 @@ class Market(ABC):
         """
         self.check(data)
         each, terms = self.envelope(data), self.terms(data)
-        self._require_convex(data, each)
+        self.require_convex(data, each)
         if terms is not None:
             require_agreement(terms, each, data.prosumers)
             require_no_arbitrage(terms, each, data.prosumers)
             look_at_hubs(n, data, each, terms)
-
-    def _require_convex(self, data: MarketData, each: Envelope) -> None:
-        """Refuse a planner who sums the risks of several, where trades are congested."""
-        several = self.whose_risk(data, each).count > 1
-        if self.cross == 1.0 and several and bool((data.congestion > 0).any()):
-            raise MarketError(
-                "A planner who sums the prosumers' CVaR faces a problem that is not convex when "
-                "congestion > 0: the cross term a q_mn q_nm is weighted by the risk-adjusted "
-                "probabilities of one prosumer on one side and of another on the other. Use "
-                "aggregate='community', complete Contracts(), or congestion 0."
-            )
-
-    def terms(self, data: MarketData) -> Terms | None:
-        """The contracts traded, as arrays; None where there are none."""
-        if self.contracts is None:
-            return None
-        return self.contracts.terms(data.scenarios, data.prosumers)
-
-    def envelope(self, data: MarketData) -> Envelope:
-        """The risk-adjusted probabilities that each prosumer may hold."""
-        return (self.risk or NEUTRAL).envelope(data.probability, data.risk_attitude)
 
     def _compiled(self, n: pypsa.Network, data: MarketData) -> CompiledModel:
         """Formulate the market on `n.model`, as arrays."""
@@ -334,74 +240,3 @@ class Market(ABC):
         if found.status != "optimal":
             raise explain(compiled, found, trading=len(data.edges) > 0, surplus=self.surplus)
         return found.objective
-
-    def formulate(self, m: linopy.Model, data: MarketData) -> None:
-        """Add trades, their cost and, where the grid delivers them, its part to a PyPSA model."""
-        if len(data.edges):
-            define_trading(m, data, self.surplus)
-            m.objective = m.objective.expression + trade_cost(m, data, self.cross)
-        if data.delivering is not None:
-            define_delivery(m, data, data.delivering)
-
-    def problem(self, compiled: CompiledModel, places: Places, data: MarketData) -> MarketProblem:
-        """What is minimised, and by whom."""
-        each, terms = self.envelope(data), self.terms(data)
-        held = self.whose_risk(data, each)
-        return MarketProblem(
-            program=with_day_ahead_once(self._program(compiled, data, held), places, data),
-            partner=places.partner,
-            cross=self.cross,
-            share=np.append(self.shares(data), 1.0)[compiled.owner],
-            trades=np.stack(places.quantity).reshape(2, -1),
-            fees=places.fees,
-            reciprocity=places.reciprocity.ravel(),
-            exports=places.exports,
-            priced=places.priced.astype(float),
-            covers=held.covers,
-            reported=places.reported,
-            terms=terms,
-            by_prosumer=None if terms is None else self._program(compiled, data, each),
-            covers_by_prosumer=() if terms is None else each.covers,
-            planner=self.planner(data),
-        )
-
-    def _program(self, compiled: CompiledModel, data: MarketData, held: Envelope) -> RiskProgram:
-        p = data.probability.to_numpy()
-        return risk_program(compiled, p, (held.least, held.most), data.fixed_part)
-
-    def planner(self, data: MarketData) -> Planner | None:  # noqa: ARG002
-        """Who compares the prosumers' costs otherwise than by a sum of `shares`."""
-        return None
-
-    def shares(self, data: MarketData) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Weight of each prosumer's cost in what is solved, 1 on average."""
-        return np.ones(len(data.prosumers))
-
-    def whose_risk(self, data: MarketData, each: Envelope) -> Envelope:
-        """What each group may hold whose risk is taken: the prosumers, or the community, as one.
-
-        With complete contracts the community holds what all of its members may (MODEL.md §5); a
-        risk-neutral community needs no distinction.
-        """
-        terms = self.terms(data)
-        if (terms is not None and terms.complete) or not each.averse:
-            return each.common
-        return self.groups(each)
-
-    def groups(self, each: Envelope) -> Envelope:
-        """Whose risk is taken where it is not shared: everybody's own."""
-        return each
-
-    def check(self, data: MarketData) -> None:  # noqa: B027 - most designs refuse nothing
-        """Raise `MarketError` for what this design cannot honour."""
-
-    def settings(self) -> dict[str, Any]:
-        """What was asked for, as plain values that survive netCDF."""
-        return {
-            **{field.name: as_settings(getattr(self, field.name)) for field in fields(self)},
-            "design": type(self).__name__,
-            "cross": self.cross,
-            "risk_averse": self.risk is not None,
-            "risk": (self.risk or NEUTRAL).settings(),
-            "contracts": self.contracts is not None,
-        }

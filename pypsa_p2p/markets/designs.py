@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 
@@ -122,7 +122,7 @@ class CentralizedMarket(Market):
         return (self.welfare or Utilitarian()).planner(data, self.participation)
 
     @property
-    def formulation(self) -> Market | None:
+    def formulation(self) -> Self | None:
         """As of any market: which costs are compared adds nothing to the model, either."""
         if super().formulation is None:
             return None
@@ -239,7 +239,7 @@ class PeerToPeerMarket(Market):
             require_takers(data, terms)
 
     @property
-    def formulation(self) -> Market | None:
+    def formulation(self) -> Self | None:
         """The market without risk, contracts, and payments in it, which add nothing."""
         plain = replace(self, risk=None, contracts=None, payments="none")
         return super(PeerToPeerMarket, plain).formulation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -46,6 +46,16 @@ class Risk(NamedTuple):
             value_at_risk=first.copy(data=tail.value_at_risk),
             probability=cost.copy(data=tail.probability.reshape(cost.shape[::-1]).T),
         )
+
+
+def by_cover(covers: Sequence[Cover | None]) -> Iterator[tuple[Cover, Labels]]:
+    """Each different cover, and the places of those who have it."""
+    whose: dict[int, tuple[Cover, list[int]]] = {}
+    for place, own in enumerate(covers):
+        if own is not None:
+            whose.setdefault(id(own), (own, []))[1].append(place)
+    for own, places in whose.values():
+        yield own, np.array(places)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,7 +167,7 @@ class Envelope:
             return found
         value, level = found.value.copy(), found.value_at_risk.copy()
         tau = found.probability.reshape(costs.shape).copy()
-        for cover, theirs in self._covered():
+        for cover, theirs in by_cover(self.covers):
             value[theirs], tau[theirs] = cover.worst(costs[theirs])
             level[theirs] = np.nan
         return Tail(value=value, value_at_risk=level, probability=tau.ravel())
@@ -165,21 +175,10 @@ class Envelope:
     def outside(self, held: Matrix) -> Matrix:
         """How far probabilities, (N, S), are outside, relative to the actual ones."""
         beyond = np.maximum(self.least - held, held - self.most) / self.probability
-        for cover, theirs in self._covered():
+        for cover, theirs in by_cover(self.covers):
             own = cover.outside(held[theirs], self.probability)
             beyond[theirs] = np.maximum(beyond[theirs], own[:, None])
         return np.maximum(beyond, 0.0)
-
-    def _covered(self) -> Iterator[tuple[Cover, Labels]]:
-        """Each different cover, and the places of those who have it."""
-        whose: dict[int, list[int]] = {}
-        for place, own in enumerate(self.covers):
-            if own is not None:
-                whose.setdefault(id(own), []).append(place)
-        for places in whose.values():
-            found = self.covers[places[0]]
-            assert found is not None
-            yield found, np.array(places)
 
     def worst(self, cost: xr.DataArray) -> Risk:
         """`tail` of costs with dims (scenario, prosumer)."""

@@ -221,37 +221,17 @@ def hedges(
     terms, own = problem.terms, problem.by_prosumer
     if terms is None or own is None:
         raise TypeError("a problem with contracts is needed")
-    scenarios = terms.payoff.shape[1]
-    least, most = (end.reshape(-1, scenarios)[:-1].T for end in (own.least, own.most))
-    curved = any(own is not None and bool(own.curves) for own in problem.covers_by_prosumer)
-    at_end = ACCURACY.at_end_found if curved else ACCURACY.at_end
-    near = at_end if tail is None else ACCURACY.at_end_found
-    tau = np.broadcast_to(_at_ends(problem.program, tau, tail).T, least.shape)
+    shape = terms.payoff.shape[1], own.groups - 1
+    tau = np.broadcast_to(_at_ends(problem.program, tau, tail).T, shape)
     worth = terms.payoff @ tau
     if terms.idle:
         alpha = _price(terms, worth[:, 0], worth)
         return Hedges(volume=np.zeros(worth.shape), insurance=np.zeros(tau.shape), price=alpha)
     alpha = worth[:, 0] if bought is None else _price(terms, bought.price, worth)
-    volume_limits = _limits(terms, worth - alpha[:, None])
     cost = problem.costs_by_prosumer(x)
     if price is not None:
         cost = cost + problem.payments_by_prosumer(x, price)
-    position = Position(
-        cost=cost,
-        may_exceed=tau >= most - at_end * most,
-        may_fall_short=tau <= least + at_end * most,
-        least=volume_limits[0],
-        most=volume_limits[1],
-        most_insurance=_most_insurance(terms, tau, near),
-        payoff=terms.payoff,
-        price=alpha,
-        limited=terms.limit is not None,
-        covered=tuple(
-            _covered(place, cover.attained(tau[:, place]), only=bought is None)
-            for place, cover in enumerate(problem.covers_by_prosumer)
-            if cover is not None
-        ),
-    )
+    position = _position(problem, cost, tau, alpha, exact=tail is None, only=bought is None)
     found = least_volumes(position)
     if found is not None:
         least_held = Hedges(volume=found[0], insurance=found[1], price=alpha)
@@ -262,6 +242,43 @@ def hedges(
     raise ConvergenceError(
         "No contract volumes reproduce the contract prices; the solution's prices and costs "
         "do not fit each other. Look for data of very different sizes (EUR, probabilities)."
+    )
+
+
+def _position(
+    problem: MarketProblem, cost: Matrix, tau: Matrix, alpha: Vector, *, exact: bool, only: bool
+) -> Position:
+    """What is known of the contracts at costs and tau, (S, N), and prices alpha, (K,).
+
+    Parameters
+    ----------
+    exact : bool
+        Whether tau is.
+    only : bool
+        Whether there are no other volumes than those that are found.
+    """
+    terms, own = problem.terms, problem.by_prosumer
+    assert terms is not None
+    assert own is not None
+    least, most = (end.reshape(-1, len(cost))[:-1].T for end in (own.least, own.most))
+    curved = any(cover is not None and bool(cover.curves) for cover in problem.covers_by_prosumer)
+    at_end = ACCURACY.at_end_found if curved else ACCURACY.at_end
+    least_volume, most_volume = _limits(terms, terms.payoff @ tau - alpha[:, None])
+    return Position(
+        cost=cost,
+        may_exceed=tau >= most - at_end * most,
+        may_fall_short=tau <= least + at_end * most,
+        least=least_volume,
+        most=most_volume,
+        most_insurance=_most_insurance(terms, tau, at_end if exact else ACCURACY.at_end_found),
+        payoff=terms.payoff,
+        price=alpha,
+        limited=terms.limit is not None,
+        covered=tuple(
+            _covered(place, cover.attained(tau[:, place]), only=only)
+            for place, cover in enumerate(problem.covers_by_prosumer)
+            if cover is not None
+        ),
     )
 
 

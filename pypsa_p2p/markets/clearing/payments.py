@@ -22,7 +22,7 @@ from pypsa_p2p.formulation.places import Places
 from pypsa_p2p.markets.clearing.convex import MarketSolution
 from pypsa_p2p.markets.clearing.problem import MarketProblem
 from pypsa_p2p.markets.envelopes import Envelope
-from pypsa_p2p.solvers.arrays import Labels, Vector, ends_by_row, sum_by
+from pypsa_p2p.solvers.arrays import Labels, Vector, ends_by_row
 from pypsa_p2p.solvers.program import RiskProgram
 
 Matrix = npt.NDArray[np.float64]
@@ -57,10 +57,9 @@ def with_risk_of_payments(
     ----------
     program : RiskProgram
         Costs of every prosumer, and last of nobody.
-    problem : MarketProblem
-        `paid` of it is needed.
     """
-    costs = program.costs(neutral.x) + payments(neutral, program, problem, places)
+    price = _prices(neutral, each, places)
+    costs = program.costs(neutral.x) + problem.payments(program, neutral.x, price)
     at_risk = RiskOfPayments.of(program, each, costs, neutral.x)
     return replace(
         neutral,
@@ -96,17 +95,7 @@ class RiskOfPayments(NamedTuple):
         return cls(tau=tau, value=float(value))
 
 
-def payments(
-    neutral: MarketSolution, program: RiskProgram, problem: MarketProblem, places: Places
-) -> Vector:
-    """What every cell pays, (K,), EUR, where multipliers are prices times probability.
-
-    What is traded day ahead is paid in all of them.
-    """
-    scenarios = program.group.size // program.groups
-    shape = places.reciprocity.shape
-    p = program.probability[:scenarios].reshape(-1, 1, 1)
-    price = (neutral.row_dual[places.reciprocity] / p).reshape(shape)
-    bought = -neutral.x[problem.trades].reshape(2, *shape)
-    paid = (price * bought).ravel()
-    return sum_by(program.cell[problem.trades].ravel(), paid, program.group.size)
+def _prices(neutral: MarketSolution, each: Envelope, places: Places) -> Vector:
+    """Of trades, (S T E,), EUR/MW; what is traded day ahead is paid in every scenario."""
+    now = neutral.row_dual[places.reciprocity]
+    return np.asarray(now / each.probability[:, None, None]).ravel()

@@ -16,6 +16,7 @@ from pypsa_p2p.common.accuracy import ACCURACY
 from pypsa_p2p.formulation.compiled import CompiledModel
 from pypsa_p2p.markets.clearing.planner import Planner
 from pypsa_p2p.markets.contract_terms import Terms
+from pypsa_p2p.markets.envelopes import by_cover
 from pypsa_p2p.solvers.arrays import NO_LABELS, Flags, Labels, Sparse, Vector, ends_by_row, sum_by
 from pypsa_p2p.solvers.cover import Cover
 from pypsa_p2p.solvers.curved import Curved
@@ -129,8 +130,7 @@ class MarketProblem:
         risk = true.tail(costs).value
         by_group = costs.reshape(true.groups, -1)
         missing = 0.0
-        for cover in {id(own): own for own in self.covers if own is not None}.values():
-            theirs = np.array([place for place, own in enumerate(self.covers) if own is cover])
+        for cover, theirs in by_cover(self.covers):
             missing += float((cover.worst(by_group[theirs])[0] - risk[theirs]).sum())
         return true.objective(x) + missing
 
@@ -145,14 +145,17 @@ class MarketProblem:
         costs = self._with_partners(self.by_prosumer, x).costs(x)
         return costs.reshape(self.by_prosumer.groups, -1)[:-1].T
 
+    def payments(self, program: RiskProgram, x: Vector, price: Vector) -> Vector:
+        """What every cell of `program` pays at prices of its scenario, (S T E,), EUR, (K,)."""
+        spent = (-price * x[self.trades]).ravel()  # p0 is what she sells
+        return sum_by(program.cell[self.trades].ravel(), spent, program.group.size)
+
     def payments_by_prosumer(self, x: Vector, price: Vector) -> Matrix:
-        """What every prosumer pays at prices of the scenario, (S T E,), EUR, (S, N)."""
+        """What every prosumer pays at such prices for what is paid in the scenario, EUR, (S, N)."""
         if self.by_prosumer is None or self.paid is None:
             raise TypeError("a problem with contracts and payments at risk is needed")
-        program, paid = self.by_prosumer, np.where(self.paid, price, 0.0)
-        spent = (-paid * x[self.trades]).ravel()  # p0 is what she sells
-        by_cell = sum_by(program.cell[self.trades].ravel(), spent, program.group.size)
-        return by_cell.reshape(program.groups, -1)[:-1].T
+        spent = self.payments(self.by_prosumer, x, np.where(self.paid, price, 0.0))
+        return spent.reshape(self.by_prosumer.groups, -1)[:-1].T
 
     def _with_partners(self, program: RiskProgram, x: Vector) -> RiskProgram:
         if not self.partner.nnz:

@@ -86,54 +86,30 @@ class TakingPrices:
         MarketError
             Constraints of the user's join scenarios or prosumers.
         """
-        program = problem.program
-        A = program.A.tocsr()
-        rows, columns = A.shape
+        program, A = problem.program, problem.program.A.tocsr()
         ahead = data.day_ahead.to_numpy()
         days = places.reciprocity[..., ahead].reshape(len(data.scenarios), -1)
         ties, first, other = _ties(compiled, A)
         shared, of_tie = np.unique(first, return_inverse=True)
-        count = shared.size
-        place = np.full(columns, -1)
-        place[shared] = np.arange(count)
-        dropped = np.zeros(rows, dtype=bool)
-        dropped[ties], dropped[days[1:]] = True, True
-        kept = np.flatnonzero(~dropped)
+        kept = np.setdiff1d(np.arange(A.shape[0]), np.append(ties, days[1:]))
         copies = np.append(shared, other)
-        of_copy = columns + np.append(np.arange(count), of_tie)
-        both = sp.vstack(
+        of_copy = np.append(np.arange(shared.size), of_tie)
+        rows = sp.vstack(
             [
-                _with_shared(A, days[0], place, count)[kept],
-                _links(copies, of_copy, columns + count),
+                _with_shared(A, days[0], shared)[kept],
+                _links(copies, A.shape[1] + of_copy, A.shape[1] + shared.size),
             ],
             format="csr",
         )
-        scenario = np.append(compiled.scenario, np.full(count, -1))
+        scenario = np.append(compiled.scenario, np.full(shared.size, -1))
         owner = np.where(compiled.owner == UNOWNED, program.groups - 1, compiled.owner)
         whose = np.append(owner, owner[shared])
-        _require_separate(compiled, both[: kept.size], scenario, whose, kept, places)
-        _, _, of_row = ends_by_row(both, scenario)
-        scenario_of_row = np.full(both.shape[0], -1)
-        scenario_of_row[np.flatnonzero(np.diff(both.indptr))] = of_row
-        paid = np.zeros(rows, dtype=bool)
-        paid[places.reciprocity] = True
-        nothing, free = np.zeros(copies.size), np.full(count, np.inf)
-        extended = replace(
-            program,
-            P=sp.block_diag([program.P, sp.csc_matrix((count, count))], format="csc"),
-            c=np.append(program.c, np.zeros(count)),
-            A=both,
-            lower=np.append(program.lower[kept], nothing),
-            upper=np.append(program.upper[kept], nothing),
-            x_lower=np.append(program.x_lower, -free),
-            x_upper=np.append(program.x_upper, free),
-            cell=np.append(program.cell, np.full(count, UNOWNED)),
-        )
+        _require_separate(compiled, rows[: kept.size], scenario, whose, kept, places)
         taking = PriceTaking(
-            program=extended,
+            program=_extended(program, rows, kept, shared.size),
             whose=whose,
-            scenario=scenario_of_row,
-            paid=np.append(paid[kept], np.zeros(copies.size, dtype=bool)),
+            scenario=_scenario_of_rows(rows, scenario),
+            paid=np.append(np.isin(kept, places.reciprocity), np.zeros(copies.size, dtype=bool)),
         )
         return cls(
             taking=taking,
@@ -142,7 +118,7 @@ class TakingPrices:
             kept=kept,
             ties=ties,
             copies=copies,
-            of_tie=count + np.arange(ties.size),
+            of_tie=shared.size + np.arange(ties.size),
             trades=problem.trades.ravel(),
             days=days,
         )
@@ -292,14 +268,40 @@ def _ties(compiled: CompiledModel, A: sp.csr_matrix) -> tuple[Labels, Labels, La
     return rows, first, other
 
 
-def _with_shared(A: sp.csr_matrix, days: Labels, place: Labels, count: int) -> sp.csr_matrix:
+def _with_shared(A: sp.csr_matrix, days: Labels, shared: Labels) -> sp.csr_matrix:
     """A with columns X behind its own, on which the rows (1) of trades day ahead are."""
     rows, columns = A.shape
+    place = np.full(columns, -1)
+    place[shared] = np.arange(shared.size)
     entries = A.tocoo()
     row, column = entries.row, entries.col.copy()
     moved = np.isin(row, days) & (place[column] >= 0)
     column[moved] = columns + place[column[moved]]
-    return sp.csr_matrix((entries.data, (row, column)), shape=(rows, columns + count))
+    return sp.csr_matrix((entries.data, (row, column)), shape=(rows, columns + shared.size))
+
+
+def _extended(program: RiskProgram, rows: sp.csr_matrix, kept: Labels, count: int) -> RiskProgram:
+    """The program of these rows, the kept ones first, with columns X behind its own."""
+    nothing, free = np.zeros(rows.shape[0] - kept.size), np.full(count, np.inf)
+    return replace(
+        program,
+        P=sp.block_diag([program.P, sp.csc_matrix((count, count))], format="csc"),
+        c=np.append(program.c, np.zeros(count)),
+        A=rows,
+        lower=np.append(program.lower[kept], nothing),
+        upper=np.append(program.upper[kept], nothing),
+        x_lower=np.append(program.x_lower, -free),
+        x_upper=np.append(program.x_upper, free),
+        cell=np.append(program.cell, np.full(count, UNOWNED)),
+    )
+
+
+def _scenario_of_rows(rows: sp.csr_matrix, scenario: Labels) -> Labels:
+    """Of each row that of its columns, -1 of rows that have none."""
+    filled, _, of_row = ends_by_row(rows, scenario)
+    found = np.full(rows.shape[0], -1)
+    found[filled] = of_row
+    return found
 
 
 def _links(copies: Labels, shared: Labels, columns: int) -> sp.csr_matrix:
@@ -318,9 +320,8 @@ def _require_separate(
     places: Places,
 ) -> None:
     """Refuse rows that join scenarios, or prosumers other than by a trade."""
-    filled = np.flatnonzero(np.diff(A.indptr))
     of_scenario = np.where(scenario < 0, np.iinfo(np.int64).max, scenario)
-    _, least, _ = ends_by_row(A, of_scenario)
+    filled, least, _ = ends_by_row(A, of_scenario)
     _, _, most = ends_by_row(A, scenario)
     apart = (most >= 0) & (least != most)
     _, one, another = ends_by_row(A, whose)
