@@ -27,6 +27,10 @@ class Lines:
     matrix: Sparse
     offset: Vector
 
+    def from_point(self, start: Vector) -> Lines:
+        """The same lines in columns that count from there."""
+        return Lines(matrix=self.matrix, offset=self.offset + self.matrix @ start)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WelfareLines:

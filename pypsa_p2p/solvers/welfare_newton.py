@@ -41,11 +41,14 @@ def refined(whole: WelfareProgram, found: WelfareSolution) -> tuple[WelfareSolut
 def _step(whole: WelfareProgram, at: WelfareSolution) -> WelfareSolution | None:
     """The next point and its multipliers; None if the step has no solution."""
     lines = WelfareLines.of(whole)
-    parts = [costs_at(lines, at.x), lines.excess, lines.sums, lines.limits, lines.level]
+    bend, slope, start = _of_aim(whole, at.x)
+    z, moved = np.zeros((2, lines.columns))
+    z[lines.place("z")], moved[lines.place("z")] = bend, start
+    parts = [
+        part.from_point(moved)
+        for part in (costs_at(lines, at.x), lines.excess, lines.sums, lines.limits, lines.level)
+    ]
     curvature = whole.weighted(_at_least(whole, at), at.weight).P
-    bend, slope = _of_aim(whole, at.x)
-    z = np.zeros(lines.columns)
-    z[lines.place("z")] = bend
     P = sparse.block_diag(
         [curvature, sparse.csc_matrix((lines.columns - at.x.size,) * 2)]
     ) + sparse.diags(z)
@@ -64,15 +67,17 @@ def _at_least(whole: WelfareProgram, at: WelfareSolution) -> Vector:
     return np.maximum(at.sigma, usual * p)
 
 
-def _of_aim(whole: WelfareProgram, x: Vector) -> tuple[Vector, Vector]:
-    """Curvature of F in z, and its slope at z = 0 where it is not linear."""
+def _of_aim(whole: WelfareProgram, x: Vector) -> tuple[Vector, Vector, Vector]:
+    """Curvature of F in z, its slope where it is not linear, and the z at which it is.
+
+    A step counts z from there: beside small gains all else would be lost in rounding.
+    """
     aim, nothing = whole.aim, np.zeros(whole.count)
     if not isinstance(aim, LogGains):
-        return nothing, nothing
+        return nothing, nothing, nothing
     cost = whole.costs(x)
     gain = aim.reference - cost
-    bend = aim.weight / gain**2
-    return bend, aim.weight / gain - bend * cost
+    return aim.weight / gain**2, aim.weight / gain, cost
 
 
 def costs_at(lines: WelfareLines, x: Vector) -> Lines:
